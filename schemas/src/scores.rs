@@ -1,0 +1,191 @@
+//! DETECTIONS' score batches: what detect thought of each window.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, BinaryArray, Float32Array, Float64Array, UInt16Array, builder::BinaryBuilder};
+use arrow_buffer::ScalarBuffer;
+use arrow_schema::{DataType, Field};
+use half::f16;
+
+use crate::{
+    Control, Rows, RowsBuilder, Timestamp,
+    layout::{Layout, LayoutError},
+};
+
+const LAYOUT: Layout = Layout { name: "scores", oldest: 1, current: 1 };
+
+/// What a score row says beside its numbers: a bit set.
+pub mod flags {
+    /// The series was still being commissioned: it cannot alert.
+    pub const COMMISSIONING: u16 = 1 << 0;
+    /// The device was under maintenance: it neither alerts nor learns.
+    pub const MAINTENANCE: u16 = 1 << 1;
+    /// The gate kept the window out of the histories: it looks anomalous.
+    pub const GATED: u16 = 1 << 2;
+    /// The window entered the learned head's history (it was new, not a refresh): `vector` is set.
+    pub const KEPT: u16 = 1 << 3;
+    /// The window opened, updated or closed an alert: `vector` is set.
+    pub const ALERTED: u16 = 1 << 4;
+    /// Not a series' window but the device's joint vector; the row's channel is [`super::JOINT_CHANNEL`].
+    pub const JOINT: u16 = 1 << 5;
+    /// Admitted although it looks anomalous, because it persisted: a new regime.
+    pub const REGIME: u16 = 1 << 6;
+}
+
+/// The channel that stands for all of a device's channels together. No real channel can be called that: it would be encoded.
+pub const JOINT_CHANNEL: &str = "*";
+
+/// A batch of scores.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    /// Series, the window's end, controls.
+    pub rows: Rows,
+    /// Per row the anomaly score: weighted maximum over the heads, 0 is ordinary.
+    pub score: ScalarBuffer<f32>,
+    /// Per row the tail probability of the window among the series' own past, in (0, 1].
+    pub tail: ScalarBuffer<f64>,
+    /// Per row the [`flags`].
+    pub flags: ScalarBuffer<u16>,
+    /// Per row the learned head's vector (little-endian f16), where the window was kept or alerted.
+    vector: BinaryArray,
+    /// Digest of the bundle that made the vectors.
+    pub bundle: String,
+}
+
+impl Scores {
+    /// Reads a batch.
+    ///
+    /// # Errors
+    /// See [`LayoutError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
+        let (batch, _) = LAYOUT.read(bytes)?;
+        let score: &Float32Array = LAYOUT.column(&batch, "score")?;
+        let tail: &Float64Array = LAYOUT.column(&batch, "tail")?;
+        let flags: &UInt16Array = LAYOUT.column(&batch, "flags")?;
+        let vector: &BinaryArray = LAYOUT.column(&batch, "vector")?;
+        Ok(Self {
+            rows: Rows::read(&LAYOUT, &batch)?,
+            score: score.values().clone(),
+            tail: tail.values().clone(),
+            flags: flags.values().clone(),
+            vector: vector.clone(),
+            bundle: batch.schema().metadata().get("eddy.bundle").cloned().unwrap_or_default(),
+        })
+    }
+
+    /// The learned head's vector of a row that was kept or alerted.
+    pub fn vector(&self, row: usize) -> Option<Vec<f16>> {
+        let pairs = |bytes: &[u8]| bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])).collect();
+        self.vector.is_valid(row).then(|| pairs(self.vector.value(row)))
+    }
+}
+
+/// Collects a batch of scores of one bundle.
+#[derive(Debug)]
+pub struct ScoresBuilder {
+    bundle: String,
+    rows: RowsBuilder,
+    score: Vec<f32>,
+    tail: Vec<f64>,
+    flags: Vec<u16>,
+    vector: BinaryBuilder,
+    vector_bytes: usize,
+}
+
+impl ScoresBuilder {
+    /// For the bundle with this digest.
+    pub fn new(bundle: &str) -> Self {
+        Self {
+            bundle: bundle.to_owned(),
+            rows: RowsBuilder::default(),
+            score: Vec::new(),
+            tail: Vec::new(),
+            flags: Vec::new(),
+            vector: BinaryBuilder::new(),
+            vector_bytes: 0,
+        }
+    }
+
+    /// Adds a score of `series` (canonical text).
+    pub fn push(&mut self, series: &str, time: Timestamp, score: f32, tail: f64, flags: u16, vector: Option<&[f32]>) {
+        self.rows.push(series, time);
+        self.score.push(score);
+        self.tail.push(tail);
+        self.flags.push(flags);
+        match vector {
+            Some(vector) => {
+                let bytes: Vec<u8> = vector.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
+                self.vector_bytes += bytes.len();
+                self.vector.append_value(bytes);
+            }
+            None => self.vector.append_null(),
+        }
+    }
+
+    /// Adds a control.
+    pub fn push_control(&mut self, control: &Control) {
+        self.rows.push_control(control);
+        self.score.push(0.0);
+        self.tail.push(1.0);
+        self.flags.push(0);
+        self.vector.append_null();
+    }
+
+    /// Says which bundle the rows that follow belong to. The batch must be empty.
+    pub fn set_bundle(&mut self, bundle: &str) {
+        debug_assert!(self.is_empty());
+        bundle.clone_into(&mut self.bundle);
+    }
+
+    /// The digest of the bundle of this batch.
+    pub fn bundle(&self) -> &str {
+        &self.bundle
+    }
+
+    /// How many rows there are, controls included.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// About how many bytes the batch takes once written.
+    pub fn bytes(&self) -> usize {
+        self.rows.bytes() + self.rows.len() * 18 + self.vector_bytes
+    }
+
+    /// Writes the batch; the builder is empty afterwards.
+    pub fn encode(&mut self) -> Vec<u8> {
+        let mut fields = RowsBuilder::fields();
+        fields.push(Field::new("score", DataType::Float32, false));
+        fields.push(Field::new("tail", DataType::Float64, false));
+        fields.push(Field::new("flags", DataType::UInt16, false));
+        fields.push(Field::new("vector", DataType::Binary, true));
+        let mut columns = self.rows.finish();
+        columns.push(Arc::new(Float32Array::from(std::mem::take(&mut self.score))) as ArrayRef);
+        columns.push(Arc::new(Float64Array::from(std::mem::take(&mut self.tail))));
+        columns.push(Arc::new(UInt16Array::from(std::mem::take(&mut self.flags))));
+        columns.push(Arc::new(self.vector.finish()));
+        self.vector_bytes = 0;
+        LAYOUT.write(fields, columns, &[("eddy.bundle", &self.bundle)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_with_and_without_vectors() {
+        let mut builder = ScoresBuilder::new("digest");
+        builder.push("d/t", 1, 0.5, 0.25, flags::KEPT, Some(&[1.0, -2.0]));
+        builder.push("d/*", 1, 0.0, 1.0, flags::JOINT, None);
+        let read = Scores::decode(&builder.encode()).unwrap();
+        assert_eq!((read.bundle.as_str(), read.score[0], read.tail[0]), ("digest", 0.5, 0.25));
+        assert_eq!(read.vector(0), Some(vec![f16::from_f32(1.0), f16::from_f32(-2.0)]));
+        assert_eq!(read.vector(1), None);
+    }
+}
