@@ -10,6 +10,7 @@
 
 pub mod alert;
 pub mod control;
+pub mod dump;
 mod embeddings;
 pub mod health;
 pub mod layout;

@@ -1,0 +1,392 @@
+//! The bus over JetStream.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{
+    HeaderMap, HeaderValue,
+    jetstream::{
+        self, ErrorCode,
+        consumer::{PullConsumer, pull},
+        context::{ContextBuilder, PublishErrorKind},
+        message::PublishMessage,
+        response::Response,
+        stream::DirectGetErrorKind,
+    },
+};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::Instant;
+
+use super::{AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState};
+use crate::config::BusConfig;
+
+/// A connection to the gateway's server.
+#[derive(Clone, Debug)]
+pub struct NatsBus {
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+    reconnects: Arc<AtomicU64>,
+    request_timeout: Duration,
+}
+
+fn unavailable(error: impl std::fmt::Display) -> BusError {
+    BusError::Unavailable(error.to_string())
+}
+
+impl NatsBus {
+    /// Connects; keeps trying while the server is not there, and again whenever the connection is lost.
+    ///
+    /// # Errors
+    /// If a certificate or credentials file cannot be read.
+    pub async fn connect(config: &BusConfig, name: &str) -> Result<Self, BusError> {
+        let reconnects = Arc::new(AtomicU64::new(0));
+        let counter = reconnects.clone();
+        let mut options = async_nats::ConnectOptions::new()
+            .name(name)
+            .retry_on_initial_connect()
+            .connection_timeout(Duration::from_millis(config.connect_timeout_ms))
+            .request_timeout(Some(Duration::from_millis(config.request_timeout_ms)))
+            .ping_interval(Duration::from_secs(10))
+            .reconnect_delay_callback(|attempts| Duration::from_millis((50 << attempts.min(6)).min(2_000)))
+            .event_callback(move |event| {
+                let counter = counter.clone();
+                async move {
+                    match event {
+                        async_nats::Event::Connected => {
+                            counter.fetch_add(1, Ordering::Relaxed);
+                            tracing::info!("bus connected");
+                        }
+                        event => tracing::warn!(%event, "bus"),
+                    }
+                }
+            });
+        if !config.credentials_file.as_os_str().is_empty() {
+            options = options.credentials_file(&config.credentials_file).await.map_err(|error| {
+                BusError::Fatal(format!("bus.credentials_file {:?}: {error}", config.credentials_file))
+            })?;
+        }
+        if !config.tls_ca_file.as_os_str().is_empty() {
+            options = options.add_root_certificates(config.tls_ca_file.clone()).require_tls(true);
+        }
+        if !config.tls_cert_file.as_os_str().is_empty() {
+            options = options.add_client_certificate(config.tls_cert_file.clone(), config.tls_key_file.clone());
+        }
+        let client = options
+            .connect(config.url.as_str())
+            .await
+            .map_err(|error| BusError::Fatal(format!("bus.url {:?}: {error}", config.url)))?;
+        let request_timeout = Duration::from_millis(config.request_timeout_ms);
+        let jetstream = ContextBuilder::new().timeout(request_timeout).build(client.clone());
+        Ok(Self { client, jetstream, reconnects, request_timeout })
+    }
+
+    /// How often a connection was made so far.
+    pub fn connections(&self) -> u64 {
+        self.reconnects.load(Ordering::Relaxed)
+    }
+
+    async fn publish_one(&self, message: Publication) -> Result<u64, PublishError> {
+        let ambiguous = |reason: String| PublishError::Ambiguous { subject: message.subject.clone(), reason };
+        let mut publish = PublishMessage::build()
+            .headers(headers(&message.headers))
+            .payload(message.payload.clone())
+            .expected_stream(&message.stream);
+        if let Some(guard) = message.guard {
+            publish = publish.expected_last_subject_sequence(guard);
+        }
+        let sent = self.jetstream.send_publish(message.subject.clone(), publish).await;
+        let answer = match sent {
+            Ok(ack) => ack.await,
+            Err(error) => Err(error),
+        };
+        answer.map(|ack| ack.sequence).map_err(|error| match error.kind() {
+            PublishErrorKind::WrongLastSequence => {
+                PublishError::Refused { subject: message.subject.clone(), expected: message.guard.unwrap_or(0) }
+            }
+            PublishErrorKind::MaxPayloadExceeded => PublishError::Fatal(format!(
+                "a message of {} bytes on {} exceeds the server's max_payload: lower limits.output_bytes_max",
+                message.payload.len(),
+                message.subject
+            )),
+            _ => match std::error::Error::source(&error).and_then(|source| source.downcast_ref::<jetstream::Error>()) {
+                Some(refusal) => classify(refusal, &message),
+                None => ambiguous(error.to_string()),
+            },
+        })
+    }
+
+    /// ADR-50: all messages but the last are staged without an answer; the last commits and is answered for all.
+    async fn publish_batch(&self, messages: Vec<Publication>) -> Result<u64, PublishError> {
+        let id = batch_id();
+        let last = messages.len();
+        for (index, message) in messages.into_iter().enumerate() {
+            let ambiguous = |reason: String| PublishError::Ambiguous { subject: message.subject.clone(), reason };
+            let mut headers = headers(&message.headers);
+            headers.insert("Nats-Batch-Id", id.as_str());
+            headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
+            headers.insert("Nats-Expected-Stream", message.stream.as_str());
+            if let Some(guard) = message.guard {
+                headers.insert("Nats-Expected-Last-Subject-Sequence", guard.to_string());
+            }
+            if index + 1 < last {
+                self.client
+                    .publish_with_headers(message.subject.clone(), headers, message.payload.clone())
+                    .await
+                    .map_err(|error| ambiguous(error.to_string()))?;
+                continue;
+            }
+            headers.insert("Nats-Batch-Commit", "1");
+            let request = async_nats::Request::new()
+                .headers(headers)
+                .payload(message.payload.clone())
+                .timeout(Some(self.request_timeout));
+            let answer = self.client.send_request(message.subject.clone(), request).await;
+            let answer = answer.map_err(|error| ambiguous(error.to_string()))?;
+            return match serde_json::from_slice::<Response<BatchAck>>(&answer.payload) {
+                Ok(Response::Ok(ack)) => Ok(ack.seq),
+                Ok(Response::Err { error }) => Err(classify(&error, &message)),
+                Err(error) => Err(ambiguous(format!("answer is not JSON: {error}"))),
+            };
+        }
+        Err(PublishError::Fatal("an atomic batch of no messages".into()))
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct BatchAck {
+    seq: u64,
+}
+
+/// A batch's id must be new among the batches in flight; it is never stored or compared.
+fn batch_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn headers(pairs: &[(String, String)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in pairs {
+        map.insert(name.as_str(), HeaderValue::from(value.as_str()));
+    }
+    map
+}
+
+fn classify(error: &jetstream::Error, message: &Publication) -> PublishError {
+    match error.error_code() {
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE => {
+            PublishError::Refused { subject: message.subject.clone(), expected: message.guard.unwrap_or(0) }
+        }
+        // 10071 has a sibling for a guard that does not name its sequence.
+        code if code.0 == 10164 => {
+            PublishError::Refused { subject: message.subject.clone(), expected: message.guard.unwrap_or(0) }
+        }
+        ErrorCode::STREAM_STORE_FAILED | ErrorCode::INSUFFICIENT_RESOURCES => {
+            PublishError::Full { stream: message.stream.clone(), reason: error.to_string() }
+        }
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::ATOMIC_PUBLISH_DISABLED => {
+            PublishError::Fatal(format!("publish on {}: {error}", message.subject))
+        }
+        // A batch that was abandoned or crowded out was not stored; the guard makes trying again safe.
+        _ => PublishError::Ambiguous { subject: message.subject.clone(), reason: error.to_string() },
+    }
+}
+
+impl Bus for NatsBus {
+    type Feed = NatsFeed;
+
+    async fn stream(&self, name: &str) -> Result<StreamState, BusError> {
+        let stream = self.jetstream.get_stream(name).await.map_err(|error| missing_or_unavailable(name, &error))?;
+        let info = stream.cached_info();
+        Ok(StreamState {
+            incarnation: nanoseconds(info.created),
+            first_sequence: info.state.first_sequence.max(1),
+            last_sequence: info.state.last_sequence,
+        })
+    }
+
+    async fn last(&self, stream: &str, subject: &str) -> Result<Option<Stored>, BusError> {
+        let handle = self.jetstream.get_stream_no_info(stream).await.map_err(unavailable)?;
+        match handle.direct_get_last_for_subject(subject).await {
+            Ok(message) => Ok(Some(Stored {
+                sequence: message.sequence,
+                headers: message
+                    .headers
+                    .iter()
+                    .flat_map(|(name, values)| values.iter().map(|value| (name.to_string(), value.to_string())))
+                    .collect(),
+                payload: message.payload,
+            })),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn publish(&self, mut messages: Vec<Publication>) -> Result<u64, PublishError> {
+        match messages.len() {
+            1 => self.publish_one(messages.remove(0)).await,
+            _ => self.publish_batch(messages).await,
+        }
+    }
+
+    async fn open(&self, source: &Source, from: u64) -> Result<NatsFeed, BusError> {
+        let stream = self
+            .jetstream
+            .get_stream(&source.stream)
+            .await
+            .map_err(|error| missing_or_unavailable(&source.stream, &error))?;
+        let mut consumer: PullConsumer = match stream.get_consumer(&source.durable).await {
+            Ok(consumer) => consumer,
+            Err(_) => stream.create_consumer(crate::provision::durable(source)).await.map_err(unavailable)?,
+        };
+        consumer.reset(Some(from.max(1))).await.map_err(unavailable)?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(1_000)
+            .expires(Duration::from_secs(5))
+            .heartbeat(Duration::from_secs(2))
+            .messages()
+            .await
+            .map_err(unavailable)?;
+        Ok(NatsFeed {
+            stream: source.stream.clone(),
+            consumer,
+            messages,
+            consumer_sequence: 0,
+            last_sequence: from.saturating_sub(1),
+            pending: 0,
+            checked: Instant::now(),
+            suspect: false,
+        })
+    }
+
+    async fn ack(&self, token: &AckToken) -> Result<(), BusError> {
+        self.client.publish(token.0.clone(), Bytes::from_static(b"+ACK")).await.map_err(unavailable)
+    }
+
+    async fn in_progress(&self, token: &AckToken) -> Result<(), BusError> {
+        self.client.publish(token.0.clone(), Bytes::from_static(b"+WPI")).await.map_err(unavailable)
+    }
+}
+
+fn missing_or_unavailable(stream: &str, error: &async_nats::jetstream::context::GetStreamError) -> BusError {
+    let missing = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<jetstream::Error>())
+        .is_some_and(|error| error.error_code() == ErrorCode::STREAM_NOT_FOUND);
+    if missing || error.to_string().contains("stream not found") {
+        BusError::Missing(format!("stream {stream}"))
+    } else {
+        unavailable(error)
+    }
+}
+
+fn nanoseconds(time: async_nats::datetime::DateTime) -> i64 {
+    // The server's clock lies within i64's 292 years around 1970.
+    time.unix_timestamp_nanos() as i64
+}
+
+/// One durable consumer of a stream.
+pub struct NatsFeed {
+    stream: String,
+    consumer: PullConsumer,
+    messages: pull::Stream,
+    /// The consumer's own count of deliveries, 1 after a reset: what makes gaps visible (stream sequences of a filtered
+    /// subject are not contiguous).
+    consumer_sequence: u64,
+    last_sequence: u64,
+    pending: u64,
+    checked: Instant,
+    suspect: bool,
+}
+
+/// How long a feed may be quiet before the server is asked whether it should be.
+const QUIET_CHECK: Duration = Duration::from_secs(3);
+
+impl NatsFeed {
+    fn lost(&self, problem: String) -> BusError {
+        BusError::LostPlace { stream: self.stream.clone(), problem }
+    }
+
+    fn take(&mut self, message: jetstream::Message) -> Result<Delivery, BusError> {
+        let info = message.info().map_err(|error| self.lost(format!("a message without delivery info: {error}")))?;
+        if info.delivered > 1 || info.consumer_sequence != self.consumer_sequence + 1 {
+            return Err(self.lost(format!(
+                "delivery {} of message {} (try {}) follows delivery {}",
+                info.consumer_sequence, info.stream_sequence, info.delivered, self.consumer_sequence
+            )));
+        }
+        let (sequence, pending, stored_at) = (info.stream_sequence, info.pending, nanoseconds(info.published));
+        self.consumer_sequence += 1;
+        self.last_sequence = sequence;
+        self.pending = pending;
+        let (message, _) = message.split();
+        let content_type = message.headers.as_ref().and_then(|headers| headers.get("Content-Type"));
+        Ok(Delivery {
+            content_type: content_type.map(|value| value.as_str().to_owned()),
+            subject: message.subject.to_string(),
+            sequence,
+            stored_at,
+            token: AckToken(message.reply.map(|reply| reply.to_string()).unwrap_or_default()),
+            payload: message.payload,
+            pending,
+        })
+    }
+
+    /// A feed that is quiet although the consumer has something, or has given it out to nobody, lost its place.
+    async fn check_quiet(&mut self) -> Result<(), BusError> {
+        if self.checked.elapsed() < QUIET_CHECK {
+            return Ok(());
+        }
+        self.checked = Instant::now();
+        let last_sequence = self.last_sequence;
+        let (pending, delivered) = {
+            let info = self.consumer.info().await.map_err(unavailable)?;
+            (info.num_pending, info.delivered.stream_sequence)
+        };
+        // Twice in a row: what was published this moment is not lost but on its way.
+        let suspicious = pending > 0 || delivered > last_sequence;
+        if suspicious && self.suspect {
+            return Err(self.lost(format!(
+                "quiet with {pending} pending; the consumer delivered up to {delivered}, {last_sequence} came"
+            )));
+        }
+        self.suspect = suspicious;
+        Ok(())
+    }
+}
+
+impl Feed for NatsFeed {
+    async fn pull(&mut self, bounds: PullBounds, wait: Duration) -> Result<Vec<Delivery>, BusError> {
+        let first = match tokio::time::timeout(wait, self.messages.next()).await {
+            Err(_) => {
+                self.check_quiet().await?;
+                return Ok(Vec::new());
+            }
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(error))) => return Err(self.lost(error.to_string())),
+            Ok(None) => return Err(self.lost("the pull ended".into())),
+        };
+        self.checked = Instant::now();
+        self.suspect = false;
+        let first = self.take(first)?;
+        let mut bytes = first.payload.len();
+        let mut pulled = vec![first];
+        while pulled.len() < bounds.messages && bytes < bounds.bytes {
+            match self.messages.next().now_or_never() {
+                Some(Some(Ok(message))) => {
+                    let delivery = self.take(message)?;
+                    bytes += delivery.payload.len();
+                    pulled.push(delivery);
+                }
+                // What goes wrong now shows again at the next pull; what has come so far is in order.
+                _ => break,
+            }
+        }
+        Ok(pulled)
+    }
+}

@@ -1,0 +1,109 @@
+//! Dead letters: what was refused, why, and the original, as JSON on `deadletter.<site>.<stage>.<shard>`.
+//!
+//! One message holds the rejections of one part, so that a flood of rubbish costs one publish per pull, not one each.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use eddy_schemas::side::Rejection;
+use serde::{Deserialize, Serialize};
+
+use crate::stage::Rejected;
+
+/// One rejected input in a dead-letter message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Why, and what it came on.
+    #[serde(flatten)]
+    pub rejection: Rejection,
+    /// The stream it was read from.
+    pub stream: String,
+    /// Its sequence there.
+    pub sequence: u64,
+    /// The row within that message from which on it was refused.
+    pub row: usize,
+    /// The original as text, where it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The original in base64, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+}
+
+impl DeadLetter {
+    fn new(stream: &str, sequence: u64, rejected: Rejected) -> Self {
+        let original = &rejected.original;
+        let text = std::str::from_utf8(original).ok().map(str::to_owned);
+        let base64 = text.is_none().then(|| STANDARD.encode(original));
+        Self { rejection: rejected.rejection, stream: stream.to_owned(), sequence, row: rejected.row, text, base64 }
+    }
+
+    /// The original bytes.
+    ///
+    /// # Errors
+    /// If the base64 is damaged.
+    pub fn original(&self) -> Result<Vec<u8>, base64::DecodeError> {
+        match (&self.text, &self.base64) {
+            (Some(text), _) => Ok(text.clone().into_bytes()),
+            (None, Some(base64)) => STANDARD.decode(base64),
+            (None, None) => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads a dead-letter message.
+    ///
+    /// # Errors
+    /// If it is not what [`chunks`] writes.
+    pub fn read(payload: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
+        serde_json::from_slice(payload)
+    }
+}
+
+/// Writes rejections as messages of about `bytes_max` each (one rejection may be larger by itself: an original of the
+/// largest payload that the server takes stays, in base64, just under its bound, which is set accordingly).
+pub(crate) fn chunks(
+    rejected: Vec<((usize, u64), Rejected)>,
+    bytes_max: usize,
+    streams: &[String],
+) -> impl Iterator<Item = Bytes> {
+    let mut messages = Vec::new();
+    let mut letters = Vec::new();
+    let mut bytes = 0;
+    for ((input, sequence), one) in rejected {
+        let size = one.original.len() * 4 / 3 + 512;
+        if bytes > 0 && bytes + size > bytes_max {
+            messages.push(std::mem::take(&mut letters));
+            bytes = 0;
+        }
+        bytes += size;
+        letters.push(DeadLetter::new(&streams[input], sequence, one));
+    }
+    if !letters.is_empty() {
+        messages.push(letters);
+    }
+    messages.into_iter().map(|letters| {
+        serde_json::to_vec(&letters).expect("a DeadLetter has string keys only, so it always serializes").into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use eddy_schemas::side::Reason;
+
+    use super::*;
+
+    #[test]
+    fn text_stays_readable_and_bytes_come_back() {
+        let rejected = |original: &'static [u8]| {
+            let rejection =
+                Rejection { reason: Reason::Malformed, detail: "d".into(), subject: "ingest.s.d".into(), readings: 1 };
+            Rejected { row: 0, rejection, original: Bytes::from_static(original) }
+        };
+        let all = vec![((0, 1), rejected(b"text \"quoted\"")), ((0, 2), rejected(b"\xff\x00"))];
+        let messages: Vec<_> = chunks(all, 100, &["INGEST".to_owned()]).collect();
+        assert_eq!(messages.len(), 2, "the bound splits them");
+        let read: Vec<_> = messages.iter().flat_map(|message| DeadLetter::read(message).unwrap()).collect();
+        assert_eq!(read[0].text.as_deref(), Some("text \"quoted\""));
+        assert_eq!(read[1].original().unwrap(), b"\xff\x00");
+        assert_eq!((read[1].sequence, read[1].stream.as_str()), (2, "INGEST"));
+    }
+}

@@ -1,0 +1,345 @@
+//! The stage loop: the only place that knows in which order a stage pulls, publishes, saves and acknowledges.
+//!
+//! Read in this order: [`run`] and `Runner::session` (the loop), `recover.rs` (where a stage goes on), `process.rs` (one
+//! message), `publish.rs` (the guarded output that is the checkpoint), `commit.rs` (state, then acks).
+//!
+//! The order, and what a crash at each point does:
+//! 1. pull, decode, process: nothing is out; the messages come again.
+//! 2. side outputs, guarded on their own subjects: what of them is out is not published again (their header says how far).
+//! 3. ONE merged output, guarded: out or not; if out it is the checkpoint, and the replay of its input is silent.
+//! 4. state and position, in one LMDB transaction, never ahead of the checkpoint: the replay starts here.
+//! 5. the ack, once the transaction is committed: the ack floor is the oldest position that a restart needs.
+
+mod commit;
+mod process;
+mod publish;
+mod recover;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use eddy_schemas::Timestamp;
+use futures_util::future::select_all;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    bus::{AckToken, Bus, BusError, Delivery, Feed, PullBounds, Source},
+    clock::Clock,
+    config::CommonConfig,
+    position::Position,
+    stage::{LateRow, Outbox, Rejected, Scope, Stage},
+    state::{StateStore, StoreError},
+    telemetry::Telemetry,
+};
+
+pub use recover::start_afresh;
+
+/// Why a stage stops by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// Positions, state and streams do not fit together: going on could lose or double something. The message names the
+    /// way out.
+    #[error("{0}")]
+    Contract(String),
+    /// Refused twice: another instance owns the shard.
+    #[error("fenced: another instance of {stage} writes {subject}; this one stops")]
+    Fenced {
+        /// The stage.
+        stage: &'static str,
+        /// The subject that it writes.
+        subject: String,
+    },
+    /// Cannot work here: a missing stream, a message over the server's bound.
+    #[error("{0}")]
+    Failed(String),
+    /// The local state.
+    #[error(transparent)]
+    State(#[from] StoreError),
+}
+
+impl LoopError {
+    /// The process's exit code: 70 where a restart cannot help, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Contract(_) | Self::Fenced { .. } => 70,
+            Self::State(StoreError::Version { .. } | StoreError::Damaged { .. }) => 70,
+            Self::Failed(_) | Self::State(_) => 1,
+        }
+    }
+}
+
+/// What ends a session of the loop.
+#[derive(Debug)]
+enum Interrupt {
+    /// The feeds lost their place: open them anew, keep what is in memory.
+    Reopen(String),
+    /// What is in memory is void (fenced once, a panic): load the saved state and replay.
+    Recover(String),
+    /// The bus does not answer: try the same again.
+    Unavailable(String),
+    /// Asked to stop.
+    Stop,
+    /// Stop for good.
+    Fail(LoopError),
+}
+
+impl From<LoopError> for Interrupt {
+    fn from(error: LoopError) -> Self {
+        Self::Fail(error)
+    }
+}
+
+/// How long a pull waits for its first message; also how soon a stop is noticed.
+const PULL_WAIT: Duration = Duration::from_millis(200);
+/// How often [`Stage::tick`] is called, and progress without output is published.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs `stage` until it is told to stop, or must.
+///
+/// # Errors
+/// See [`LoopError`].
+pub async fn run<S: Stage, B: Bus>(
+    stage: S,
+    scope: Scope,
+    config: &CommonConfig,
+    bus: B,
+    telemetry: Arc<Telemetry>,
+    clock: Arc<dyn Clock>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), LoopError> {
+    let mut runner = Runner::new(stage, scope, config, bus, telemetry, clock)?;
+    let mut backoff = BACKOFF_MIN;
+    let mut reload = true;
+    while !*stop.borrow_and_update() {
+        let started = Instant::now();
+        let opened = if reload { runner.recover().await } else { runner.open_feeds().await };
+        let ended = match opened {
+            Ok(()) => {
+                reload = false;
+                runner.session(&stop).await
+            }
+            Err(error) => error,
+        };
+        match ended {
+            Interrupt::Stop => break,
+            Interrupt::Fail(error) => return Err(error),
+            Interrupt::Unavailable(reason) => tracing::warn!(reason, "the bus is not available"),
+            Interrupt::Reopen(reason) => {
+                tracing::warn!(reason, "opening the feeds anew");
+                runner.telemetry.consumer_reset();
+            }
+            Interrupt::Recover(reason) => {
+                tracing::warn!(reason, "recovering from the saved state");
+                reload = true;
+            }
+        }
+        // A session that lived was healthy; one that ends at once makes the next one wait.
+        backoff = if started.elapsed() > BACKOFF_MAX { BACKOFF_MIN } else { (backoff * 2).min(BACKOFF_MAX) };
+        tokio::select! {
+            () = tokio::time::sleep(backoff) => {}
+            _ = stop.changed() => {}
+        }
+    }
+    Ok(())
+}
+
+const BACKOFF_MIN: Duration = Duration::from_millis(25);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// One output subject (a shard's) and the sequence of its last message.
+#[derive(Debug)]
+struct OutputSubject {
+    subject: String,
+    last_sequence: u64,
+}
+
+/// A side subject: what of its rows is out already.
+#[derive(Debug)]
+struct Side {
+    subject: String,
+    last_sequence: u64,
+    reached: Position,
+}
+
+/// Where a side output comes from: input, message.
+type Origin = (usize, u64);
+
+struct Runner<S: Stage, B: Bus> {
+    stage: S,
+    scope: Scope,
+    config: CommonConfig,
+    bus: B,
+    telemetry: Arc<Telemetry>,
+    clock: Arc<dyn Clock>,
+    store: Option<StateStore>,
+    sources: Vec<Source>,
+    /// Per input: the incarnation of its stream, as found at start.
+    incarnations: Vec<i64>,
+    feeds: Vec<B::Feed>,
+    outputs: Vec<OutputSubject>,
+    late_side: Side,
+    dead_side: Side,
+    /// What the stage in memory has processed.
+    reached: Position,
+    /// What its output covers.
+    checkpoint: Position,
+    /// What the state on disk reflects.
+    saved: Option<Position>,
+    commit: Option<commit::Commit>,
+    committed_at: Instant,
+    checkpointed_at: Instant,
+    ticked_at: Instant,
+    /// Per input the token of the last message that is processed; acking it acks all before.
+    tokens: Vec<Option<AckToken>>,
+    in_flight: commit::InFlight,
+    outbox: Outbox<S::Output>,
+    late: Vec<(Origin, LateRow)>,
+    rejected: Vec<(Origin, Rejected)>,
+    refusals: u32,
+    /// Tries of messages that made the stage panic.
+    poison: HashMap<(usize, u64), u32>,
+    instance: String,
+}
+
+impl<S: Stage, B: Bus> Runner<S, B> {
+    fn new(
+        stage: S,
+        scope: Scope,
+        config: &CommonConfig,
+        bus: B,
+        telemetry: Arc<Telemetry>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, LoopError> {
+        let store = recover::open_store::<S>(&scope, config)?;
+        let site = eddy_schemas::names::encode(&scope.site);
+        let sources = recover::sources::<S>(&scope, config);
+        let side = |kind: &str| Side {
+            subject: format!("{kind}.{site}.{}.{}", S::SPEC.name, scope.shard),
+            last_sequence: 0,
+            reached: Position::default(),
+        };
+        let in_flight = commit::InFlight::new(bus.clone(), sources[0].ack_wait);
+        let instance = format!("{}-{}", std::process::id(), clock.now());
+        let now = Instant::now();
+        Ok(Self {
+            outputs: recover::output_subjects::<S>(&stage, &scope),
+            outbox: Outbox::new(stage.outputs(), config.limits.output_bytes_max),
+            late_side: side("late"),
+            dead_side: side("deadletter"),
+            incarnations: vec![0; sources.len()],
+            tokens: vec![None; sources.len()],
+            feeds: Vec::new(),
+            reached: Position::default(),
+            checkpoint: Position::default(),
+            saved: None,
+            commit: None,
+            committed_at: now,
+            checkpointed_at: now,
+            ticked_at: now,
+            late: Vec::new(),
+            rejected: Vec::new(),
+            refusals: 0,
+            poison: HashMap::new(),
+            config: config.clone(),
+            stage,
+            scope,
+            bus,
+            telemetry,
+            clock,
+            store,
+            sources,
+            in_flight,
+            instance,
+        })
+    }
+
+    /// Pulls and processes until something ends it.
+    async fn session(&mut self, stop: &watch::Receiver<bool>) -> Interrupt {
+        loop {
+            let turn = self.turn(stop).await;
+            if let Err(interrupt) = turn {
+                return interrupt;
+            }
+        }
+    }
+
+    async fn turn(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        if *stop.borrow() {
+            self.drain(stop).await?;
+            return Err(Interrupt::Stop);
+        }
+        let (input, deliveries) = self.pull().await?;
+        if !deliveries.is_empty() {
+            let started = Instant::now();
+            self.note_pull(&deliveries);
+            for delivery in deliveries {
+                self.take(input, delivery, stop).await?;
+            }
+            self.flush(false, stop).await?;
+            self.telemetry.batch_seconds(started.elapsed());
+        }
+        self.tick().await;
+        self.settle(stop).await
+    }
+
+    /// What is pending on whichever input has something first.
+    async fn pull(&mut self) -> Result<(usize, Vec<Delivery>), Interrupt> {
+        let limits = &self.config.limits;
+        let bounds = PullBounds { messages: limits.pull_messages_max, bytes: limits.pull_bytes_max };
+        // A pull that loses the race is dropped while it waits for its first message: nothing was taken from its feed.
+        let pulls = self.feeds.iter_mut().map(|feed| Box::pin(feed.pull(bounds, PULL_WAIT)));
+        let (result, input, _) = select_all(pulls).await;
+        match result {
+            Ok(deliveries) => Ok((input, deliveries)),
+            Err(error) => Err(Interrupt::from_bus(error)),
+        }
+    }
+
+    fn note_pull(&self, deliveries: &[Delivery]) {
+        if let Some(last) = deliveries.last() {
+            let age = (self.clock.now() - last.stored_at) as f64 / 1e9;
+            self.telemetry.received(deliveries.len() as u64);
+            self.telemetry.lag(last.pending, age.max(0.0));
+        }
+    }
+
+    /// Once a second: conditions that only the wall clock shows.
+    async fn tick(&mut self) {
+        if self.ticked_at.elapsed() < TICK {
+            return;
+        }
+        self.ticked_at = Instant::now();
+        let now: Timestamp = self.clock.now();
+        let health = self.stage.tick(now);
+        self.publish_health(health).await;
+        self.telemetry.pending(self.in_flight.len() as u64);
+        if let Some(store) = &self.store {
+            self.telemetry.state_bytes(store.bytes());
+        }
+    }
+
+    /// Finishes what is in hand, within the bound that the caller sets.
+    async fn drain(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        self.finish_commit(true).await?;
+        self.flush(true, stop).await?;
+        if self.store.is_some() && self.saved.as_ref() != Some(&self.reached) {
+            self.start_commit(stop).await?;
+            self.finish_commit(true).await?;
+        }
+        self.ack_stateless().await;
+        Ok(())
+    }
+}
+
+impl Interrupt {
+    fn from_bus(error: BusError) -> Self {
+        match error {
+            BusError::Unavailable(reason) => Self::Unavailable(reason),
+            BusError::LostPlace { .. } => Self::Reopen(error.to_string()),
+            // A stream may be missing for a moment while the gateway is provisioned.
+            BusError::Missing(_) => Self::Unavailable(error.to_string()),
+            BusError::Fatal(_) => Self::Fail(LoopError::Failed(error.to_string())),
+        }
+    }
+}

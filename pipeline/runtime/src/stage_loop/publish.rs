@@ -1,0 +1,259 @@
+//! Publishing: side outputs first, then the one guarded output that is the checkpoint.
+
+use bytes::Bytes;
+use eddy_schemas::{ReadingsBuilder, health::Health};
+
+use super::*;
+use crate::{
+    bus::{Publication, PublishError, Stored},
+    position::HEADER,
+    stage::Batch,
+};
+
+/// Tells this instance's publishes from another's.
+const INSTANCE: &str = "Eddy-Instance";
+
+/// What a guarded publish came to.
+enum Outcome {
+    /// Stored, with this sequence.
+    Stored(u64),
+    /// Somebody else's message is there; the subject now ends at this sequence.
+    Taken(u64),
+}
+
+impl<S: Stage, B: Bus> Runner<S, B> {
+    /// Publishes what is in the outbox. With nothing in it, an empty checkpoint if `force` or if the last one is old.
+    pub(super) async fn flush(&mut self, force: bool, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        self.flush_sides(stop).await?;
+        let progressed = self.reached.is_ahead_of(&self.checkpoint);
+        if !self.has_output() && !(progressed && (force || self.checkpointed_at.elapsed() >= TICK)) {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let (rows, alerts) = (self.outbox.main.iter().map(Batch::rows).sum::<usize>(), self.outbox.alerts.len());
+        let messages = self.merged_output();
+        let last = self.publish_guarded(S::SPEC.output_stream, messages, stop).await?;
+        match last {
+            Outcome::Stored(last) => {
+                let outputs = self.outputs.len() as u64;
+                for (index, output) in self.outputs.iter_mut().enumerate() {
+                    output.last_sequence = last + 1 + index as u64 - outputs;
+                }
+            }
+            Outcome::Taken(_) => return Err(self.refused()),
+        }
+        self.checkpoint = self.reached.clone();
+        self.checkpointed_at = Instant::now();
+        self.telemetry.publish_seconds(started.elapsed());
+        self.telemetry.emitted(rows as u64, alerts as u64);
+        self.telemetry.progress();
+        self.telemetry.duplicates(std::mem::take(&mut self.outbox.duplicates));
+        for (kind, n) in std::mem::take(&mut self.outbox.decisions) {
+            self.telemetry.decision(kind, n);
+        }
+        let health = std::mem::take(&mut self.outbox.health);
+        self.publish_health(health).await;
+        if self.store.is_none() {
+            self.ack_stateless().await;
+        }
+        Ok(())
+    }
+
+    /// Alerts first, then one message per shard; every shard's guard is checked, so that a twin that writes another
+    /// shard is noticed too.
+    fn merged_output(&mut self) -> Vec<Publication> {
+        let headers = self.headers();
+        let alerts = self.outbox.alerts.drain(..).map(|alert| Publication {
+            stream: S::SPEC.output_stream.to_owned(),
+            subject: alert.subject,
+            headers: vec![("Content-Type".into(), "application/cloudevents+json".into())],
+            payload: alert.payload.into(),
+            guard: None,
+        });
+        let mut messages: Vec<Publication> = alerts.collect();
+        for (output, batch) in self.outputs.iter().zip(&mut self.outbox.main) {
+            messages.push(Publication {
+                stream: S::SPEC.output_stream.to_owned(),
+                subject: output.subject.clone(),
+                headers: headers.clone(),
+                payload: batch.encode().into(),
+                guard: Some(output.last_sequence),
+            });
+        }
+        messages
+    }
+
+    fn headers(&self) -> Vec<(String, String)> {
+        vec![
+            (HEADER.to_owned(), self.reached.to_string()),
+            (INSTANCE.to_owned(), self.instance.clone()),
+            ("Content-Type".to_owned(), "application/vnd.apache.arrow.stream".to_owned()),
+        ]
+    }
+
+    /// Publishes until the outcome is known: waits while the stream is full or the bus away, and after an answer that
+    /// was lost looks what is there instead of trying blindly.
+    async fn publish_guarded(
+        &mut self,
+        stream: &str,
+        messages: Vec<Publication>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Outcome, Interrupt> {
+        let Some(guarded) = messages.last() else { return Ok(Outcome::Stored(0)) };
+        let (subject, guard) = (guarded.subject.clone(), guarded.guard.unwrap_or(0));
+        let position = self.reached.to_string();
+        let mut wait = Duration::from_millis(self.config.limits.full_backoff_ms);
+        loop {
+            match self.bus.publish(messages.clone()).await {
+                Ok(sequence) => return Ok(Outcome::Stored(sequence)),
+                Err(PublishError::Fatal(problem)) => return Err(LoopError::Failed(problem).into()),
+                Err(PublishError::Full { stream, reason }) => {
+                    self.telemetry.backpressure();
+                    tracing::warn!(stream, reason, "pushed back");
+                    self.give_up_if_stopped(stop)?;
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(2));
+                    continue;
+                }
+                Err(error @ (PublishError::Refused { .. } | PublishError::Ambiguous { .. })) => {
+                    tracing::warn!(%error, "looking what is there");
+                }
+            }
+            let last = self.last_for_sure(stream, &subject, stop).await?;
+            match last {
+                Some(last) if last.header(INSTANCE) == Some(&self.instance) && last.header(HEADER) == Some(&position) => {
+                    return Ok(Outcome::Stored(last.sequence));
+                }
+                Some(last) if last.sequence != guard => return Ok(Outcome::Taken(last.sequence)),
+                None if guard != 0 => return Ok(Outcome::Taken(0)),
+                // Not stored: the same again; the guard keeps it from being stored twice.
+                _ => self.give_up_if_stopped(stop)?,
+            }
+        }
+    }
+
+    async fn last_for_sure(
+        &self,
+        stream: &str,
+        subject: &str,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Option<Stored>, Interrupt> {
+        loop {
+            match self.bus.last(stream, subject).await {
+                Ok(last) => return Ok(last),
+                Err(BusError::Fatal(problem)) => return Err(LoopError::Failed(problem).into()),
+                Err(error) => {
+                    tracing::warn!(%error, "waiting for the bus");
+                    self.give_up_if_stopped(stop)?;
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }
+
+    /// What is not out when the process is told to stop comes again from the unacknowledged input.
+    fn give_up_if_stopped(&self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        if *stop.borrow() { Err(Interrupt::Stop) } else { Ok(()) }
+    }
+
+    /// Another instance has written: once may be a dead one's last word, twice is a living one.
+    pub(super) fn refused(&mut self) -> Interrupt {
+        self.refusals += 1;
+        self.telemetry.fenced();
+        let subject = self.outputs[0].subject.clone();
+        if self.refusals >= 2 {
+            return LoopError::Fenced { stage: S::SPEC.name, subject }.into();
+        }
+        Interrupt::Recover(format!("another instance wrote {subject}"))
+    }
+
+    async fn flush_sides(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        let streams: Vec<String> = self.sources.iter().map(|source| source.stream.clone()).collect();
+        let is_new = |side: &Side, (input, sequence): Origin, row: usize| {
+            !side.reached.covers(&streams[input], sequence, row as u64)
+        };
+        let late: Vec<_> = self.late.drain(..).filter(|(origin, row)| is_new(&self.late_side, *origin, row.row)).collect();
+        let rejected: Vec<_> =
+            self.rejected.drain(..).filter(|(origin, one)| is_new(&self.dead_side, *origin, one.row)).collect();
+        if !late.is_empty() {
+            let mut batch = ReadingsBuilder::default();
+            for (_, row) in &late {
+                batch.push(&row.series, row.time, row.value, row.quality, row.arrival);
+            }
+            self.telemetry.late(late.len() as u64);
+            self.publish_side(false, batch.encode().into(), stop).await?;
+        }
+        if !rejected.is_empty() {
+            for (_, one) in &rejected {
+                self.telemetry.rejected(one.rejection.reason, one.rejection.readings);
+            }
+            // Each message within the server's bound: an original may be as large as a message can be.
+            for chunk in crate::dead_letter::chunks(rejected, self.config.limits.output_bytes_max, &streams) {
+                self.publish_side(true, chunk, stop).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_side(&mut self, dead: bool, payload: Bytes, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        let mut headers = self.headers();
+        if dead {
+            headers[2].1 = "application/json".into();
+        }
+        loop {
+            let side = if dead { &self.dead_side } else { &self.late_side };
+            let (subject, guard) = (side.subject.clone(), side.last_sequence);
+            let message = Publication {
+                stream: "SIDE".into(),
+                subject,
+                headers: headers.clone(),
+                payload: payload.clone(),
+                guard: Some(guard),
+            };
+            let outcome = self.publish_guarded("SIDE", vec![message], stop).await?;
+            let reached = self.reached.clone();
+            let side = if dead { &mut self.dead_side } else { &mut self.late_side };
+            match outcome {
+                Outcome::Stored(sequence) => {
+                    side.last_sequence = sequence;
+                    side.reached = reached;
+                    return Ok(());
+                }
+                // SIDE drops its oldest at its bound, so that the last message of a quiet subject may be gone.
+                Outcome::Taken(0) => side.last_sequence = 0,
+                Outcome::Taken(_) => return Err(self.refused()),
+            }
+        }
+    }
+
+    /// Health is by the wall clock and at least once; the id lets the server drop a repetition within its window.
+    pub(super) async fn publish_health(&mut self, health: Vec<Health>) {
+        let site = eddy_schemas::names::encode(&self.scope.site);
+        for one in health {
+            self.telemetry.health(one.condition, one.active);
+            let Ok(payload) = serde_json::to_vec(&one) else { continue };
+            let channel = one.channel.as_deref().unwrap_or_default();
+            let id = format!("{}/{channel}/{:?}/{}/{}", one.device, one.condition, one.active, one.since);
+            let message = Publication {
+                stream: "HEALTH".into(),
+                subject: format!("health.{site}.{}", eddy_schemas::names::encode(&one.device)),
+                headers: vec![
+                    ("Nats-Msg-Id".into(), eddy_schemas::names::encode(&id)),
+                    ("Content-Type".into(), "application/json".into()),
+                ],
+                payload: payload.into(),
+                guard: None,
+            };
+            for _ in 0..3 {
+                match self.bus.publish(vec![message.clone()]).await {
+                    Err(PublishError::Ambiguous { .. }) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "a health message is lost");
+                        break;
+                    }
+                    Ok(_) => break,
+                }
+            }
+        }
+    }
+}
