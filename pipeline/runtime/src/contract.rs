@@ -74,9 +74,11 @@ fn reference<S: Stage>(stage: &mut S, messages: &[Message]) -> Made {
                     let late = out.late.drain(..);
                     made.late.extend(late.map(|row| format!("{} {} {:?}", row.series, row.time, row.value)));
                     made.dead.extend(out.rejected.drain(..).map(|one| one.rejection.detail));
-                    made.alerts.extend(out.alerts.drain(..).map(|alert| {
-                        format!("{} {}", alert.subject, String::from_utf8_lossy(&alert.payload))
-                    }));
+                    made.alerts.extend(
+                        out.alerts
+                            .drain(..)
+                            .map(|alert| format!("{} {}", alert.subject, String::from_utf8_lossy(&alert.payload))),
+                    );
                     for batch in &mut out.main {
                         made.rows.extend(dump(&crate::stage::Batch::encode(batch)));
                     }
@@ -194,9 +196,8 @@ async fn live<S: Stage>(stage: S, bus: &MemoryBus, folder: &Path, dice: &mut Dic
     let (stop, stopped) = watch::channel(false);
     let clock = Arc::new(ManualClock::new(0));
     let (bus, telemetry) = (bus.clone(), Arc::new(Telemetry::for_tests()));
-    let task = tokio::spawn(async move {
-        stage_loop::run(stage, scope(), &config, bus, telemetry, clock, stopped).await
-    });
+    let task =
+        tokio::spawn(async move { stage_loop::run(stage, scope(), &config, bus, telemetry, clock, stopped).await });
     tokio::time::sleep(Duration::from_millis(3 + dice.below(40))).await;
     if kill && dice.below(3) > 0 {
         task.abort();

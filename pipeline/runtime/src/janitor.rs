@@ -54,7 +54,8 @@ pub async fn sweep(client: &Client, retention: Retention) -> Result<u64, ClientE
 /// The least ack floor of the stream's readers on the path; none where nobody on the path reads it.
 async fn ack_floor(client: &Client, stream: &str) -> Result<Option<u64>, ClientError> {
     let is_reader = |consumer: &str| {
-        let of_stage = |reader: &PathReader| consumer.split('-').next() == Some(reader.stage) && reader.stream == stream;
+        let of_stage =
+            |reader: &PathReader| consumer.split('-').next() == Some(reader.stage) && reader.stream == stream;
         PATH.iter().any(of_stage)
     };
     let consumers = client.consumers(stream).await?;

@@ -90,8 +90,10 @@ struct Planned {
 }
 
 fn plan(bounds: &StreamBounds) -> Vec<Planned> {
-    let new = |name, prefixes, megabytes, atomic| Planned { name, prefixes, megabytes, discard: DiscardPolicy::New, atomic };
-    let old = |name, prefixes, megabytes| Planned { name, prefixes, megabytes, discard: DiscardPolicy::Old, atomic: false };
+    let new =
+        |name, prefixes, megabytes, atomic| Planned { name, prefixes, megabytes, discard: DiscardPolicy::New, atomic };
+    let old =
+        |name, prefixes, megabytes| Planned { name, prefixes, megabytes, discard: DiscardPolicy::Old, atomic: false };
     vec![
         new("INGEST", &["ingest"], bounds.ingest_mb, false),
         new("CONTROL", &["control"], bounds.control_mb, false),
@@ -150,13 +152,7 @@ pub(crate) fn source(reader: &PathReader, site_token: &str, shard: u32) -> Sourc
     } else {
         (reader.stage.to_owned(), format!("{}.{site_token}.>", reader.prefix))
     };
-    Source {
-        stream: reader.stream.to_owned(),
-        durable,
-        filter,
-        ack_pending_max: ACK_PENDING_MAX,
-        ack_wait: ACK_WAIT,
-    }
+    Source { stream: reader.stream.to_owned(), durable, filter, ack_pending_max: ACK_PENDING_MAX, ack_wait: ACK_WAIT }
 }
 
 /// A durable consumer: ack-all, so that one ack after a commit covers all that the commit contains.

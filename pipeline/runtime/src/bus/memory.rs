@@ -11,7 +11,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState};
+use super::{
+    AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState,
+};
 
 /// How often, out of 1,000 operations each, a fault happens.
 #[derive(Clone, Copy, Debug, Default)]
@@ -174,7 +176,8 @@ impl Bus for MemoryBus {
         let stream = server.stream(&name).map_err(|error| PublishError::Fatal(error.to_string()))?;
         for message in &messages {
             if let Some(guard) = message.guard {
-                let there = stream.messages.iter().rev().find(|m| m.subject == message.subject).map_or(0, |m| m.sequence);
+                let there =
+                    stream.messages.iter().rev().find(|m| m.subject == message.subject).map_or(0, |m| m.sequence);
                 if there != guard {
                     return Err(PublishError::Refused { subject: message.subject.clone(), expected: guard });
                 }

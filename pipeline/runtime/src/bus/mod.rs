@@ -183,5 +183,9 @@ pub trait Bus: Clone + Send + Sync + 'static {
 /// One durable consumer, contiguous by construction: it fails rather than skip or repeat.
 pub trait Feed: Send + 'static {
     /// What is pending, up to the bounds; waits at most `wait` for the first message.
-    fn pull(&mut self, bounds: PullBounds, wait: Duration) -> impl Future<Output = Result<Vec<Delivery>, BusError>> + Send;
+    fn pull(
+        &mut self,
+        bounds: PullBounds,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Vec<Delivery>, BusError>> + Send;
 }

@@ -197,6 +197,8 @@ struct Runner<S: Stage, B: Bus> {
     late: Vec<(Origin, LateRow)>,
     rejected: Vec<(Origin, Rejected)>,
     refusals: u32,
+    /// Rows processed since the last output.
+    rows: u64,
     /// Tries of messages that made the stage panic.
     poison: HashMap<(usize, u64), u32>,
     instance: String,
@@ -240,6 +242,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             late: Vec::new(),
             rejected: Vec::new(),
             refusals: 0,
+            rows: 0,
             poison: HashMap::new(),
             config: config.clone(),
             stage,
@@ -272,12 +275,16 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let (input, deliveries) = self.pull().await?;
         if !deliveries.is_empty() {
             let started = Instant::now();
-            self.note_pull(&deliveries);
+            let left = self.note_pull(&deliveries);
+            self.telemetry.busy();
             for delivery in deliveries {
                 self.take(input, delivery, stop).await?;
             }
             self.flush(false, stop).await?;
             self.telemetry.batch_seconds(started.elapsed());
+            if left == 0 {
+                self.telemetry.idle();
+            }
         }
         self.tick().await;
         self.settle(stop).await
@@ -296,12 +303,13 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         }
     }
 
-    fn note_pull(&self, deliveries: &[Delivery]) {
-        if let Some(last) = deliveries.last() {
-            let age = (self.clock.now() - last.stored_at) as f64 / 1e9;
-            self.telemetry.received(deliveries.len() as u64);
-            self.telemetry.lag(last.pending, age.max(0.0));
-        }
+    /// Notes what was pulled; returns how many messages are left to pull.
+    fn note_pull(&self, deliveries: &[Delivery]) -> u64 {
+        let Some(last) = deliveries.last() else { return 0 };
+        let age = (self.clock.now() - last.stored_at) as f64 / 1e9;
+        self.telemetry.received(deliveries.len() as u64);
+        self.telemetry.lag(last.pending, age.max(0.0));
+        last.pending
     }
 
     /// Once a second: conditions that only the wall clock shows.
@@ -313,7 +321,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let now: Timestamp = self.clock.now();
         let health = self.stage.tick(now);
         self.publish_health(health).await;
-        self.telemetry.pending(self.in_flight.len() as u64);
+        self.telemetry.in_flight(self.in_flight.len() as u64);
         if let Some(store) = &self.store {
             self.telemetry.state_bytes(store.bytes());
         }

@@ -70,6 +70,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             if silent {
                 self.outbox.clear();
             } else {
+                self.rows += (reached - row) as u64;
                 self.collect_sides((input, message.sequence));
             }
             row = reached;

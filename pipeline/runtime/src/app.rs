@@ -1,0 +1,176 @@
+//! The command line that every stage binary has.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::{Parser, Subcommand};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    bus::nats::NatsBus,
+    clock::SystemClock,
+    config::{self, CommonConfig, ConfigError},
+    stage::Stage,
+    stage_loop,
+    telemetry::{self, Telemetry},
+};
+
+/// Bad config.
+const EXIT_CONFIG: u8 = 64;
+/// Failed to start, or while running; starting again may help.
+const EXIT_FAILED: u8 = 1;
+/// How long a stop may take.
+const DRAIN: Duration = Duration::from_secs(5);
+
+const EXAMPLES: &str = "\
+Examples:
+  run --config gateway.toml          run until SIGTERM or SIGINT, then drain within 5 s
+  check --config gateway.toml        say everything that is wrong with a config, and stop
+  print-config > gateway.toml        the commented defaults, to start from
+  EDDY_BUS_URL=nats://gw:4222 run    one key from the environment
+
+Exit codes:
+  0 stopped as asked   1 failed, a restart may help   64 bad config
+  70 positions, state and streams do not fit, or another instance owns the shard: the message names the way out";
+
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// A TOML file that changes single keys of the defaults.
+    #[arg(long, short, global = true, env = "EDDY_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the stage.
+    Run,
+    /// Checks the config and everything that it names.
+    Check,
+    /// Prints the effective config with its comments.
+    PrintConfig,
+    /// Accepts that state or streams were lost: forgets the state and starts afresh. The stage must not be running.
+    Recover {
+        /// Skip what the input holds, and take only what comes from now on.
+        #[arg(long)]
+        from_now: bool,
+    },
+}
+
+/// Why the process ends early.
+enum Failure {
+    Config(ConfigError),
+    Other(u8, String),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// The whole `main` of a stage's binary.
+pub fn run<S: Stage>() -> ExitCode {
+    let arguments = Arguments::parse();
+    let file = arguments.config.as_deref();
+    let result = match arguments.command {
+        Command::Run => load::<S>(file).and_then(|(common, stage)| serve(common, stage)),
+        Command::Check => load::<S>(file).map(|_| println!("{}: the config is good", S::SPEC.name)),
+        Command::PrintConfig => config::print(S::SPEC.name, S::DEFAULTS, file, std::env::vars())
+            .map(|text| print!("{text}"))
+            .map_err(Failure::from),
+        Command::Recover { from_now } => load::<S>(file).and_then(|(common, stage)| recover(&common, &stage, from_now)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(error)) => {
+            eprintln!("{}: bad config:\n{error}", S::SPEC.name);
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Err(Failure::Other(code, message)) => {
+            eprintln!("{}: {message}", S::SPEC.name);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn load<S: Stage>(file: Option<&Path>) -> Result<(CommonConfig, S), Failure> {
+    let (common, own) = config::load::<S::Config>(S::SPEC.name, S::DEFAULTS, file, std::env::vars())?;
+    let stage = S::new(own, &common.scope()).map_err(|problems| ConfigError { problems })?;
+    Ok((common, stage))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(EXIT_FAILED, format!("no async runtime: {error}")))
+}
+
+fn serve<S: Stage>(config: CommonConfig, stage: S) -> Result<(), Failure> {
+    telemetry::start_logs(&config.telemetry).map_err(|problem| ConfigError { problems: vec![problem] })?;
+    let failed = |error: &dyn std::fmt::Display| Failure::Other(EXIT_FAILED, error.to_string());
+    runtime()?.block_on(async {
+        let scope = config.scope();
+        let stall_after = Duration::from_secs(config.telemetry.stall_after_s);
+        let telemetry = Arc::new(Telemetry::new(S::SPEC.name, scope.shard, stall_after));
+        let (listen, file) = (&config.telemetry.listen, &config.telemetry.address_file);
+        let address = telemetry::serve(telemetry.clone(), listen, file)
+            .await
+            .map_err(|error| Failure::Other(EXIT_FAILED, format!("telemetry.listen = {listen:?}: {error}")))?;
+        let name = format!("eddy-{}-{}", S::SPEC.name, scope.shard);
+        let bus = NatsBus::connect(&config.bus, &name).await.map_err(|error| failed(&error))?;
+        tracing::info!(stage = S::SPEC.name, site = scope.site, shard = scope.shard, %address, "running");
+        let (stop, stopped) = watch::channel(false);
+        let clock = Arc::new(SystemClock);
+        let running = stage_loop::run(stage, scope, &config, bus, telemetry, clock, stopped);
+        tokio::pin!(running);
+        let ended = tokio::select! {
+            ended = &mut running => Some(ended),
+            () = asked_to_stop() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                stop.send_replace(true);
+                // What is not drained in time is not lost: it is not acknowledged, and comes again.
+                tokio::time::timeout(DRAIN, running).await.unwrap_or(Ok(()))
+            }
+        };
+        tracing::info!(stage = S::SPEC.name, "stopped");
+        ended.map_err(|error| Failure::Other(error.exit_code(), error.to_string()))
+    })
+}
+
+fn recover<S: Stage>(config: &CommonConfig, stage: &S, from_now: bool) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let failed = |error: &dyn std::fmt::Display| Failure::Other(EXIT_FAILED, error.to_string());
+        let bus = NatsBus::connect(&config.bus, "eddy-recover").await.map_err(|error| failed(&error))?;
+        let position = stage_loop::start_afresh(stage, &config.scope(), config, &bus, from_now).await;
+        let position = position.map_err(|error| failed(&error))?;
+        println!("{}: state forgotten; it goes on after {position}", S::SPEC.name);
+        Ok(())
+    })
+}
+
+async fn asked_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be received: only a kill stops this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

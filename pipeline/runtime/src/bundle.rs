@@ -1,0 +1,382 @@
+//! Model bundles: a folder of `model.onnx`, `model.toml` and `model.toml.minisig`.
+//!
+//! `model.toml` is the [`Manifest`]: which heads the graph has and how their distances are judged. It pins `model.onnx` by
+//! BLAKE3, and is itself signed with Ed25519 in minisign's format, so one signature covers both. A vector is known by the
+//! bundle that made it: the *bundle digest* is the lower-case hex BLAKE3 of `model.toml`'s bytes.
+//!
+//! A bundle comes from outside: the signature is checked before a byte is parsed, and every file has a bound (INV-5).
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use minisign_verify::{PublicKey, Signature};
+use serde::Deserialize;
+
+/// The manifest format that this release reads.
+pub const FORMAT: u32 = 1;
+/// All that the stages keep of one series, histories included, in bytes.
+pub const STATE_BYTES_MAX: u32 = 8192;
+/// What of [`STATE_BYTES_MAX`] is not history: the window, scaling, running statistics, calibration.
+pub const FIXED_STATE_BYTES: u32 = 2048;
+/// Longest window that a graph may take, in rows.
+pub const INPUT_WINDOW_MAX: usize = 4096;
+/// Largest vector that a head may give.
+pub const DIMENSIONS_MAX: usize = 1024;
+/// Most heads of one bundle.
+pub const HEADS_MAX: usize = 16;
+/// Longest commissioning, in rows: the samples of that time are held in memory.
+pub const COMMISSIONING_ROWS_MAX: usize = 2000;
+
+const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+const ONNX_BYTES_MAX: u64 = 64 << 20;
+
+/// How far apart two vectors of a head are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// The Euclidean distance.
+    Euclidean,
+}
+
+/// Whose vector it is that is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadScope {
+    /// Each series' own.
+    Series,
+    /// The vectors of all channels of a device at one event time, joined; for devices of two or more channels.
+    Device,
+}
+
+/// What a distance is divided by before heads are compared with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spread {
+    /// The running standard deviation of the series' value.
+    Series,
+    /// Not a division but a z-score: against the running mean and deviation of the head's own distances.
+    Distances,
+    /// The 0.99 quantile of the head's distances during commissioning.
+    Commissioned,
+}
+
+/// What may enter a head's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memory {
+    /// What does not look anomalous.
+    Gated,
+    /// Nothing past commissioning.
+    Frozen,
+}
+
+/// One output of the graph and how its distances are judged.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// As it stands in batches and alerts: letters, digits, `-`, `_`.
+    pub name: String,
+    /// The ONNX output.
+    pub output: String,
+    /// Length of its vectors, 1 to [`DIMENSIONS_MAX`].
+    pub dimensions: usize,
+    /// How many of the last rows the vector depends on, 1 to the manifest's `input_window`.
+    pub window: usize,
+    /// Scored only when the window holds at least that many real samples; 1 to `input_window`.
+    pub min_rows: usize,
+    /// How far apart two vectors are.
+    pub metric: Metric,
+    /// Rows that lie less than that many rows apart are not compared: they share samples.
+    pub exclusion: usize,
+    /// Whose vector it is.
+    pub scope: HeadScope,
+    /// What a distance is divided by.
+    pub spread: Spread,
+    /// The anomaly score is the maximum over the heads of weight x standardised distance; at least 0.
+    pub weight: f64,
+    /// Weight in the harmonic-mean fusion of tail probabilities; at least 0.
+    pub evidence: f64,
+    /// Standardised distances below this are never evidence; at least 0.
+    pub floor: f64,
+    /// Budget of the head's history, per series.
+    pub history_bytes: u32,
+    /// What may enter the history.
+    pub memory: Memory,
+    /// Whether it is a learned encoder, from which readings cannot be read off.
+    pub learned: bool,
+    /// Whether its vectors may leave the gateway: learned heads only (INV-7).
+    pub leaves_gateway: bool,
+}
+
+/// `model.toml`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The bundle's name.
+    pub name: String,
+    /// The bundle's version.
+    pub version: String,
+    /// Lower-case hex BLAKE3 of `model.onnx`.
+    pub onnx_digest: String,
+    /// How many samples the graph's input `window` takes; 1 to [`INPUT_WINDOW_MAX`].
+    pub input_window: usize,
+    /// How many first samples of a series set its scaling; 2 to [`COMMISSIONING_ROWS_MAX`].
+    pub commissioning_rows: usize,
+    /// The outputs, in the order in which they stand in EMBEDDINGS.
+    #[serde(rename = "head")]
+    pub heads: Vec<Head>,
+}
+
+/// A bundle that was opened and found whole.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// `model.toml`.
+    pub manifest: Manifest,
+    /// Lower-case hex BLAKE3 of `model.toml`'s bytes.
+    pub digest: String,
+    /// The bytes of `model.onnx`.
+    pub onnx: Vec<u8>,
+}
+
+/// Why a bundle is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A file is missing or cannot be read.
+    #[error("{}: {error}: a bundle is a folder of model.toml, model.toml.minisig and model.onnx", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A file is past its bound.
+    #[error("{} has {bytes} bytes, at most {bytes_max} are taken", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// What is taken.
+        bytes_max: u64,
+    },
+    /// There is no signature.
+    #[error(
+        "{} is missing, so the bundle is unsigned: sign model.toml with minisign, or set allow_unsigned = true",
+        path.display()
+    )]
+    Unsigned {
+        /// The signature file that was looked for.
+        path: PathBuf,
+    },
+    /// The signature file is not one.
+    #[error("{}: expected a minisign signature of four lines, found {problem}", path.display())]
+    Signature {
+        /// The signature file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A trusted key is not one.
+    #[error("trusted_keys: {key:?} is not a minisign public key: {problem}")]
+    Key {
+        /// The entry.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Signed, but by a key that is not trusted.
+    #[error(
+        "{}: signed by none of the {trusted} trusted keys (its comment: {comment:?}): \
+         add its public key to trusted_keys if you know where it comes from",
+        path.display()
+    )]
+    Untrusted {
+        /// The signature file.
+        path: PathBuf,
+        /// How many keys are trusted.
+        trusted: usize,
+        /// The signature's own comment, which anyone can write.
+        comment: String,
+    },
+    /// The file is not what was signed.
+    #[error("{}: the signature is by a trusted key, but of other bytes: the file or its signature was altered", path.display())]
+    Altered {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not TOML, or a key of it is unknown, missing or of the wrong type.
+    #[error("{}: {problem}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        problem: String,
+    },
+    /// Fields hold what they cannot.
+    #[error("{}: {}", path.display(), problems.join("; "))]
+    Fields {
+        /// The file.
+        path: PathBuf,
+        /// Every problem.
+        problems: Vec<String>,
+    },
+    /// The graph is not the one that the manifest was made for.
+    #[error("{}: expected BLAKE3 {expected} as model.toml says, found {found}", path.display())]
+    OnnxDigest {
+        /// The file.
+        path: PathBuf,
+        /// What the manifest says.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+}
+
+impl Manifest {
+    /// Every field that holds what it cannot; empty for a manifest that can be used.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut need = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        need(self.format == FORMAT, format!("format: expected {FORMAT}, found {}", self.format));
+        need(is_token(&self.name), format!("name: expected letters, digits, - and _, found {:?}", self.name));
+        need(!self.version.is_empty(), "version: expected text like \"1.0.0\", found \"\"".into());
+        let digest = &self.onnx_digest;
+        let is_hex = digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        need(is_hex, format!("onnx_digest: expected 64 lower-case hex digits, found {digest:?}"));
+        in_range(&mut need, "input_window", self.input_window, 1, INPUT_WINDOW_MAX);
+        in_range(&mut need, "commissioning_rows", self.commissioning_rows, 2, COMMISSIONING_ROWS_MAX);
+        in_range(&mut need, "number of [[head]] tables", self.heads.len(), 1, HEADS_MAX);
+        let (mut names, mut outputs) = (HashSet::new(), HashSet::new());
+        for head in &self.heads {
+            head.validate(self.input_window, &mut need);
+            need(names.insert(&head.name), format!("head {:?} stands twice", head.name));
+            need(
+                outputs.insert(&head.output),
+                format!("head {:?}: output {:?} has a head already", head.name, head.output),
+            );
+        }
+        let history: u64 = self.heads.iter().map(|head| u64::from(head.history_bytes)).sum();
+        let history_max = u64::from(STATE_BYTES_MAX - FIXED_STATE_BYTES);
+        need(
+            history <= history_max,
+            format!("history_bytes of all heads: expected at most {history_max} in all, found {history}"),
+        );
+        problems
+    }
+}
+
+impl Head {
+    fn validate(&self, input_window: usize, need: &mut impl FnMut(bool, String)) {
+        let at = |field: &str| format!("head {:?} {field}", self.name);
+        need(is_token(&self.name), format!("{}: expected letters, digits, - and _", at("name")));
+        need(!self.output.is_empty(), format!("{}: expected the name of an ONNX output, found \"\"", at("output")));
+        in_range(need, &at("dimensions"), self.dimensions, 1, DIMENSIONS_MAX);
+        in_range(need, &at("window"), self.window, 1, input_window);
+        in_range(need, &at("min_rows"), self.min_rows, 1, input_window);
+        in_range(need, &at("exclusion"), self.exclusion, 1, INPUT_WINDOW_MAX);
+        for (field, value) in [("weight", self.weight), ("evidence", self.evidence), ("floor", self.floor)] {
+            let holds = value.is_finite() && value >= 0.0;
+            need(holds, format!("{}: expected a finite number of at least 0, found {value}", at(field)));
+        }
+        need(
+            self.learned || !self.leaves_gateway,
+            format!(
+                "{}: only a learned head may leave the gateway, readings could be read off this one",
+                at("leaves_gateway")
+            ),
+        );
+    }
+}
+
+fn in_range(need: &mut impl FnMut(bool, String), field: &str, value: usize, least: usize, most: usize) {
+    need((least..=most).contains(&value), format!("{field}: expected {least} to {most}, found {value}"));
+}
+
+fn is_token(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+impl Bundle {
+    /// Opens the bundle in folder `dir`.
+    ///
+    /// `trusted_keys` are minisign public keys as base64, or paths ending in `.pub` of files that minisign writes them to;
+    /// any one of them must have signed the manifest. `allow_unsigned` leaves the signature out, not the ONNX digest.
+    ///
+    /// # Errors
+    /// See [`BundleError`].
+    pub fn open(dir: &Path, trusted_keys: &[String], allow_unsigned: bool) -> Result<Self, BundleError> {
+        let path = dir.join("model.toml");
+        let bytes = read(&path, MANIFEST_BYTES_MAX)?;
+        if !allow_unsigned {
+            verify(&path, &bytes, trusted_keys)?;
+        }
+        let syntax = |problem: String| BundleError::Syntax { path: path.clone(), problem };
+        let text = std::str::from_utf8(&bytes).map_err(|error| syntax(format!("not UTF-8: {error}")))?;
+        let manifest: Manifest =
+            toml::from_str(text).map_err(|error| syntax(error.to_string().trim_end().to_owned()))?;
+        let problems = manifest.validate();
+        if !problems.is_empty() {
+            return Err(BundleError::Fields { path, problems });
+        }
+        let onnx_path = dir.join("model.onnx");
+        let onnx = read(&onnx_path, ONNX_BYTES_MAX)?;
+        let found = blake3::hash(&onnx).to_hex().to_string();
+        if found != manifest.onnx_digest {
+            return Err(BundleError::OnnxDigest { path: onnx_path, expected: manifest.onnx_digest, found });
+        }
+        Ok(Self { manifest, digest: blake3::hash(&bytes).to_hex().to_string(), onnx })
+    }
+}
+
+fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, BundleError> {
+    let error = |error| BundleError::Read { path: path.to_owned(), error };
+    let bytes = fs::metadata(path).map_err(error)?.len();
+    if bytes > bytes_max {
+        return Err(BundleError::TooLarge { path: path.to_owned(), bytes, bytes_max });
+    }
+    fs::read(path).map_err(error)
+}
+
+fn verify(manifest: &Path, bytes: &[u8], trusted_keys: &[String]) -> Result<(), BundleError> {
+    let keys = trusted_keys.iter().map(|key| public_key(key)).collect::<Result<Vec<_>, _>>()?;
+    let path = manifest.with_extension("toml.minisig");
+    let text = match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(BundleError::Unsigned { path }),
+        _ => read(&path, MANIFEST_BYTES_MAX)?,
+    };
+    let signature = Signature::decode(&String::from_utf8_lossy(&text))
+        .map_err(|error| BundleError::Signature { path: path.clone(), problem: error.to_string().to_lowercase() })?;
+    for key in &keys {
+        match key.verify(bytes, &signature, false) {
+            Ok(()) => return Ok(()),
+            Err(minisign_verify::Error::UnexpectedKeyId) => {}
+            Err(minisign_verify::Error::InvalidSignature) => {
+                return Err(BundleError::Altered { path: manifest.to_owned() });
+            }
+            Err(error) => return Err(BundleError::Signature { path, problem: error.to_string().to_lowercase() }),
+        }
+    }
+    Err(BundleError::Untrusted { path, trusted: keys.len(), comment: signature.untrusted_comment().to_owned() })
+}
+
+fn public_key(entry: &str) -> Result<PublicKey, BundleError> {
+    let wrong = |problem: String| BundleError::Key { key: entry.to_owned(), problem };
+    if entry.ends_with(".pub") {
+        let text = read(Path::new(entry), MANIFEST_BYTES_MAX)?;
+        PublicKey::decode(&String::from_utf8_lossy(&text)).map_err(|error| wrong(error.to_string().to_lowercase()))
+    } else {
+        PublicKey::from_base64(entry).map_err(|error| wrong(error.to_string().to_lowercase()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Config: the commented defaults, a file over them, the environment over both; every problem at once.
+//!
+//! The defaults are the schema: a key that does not stand in them is unknown, and a value must be of the default's type.
+//! What they cannot say (ranges, files that must exist) is checked on the typed config.
+
+mod merge;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::stage::Scope;
+
+/// The shared part of every stage's defaults.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// Everything that is wrong with a config.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .problems.join("\n"))]
+pub struct ConfigError {
+    /// One line each: where, which value, what is taken.
+    pub problems: Vec<String>,
+}
+
+/// `[site]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteConfig {
+    /// The site's name.
+    pub name: String,
+    /// The shard of this instance.
+    pub shard: u32,
+    /// How many shards the site has.
+    pub shards: u32,
+}
+
+/// `[bus]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BusConfig {
+    /// The server.
+    pub url: String,
+    /// Credentials; empty: none.
+    pub credentials_file: PathBuf,
+    /// CA certificate; empty: none.
+    pub tls_ca_file: PathBuf,
+    /// Client certificate; empty: none.
+    pub tls_cert_file: PathBuf,
+    /// Its key.
+    pub tls_key_file: PathBuf,
+    /// Milliseconds.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds.
+    pub request_timeout_ms: u64,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Messages of one pull.
+    pub pull_messages_max: usize,
+    /// Bytes of one pull.
+    pub pull_bytes_max: usize,
+    /// Bytes of one output.
+    pub output_bytes_max: usize,
+    /// Seconds.
+    pub ack_wait_s: u64,
+    /// Messages.
+    pub ack_pending_max: u64,
+    /// Tries.
+    pub poison_tries: u32,
+    /// Milliseconds.
+    pub full_backoff_ms: u64,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateConfig {
+    /// Folder of all state.
+    pub dir: PathBuf,
+    /// Milliseconds.
+    pub commit_interval_ms: u64,
+    /// Megabytes.
+    pub map_size_mb: u64,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// Address and port.
+    pub listen: String,
+    /// Where the bound address is written; empty: nowhere.
+    pub address_file: PathBuf,
+    /// Tracing filter.
+    pub log: String,
+    /// How logs are written.
+    pub log_format: LogFormat,
+    /// Seconds.
+    pub stall_after_s: u64,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What all stages share.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CommonConfig {
+    /// `[site]`
+    pub site: SiteConfig,
+    /// `[bus]`
+    pub bus: BusConfig,
+    /// `[limits]`
+    pub limits: LimitsConfig,
+    /// `[state]`
+    pub state: StateConfig,
+    /// `[telemetry]`
+    pub telemetry: TelemetryConfig,
+}
+
+impl CommonConfig {
+    /// The part of the site that this instance serves.
+    pub fn scope(&self) -> Scope {
+        Scope { site: self.site.name.clone(), shard: self.site.shard, shards: self.site.shards }
+    }
+
+    /// The defaults, with state in `folder`.
+    #[cfg(any(test, feature = "contract"))]
+    pub fn for_tests(folder: &Path) -> Self {
+        let mut config: Self = toml::from_str(DEFAULTS).unwrap_or_else(|error| panic!("default.toml: {error}"));
+        config.state.dir = folder.to_owned();
+        config
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut range = |key: &str, value: u64, low: u64, high: u64| {
+            if !(low..=high).contains(&value) {
+                problems.push(format!("{key} = {value}: {low} to {high} is taken"));
+            }
+        };
+        range("site.shards", u64::from(self.site.shards), 1, 256);
+        range("site.shard", u64::from(self.site.shard), 0, u64::from(self.site.shards.max(1)) - 1);
+        range("bus.connect_timeout_ms", self.bus.connect_timeout_ms, 10, 600_000);
+        range("bus.request_timeout_ms", self.bus.request_timeout_ms, 10, 600_000);
+        range("limits.pull_messages_max", self.limits.pull_messages_max as u64, 1, 100_000);
+        range("limits.pull_bytes_max", self.limits.pull_bytes_max as u64, 1, 64_000_000);
+        range("limits.output_bytes_max", self.limits.output_bytes_max as u64, 1_000, 3_000_000);
+        range("limits.ack_wait_s", self.limits.ack_wait_s, 1, 3_600);
+        range("limits.ack_pending_max", self.limits.ack_pending_max, 10, 1_000_000);
+        range("limits.poison_tries", u64::from(self.limits.poison_tries), 1, 100);
+        range("limits.full_backoff_ms", self.limits.full_backoff_ms, 1, 60_000);
+        range("state.commit_interval_ms", self.state.commit_interval_ms, 0, 3_600_000);
+        range("state.map_size_mb", self.state.map_size_mb, 1, 65_536);
+        range("telemetry.stall_after_s", self.telemetry.stall_after_s, 1, 86_400);
+        if !eddy_schemas::names::is_valid(&self.site.name) {
+            problems.push(format!("site.name = {:?}: 1 to 128 bytes (percent-encoded) are taken", self.site.name));
+        }
+        let (cert, key) = (&self.bus.tls_cert_file, &self.bus.tls_key_file);
+        if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
+            problems.push("bus.tls_cert_file and bus.tls_key_file: give both or neither".into());
+        }
+        if let Err(error) = self.telemetry.listen.parse::<std::net::SocketAddr>() {
+            problems.push(format!(
+                "telemetry.listen = {:?}: an address and port is taken ({error})",
+                self.telemetry.listen
+            ));
+        }
+        problems
+    }
+}
+
+/// Loads the config of stage `stage`, whose own defaults are the table `[stage]` in `stage_defaults`.
+///
+/// # Errors
+/// Every problem, one line each.
+pub fn load<C: DeserializeOwned>(
+    stage: &str,
+    stage_defaults: &str,
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<(CommonConfig, C), ConfigError> {
+    let (table, mut problems) = merge::effective(stage, stage_defaults, file, environment)?;
+    let mut table = table;
+    let own = table.remove(stage).unwrap_or_else(|| toml::Value::Table(toml::Table::new()));
+    let common = CommonConfig::deserialize(toml::Value::Table(table)).map_err(|error| error.to_string());
+    let own = C::deserialize(own).map_err(|error| format!("[{stage}] {}", error.to_string().trim_end()));
+    match (&common, &own) {
+        (Ok(common), _) => problems.extend(common.problems()),
+        (Err(error), _) => problems.push(error.trim_end().to_owned()),
+    }
+    if let Err(error) = &own {
+        problems.push(error.clone());
+    }
+    match (common, own) {
+        (Ok(common), Ok(own)) if problems.is_empty() => Ok((common, own)),
+        _ => Err(ConfigError { problems }),
+    }
+}
+
+/// What `print-config` prints: the commented defaults with the effective value of every key.
+///
+/// # Errors
+/// If the file or environment cannot be merged.
+pub fn print(
+    stage: &str,
+    stage_defaults: &str,
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<String, ConfigError> {
+    let (table, problems) = merge::effective(stage, stage_defaults, file, environment)?;
+    if problems.is_empty() { Ok(merge::commented(stage_defaults, &table)) } else { Err(ConfigError { problems }) }
+}

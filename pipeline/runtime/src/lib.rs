@@ -1,0 +1,23 @@
+//! What every stage of eddy stands on: the only crate that knows NATS.
+//!
+//! [`stage`] is the contract that a stage holds to, [`stage_loop`] what runs it, [`bus`] what the loop runs over.
+//! [`client`] is for tools; [`provision`] and [`janitor`] keep the streams.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod app;
+pub mod bundle;
+pub mod bus;
+pub mod client;
+pub mod clock;
+pub mod config;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod dead_letter;
+pub mod janitor;
+pub mod position;
+pub mod provision;
+pub mod stage;
+pub mod stage_loop;
+pub mod state;
+pub mod telemetry;

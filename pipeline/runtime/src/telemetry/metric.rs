@@ -1,0 +1,137 @@
+//! The closed list of metrics.
+
+use metrics::{KeyName, Recorder, Unit};
+
+/// A metric: `eddy_<noun>_<unit>`, counters end in `_total`.
+#[allow(missing_docs, reason = "each one's help text says what it is")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    ReceivedMessages,
+    ReceivedRows,
+    EmittedMessages,
+    EmittedRows,
+    EmittedAlerts,
+    DuplicateRows,
+    LateRows,
+    RejectedReadings,
+    Decisions,
+    HealthConditions,
+    LagMessages,
+    LagSeconds,
+    InFlightMessages,
+    ProgressAge,
+    BatchSeconds,
+    PublishSeconds,
+    CommitSeconds,
+    StateBytes,
+    Fenced,
+    ConsumerResets,
+    Panics,
+    Backpressure,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Self; 22] = [
+        Self::ReceivedMessages,
+        Self::ReceivedRows,
+        Self::EmittedMessages,
+        Self::EmittedRows,
+        Self::EmittedAlerts,
+        Self::DuplicateRows,
+        Self::LateRows,
+        Self::RejectedReadings,
+        Self::Decisions,
+        Self::HealthConditions,
+        Self::LagMessages,
+        Self::LagSeconds,
+        Self::InFlightMessages,
+        Self::ProgressAge,
+        Self::BatchSeconds,
+        Self::PublishSeconds,
+        Self::CommitSeconds,
+        Self::StateBytes,
+        Self::Fenced,
+        Self::ConsumerResets,
+        Self::Panics,
+        Self::Backpressure,
+    ];
+
+    /// Name, kind, label of its own, unit, help.
+    #[rustfmt::skip]
+    fn about(self) -> (&'static str, Kind, Option<&'static str>, Unit, &'static str) {
+        use Kind::{Counter, Gauge, Histogram};
+        match self {
+            Self::ReceivedMessages => ("eddy_received_messages_total", Counter, None, Unit::Count, "Messages pulled; after a restart replayed ones count again"),
+            Self::ReceivedRows => ("eddy_received_rows_total", Counter, None, Unit::Count, "Rows whose processing is out: emitted, duplicate, late or rejected"),
+            Self::EmittedMessages => ("eddy_emitted_messages_total", Counter, None, Unit::Count, "Merged outputs published"),
+            Self::EmittedRows => ("eddy_emitted_rows_total", Counter, None, Unit::Count, "Rows in the outputs published"),
+            Self::EmittedAlerts => ("eddy_emitted_alerts_total", Counter, None, Unit::Count, "Alert events published"),
+            Self::DuplicateRows => ("eddy_duplicate_rows_total", Counter, None, Unit::Count, "Rows dropped because they came twice"),
+            Self::LateRows => ("eddy_late_rows_total", Counter, None, Unit::Count, "Rows put aside because their place had gone out"),
+            Self::RejectedReadings => ("eddy_rejected_readings_total", Counter, Some("reason"), Unit::Count, "Readings in the dead letters"),
+            Self::Decisions => ("eddy_decisions_total", Counter, Some("kind"), Unit::Count, "What the stage decided: gap filled, flag set, window gated …"),
+            Self::HealthConditions => ("eddy_health_conditions_total", Counter, Some("condition"), Unit::Count, "Conditions of devices that began (or ended)"),
+            Self::LagMessages => ("eddy_lag_messages", Gauge, None, Unit::Count, "Messages not pulled yet"),
+            Self::LagSeconds => ("eddy_lag_seconds", Gauge, None, Unit::Seconds, "Age of the newest message when it was pulled"),
+            Self::InFlightMessages => ("eddy_in_flight_messages", Gauge, None, Unit::Count, "Messages pulled and not acknowledged"),
+            Self::ProgressAge => ("eddy_progress_age_seconds", Gauge, None, Unit::Seconds, "Time since the checkpoint or the state moved"),
+            Self::BatchSeconds => ("eddy_batch_seconds", Histogram, None, Unit::Seconds, "From a pull to the ack of its output"),
+            Self::PublishSeconds => ("eddy_publish_seconds", Histogram, None, Unit::Seconds, "From a publish to its ack: one fsync and one round trip"),
+            Self::CommitSeconds => ("eddy_commit_seconds", Histogram, None, Unit::Seconds, "Writing state"),
+            Self::StateBytes => ("eddy_state_bytes", Gauge, None, Unit::Bytes, "State on disk"),
+            Self::Fenced => ("eddy_fenced_total", Counter, None, Unit::Count, "Publishes refused because another instance had written"),
+            Self::ConsumerResets => ("eddy_consumer_resets_total", Counter, None, Unit::Count, "Feeds opened anew after a gap, redelivery or stall"),
+            Self::Panics => ("eddy_panics_total", Counter, None, Unit::Count, "Panics of the stage; three at one message put it aside"),
+            Self::Backpressure => ("eddy_backpressure_total", Counter, None, Unit::Count, "Publishes that a full stream sent back"),
+        }
+    }
+
+    /// As it is exported.
+    pub fn name(self) -> &'static str {
+        self.about().0
+    }
+
+    pub(super) fn label(self) -> Option<&'static str> {
+        self.about().2
+    }
+
+    pub(super) fn is_counter(self) -> bool {
+        self.about().1 == Kind::Counter
+    }
+
+    pub(super) fn describe(self, recorder: &impl Recorder) {
+        let (name, kind, _, unit, help) = self.about();
+        let (name, help) = (KeyName::from_const_str(name), metrics::SharedString::const_str(help));
+        match kind {
+            Kind::Counter => recorder.describe_counter(name, Some(unit), help),
+            Kind::Gauge => recorder.describe_gauge(name, Some(unit), help),
+            Kind::Histogram => recorder.describe_histogram(name, Some(unit), help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_follow_the_rule() {
+        let mut names: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        for metric in Metric::ALL {
+            let name = metric.name();
+            assert!(name.starts_with("eddy_"), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.is_counter(), "{name}");
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Metric::ALL.len());
+    }
+}

@@ -1,0 +1,270 @@
+//! What a stage tells about itself: metrics, health by progress, logs.
+//!
+//! Everything is counted per batch, never per row, and no label names a device: the number of time series that a
+//! gateway exports does not grow with its fleet.
+
+mod http;
+mod log;
+mod metric;
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use eddy_schemas::{health::Condition, side::Reason};
+use metrics::{Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+pub use http::serve;
+pub use log::start as start_logs;
+pub use metric::Metric;
+
+/// The metrics and the progress of one stage instance.
+pub struct Telemetry {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    labels: Vec<Label>,
+    progress: Mutex<Instant>,
+    busy: AtomicBool,
+    stall_after: Duration,
+}
+
+impl Telemetry {
+    /// For the instance of `stage` that serves `shard`; unhealthy when something is pending and nothing moved for
+    /// `stall_after`.
+    pub fn new(stage: &str, shard: u32, stall_after: Duration) -> Self {
+        let buckets = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+        let builder = PrometheusBuilder::new();
+        // Buckets are refused only if there are none.
+        let recorder = match builder.set_buckets(&buckets) {
+            Ok(builder) => builder.build_recorder(),
+            Err(_) => PrometheusBuilder::new().build_recorder(),
+        };
+        for metric in Metric::ALL {
+            metric.describe(&recorder);
+        }
+        let labels = vec![Label::new("stage", stage.to_owned()), Label::new("shard", shard.to_string())];
+        let handle = recorder.handle();
+        let telemetry = Self {
+            recorder,
+            handle,
+            labels,
+            progress: Mutex::new(Instant::now()),
+            busy: AtomicBool::new(false),
+            stall_after,
+        };
+        for metric in Metric::ALL {
+            if metric.label().is_none() && metric.is_counter() {
+                telemetry.add(metric, None, 0);
+            }
+        }
+        telemetry
+    }
+
+    /// Counts, and serves nothing.
+    #[cfg(any(test, feature = "contract"))]
+    pub fn for_tests() -> Self {
+        Self::new("test", 0, Duration::from_secs(30))
+    }
+
+    /// The metrics as Prometheus text.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    fn key(&self, metric: Metric, label: Option<&'static str>) -> Key {
+        let mut labels = self.labels.clone();
+        if let (Some(name), Some(value)) = (metric.label(), label) {
+            labels.push(Label::from_static_parts(name, value));
+        }
+        Key::from_parts(metric.name(), labels)
+    }
+
+    fn add(&self, metric: Metric, label: Option<&'static str>, n: u64) {
+        self.recorder.register_counter(&self.key(metric, label), &METADATA).increment(n);
+    }
+
+    fn set(&self, metric: Metric, value: f64) {
+        self.recorder.register_gauge(&self.key(metric, None), &METADATA).set(value);
+    }
+
+    fn observe(&self, metric: Metric, seconds: Duration) {
+        self.recorder.register_histogram(&self.key(metric, None), &METADATA).record(seconds.as_secs_f64());
+    }
+
+    /// Messages were pulled.
+    pub fn received(&self, messages: u64) {
+        self.add(Metric::ReceivedMessages, None, messages);
+    }
+
+    /// Rows were read from the messages pulled.
+    pub fn received_rows(&self, rows: u64) {
+        self.add(Metric::ReceivedRows, None, rows);
+    }
+
+    /// An output went out.
+    pub fn emitted(&self, rows: u64, alerts: u64) {
+        self.add(Metric::EmittedMessages, None, 1);
+        self.add(Metric::EmittedRows, None, rows);
+        self.add(Metric::EmittedAlerts, None, alerts);
+    }
+
+    /// Rows came twice.
+    pub fn duplicates(&self, rows: u64) {
+        self.add(Metric::DuplicateRows, None, rows);
+    }
+
+    /// Rows came late.
+    pub fn late(&self, rows: u64) {
+        self.add(Metric::LateRows, None, rows);
+    }
+
+    /// Input was put aside.
+    pub fn rejected(&self, reason: Reason, readings: u64) {
+        self.add(Metric::RejectedReadings, Some(reason.as_str()), readings);
+    }
+
+    /// The stage decided something `n` times.
+    pub fn decision(&self, kind: &'static str, n: u64) {
+        self.add(Metric::Decisions, Some(kind), n);
+    }
+
+    /// A device's condition began or ended.
+    pub fn health(&self, condition: Condition, active: bool) {
+        let name = match (condition, active) {
+            (Condition::Silence, true) => "silence",
+            (Condition::Stuck, true) => "stuck",
+            (Condition::Range, true) => "range",
+            (Condition::ClockOffset, true) => "clock_offset",
+            (_, false) => "ended",
+        };
+        self.add(Metric::HealthConditions, Some(name), 1);
+    }
+
+    /// What the last pull left behind it, and how old its newest message was.
+    pub fn lag(&self, messages: u64, seconds: f64) {
+        self.set(Metric::LagMessages, messages as f64);
+        self.set(Metric::LagSeconds, seconds);
+    }
+
+    /// Messages that are not acknowledged yet.
+    pub fn in_flight(&self, messages: u64) {
+        self.set(Metric::InFlightMessages, messages as f64);
+        self.set(Metric::ProgressAge, self.progress_age().as_secs_f64());
+    }
+
+    /// A pull was processed and its output is out.
+    pub fn batch_seconds(&self, elapsed: Duration) {
+        self.observe(Metric::BatchSeconds, elapsed);
+    }
+
+    /// An output was acknowledged by its stream.
+    pub fn publish_seconds(&self, elapsed: Duration) {
+        self.observe(Metric::PublishSeconds, elapsed);
+    }
+
+    /// State was committed.
+    pub fn commit_seconds(&self, elapsed: Duration) {
+        self.observe(Metric::CommitSeconds, elapsed);
+    }
+
+    /// The state's size on disk.
+    pub fn state_bytes(&self, bytes: u64) {
+        self.set(Metric::StateBytes, bytes as f64);
+    }
+
+    /// A publish was refused by its guard.
+    pub fn fenced(&self) {
+        self.add(Metric::Fenced, None, 1);
+    }
+
+    /// A consumer was reset because a feed lost its place.
+    pub fn consumer_reset(&self) {
+        self.add(Metric::ConsumerResets, None, 1);
+    }
+
+    /// The stage panicked.
+    pub fn panicked(&self) {
+        self.add(Metric::Panics, None, 1);
+    }
+
+    /// A stream was full.
+    pub fn backpressure(&self) {
+        self.add(Metric::Backpressure, None, 1);
+    }
+
+    /// The checkpoint or the state moved.
+    pub fn progress(&self) {
+        *self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+    }
+
+    /// All that was pulled is through, and nothing is left to pull.
+    pub fn idle(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+    }
+
+    /// Something was pulled and is not through yet.
+    pub fn busy(&self) {
+        // The first message after a quiet time starts the clock.
+        if !self.busy.swap(true, Ordering::Relaxed) {
+            self.progress();
+        }
+    }
+
+    fn progress_age(&self) -> Duration {
+        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed()
+    }
+
+    /// Readiness is progress while something is pending.
+    ///
+    /// # Errors
+    /// For how long nothing moved.
+    pub fn health_check(&self) -> Result<(), String> {
+        let age = self.progress_age();
+        if self.busy.load(Ordering::Relaxed) && age > self.stall_after {
+            return Err(format!("messages are pending and nothing moved for {} s", age.as_secs()));
+        }
+        Ok(())
+    }
+}
+
+static METADATA: Metadata<'static> = Metadata::new("eddy", Level::INFO, None);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_rendered_with_its_labels() {
+        let telemetry = Telemetry::new("detect", 3, Duration::from_secs(1));
+        telemetry.emitted(10, 2);
+        telemetry.rejected(Reason::Malformed, 7);
+        telemetry.batch_seconds(Duration::from_millis(3));
+        let text = telemetry.render();
+        for line in [
+            "eddy_emitted_rows_total{stage=\"detect\",shard=\"3\"} 10",
+            "eddy_rejected_readings_total{stage=\"detect\",shard=\"3\",reason=\"malformed\"} 7",
+            "eddy_panics_total{stage=\"detect\",shard=\"3\"} 0",
+            "eddy_batch_seconds_bucket{stage=\"detect\",shard=\"3\",le=\"0.005\"} 1",
+            "# HELP eddy_late_rows_total",
+        ] {
+            assert!(text.contains(line), "{line:?} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn health_is_progress_while_something_is_pending() {
+        let telemetry = Telemetry::new("detect", 0, Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(telemetry.health_check(), Ok(()), "nothing pending");
+        telemetry.busy();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(telemetry.health_check().unwrap_err().contains("nothing moved"));
+        telemetry.idle();
+        assert_eq!(telemetry.health_check(), Ok(()));
+    }
+}
