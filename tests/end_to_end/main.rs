@@ -1,0 +1,18 @@
+//! The whole gateway with the real nats-server: what dies, what is full, what is rubbish.
+//!
+//! `server` and `stage` start and kill real processes, `gateway` puts them together, `recording` feeds them, `oracle`
+//! reads what came out. The oracle of every fault test is INV-3: the alerts of an undisturbed run.
+
+#![allow(clippy::unwrap_used)]
+
+mod gateway;
+mod oracle;
+mod recording;
+mod server;
+mod stage;
+
+mod bounds;
+mod faults;
+mod identity;
+mod rubbish;
+mod schema;

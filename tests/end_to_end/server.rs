@@ -1,0 +1,98 @@
+//! A real nats-server of a test's own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The server's binary: EDDY_NATS_SERVER, `.tools/`, or the path.
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("EDDY_NATS_SERVER") {
+        return path.into();
+    }
+    let local = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/py/bin/nats-server");
+    if local.exists() { local } else { "nats-server".into() }
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    folder: PathBuf,
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    /// Starts on a random port of the loopback, with its store in `folder`.
+    pub fn start(folder: &Path) -> Self {
+        let folder = folder.join("nats");
+        std::fs::create_dir_all(&folder).unwrap();
+        let config = format!(
+            "jetstream {{ store_dir: {:?}, sync_interval: always, max_file_store: 2GB, max_memory_store: 16MB }}\n\
+             max_payload: 4MB\n",
+            folder.join("store")
+        );
+        std::fs::write(folder.join("nats.conf"), config).unwrap();
+        let (child, port) = spawn(&folder, None);
+        Self { folder, child, port }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it with SIGKILL and starts it again on the same port.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let (child, _) = spawn(&self.folder, Some(self.port));
+        self.child = child;
+    }
+
+    /// Kills it, throws its store away, and starts it again: a re-imaged machine.
+    pub fn reimage(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::fs::remove_dir_all(self.folder.join("store")).unwrap();
+        let (child, _) = spawn(&self.folder, Some(self.port));
+        self.child = child;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(folder: &Path, port: Option<u16>) -> (Child, u16) {
+    let ports = folder.join("ports");
+    let _ = std::fs::remove_dir_all(&ports);
+    std::fs::create_dir_all(&ports).unwrap();
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("nats.log")).unwrap();
+    let child = Command::new(binary())
+        .args(["-a", "127.0.0.1", "-p", &port.map_or("-1".to_owned(), |port| port.to_string())])
+        .arg("-c")
+        .arg(folder.join("nats.conf"))
+        .arg("--ports_file_dir")
+        .arg(&ports)
+        .env("GOMEMLIMIT", "64MiB")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("nats-server ({}): {error}; `make tools` installs it", binary().display()));
+    let file = ports.join(format!("nats-server_{}.ports", child.id()));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        if let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) {
+            let url = value["nats"][0].as_str().unwrap();
+            return (child, url.rsplit(':').next().unwrap().parse().unwrap());
+        }
+        assert!(Instant::now() < deadline, "nats-server does not come up: see {}", folder.display());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

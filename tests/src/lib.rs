@@ -1,0 +1,1 @@
+//! End-to-end tests of eddy; everything is under `end_to_end/`.
