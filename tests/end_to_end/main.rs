@@ -12,6 +12,7 @@ mod server;
 mod stage;
 
 mod bounds;
+mod bus;
 mod faults;
 mod identity;
 mod rubbish;

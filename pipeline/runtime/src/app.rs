@@ -118,7 +118,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn serve<S: Stage>(config: CommonConfig, stage: S) -> Result<(), Failure> {
-    telemetry::start_logs(&config.telemetry).map_err(|problem| ConfigError { problems: vec![problem] })?;
+    telemetry::start_logs(&config.telemetry, S::SPEC.name, config.site.shard)
+        .map_err(|problem| ConfigError { problems: vec![problem] })?;
     let failed = |error: &dyn std::fmt::Display| Failure::Other(EXIT_FAILED, error.to_string());
     runtime()?.block_on(async {
         let scope = config.scope();
@@ -130,7 +131,9 @@ fn serve<S: Stage>(config: CommonConfig, stage: S) -> Result<(), Failure> {
             .map_err(|error| Failure::Other(EXIT_FAILED, format!("telemetry.listen = {listen:?}: {error}")))?;
         let name = format!("eddy-{}-{}", S::SPEC.name, scope.shard);
         let bus = NatsBus::connect(&config.bus, &name).await.map_err(|error| failed(&error))?;
-        tracing::info!(stage = S::SPEC.name, site = scope.site, shard = scope.shard, %address, "running");
+        let connected = bus.clone();
+        telemetry.count_connections(move || connected.connections());
+        tracing::info!(site = scope.site, shards = scope.shards, %address, "running");
         let (stop, stopped) = watch::channel(false);
         let clock = Arc::new(SystemClock);
         let running = stage_loop::run(stage, scope, &config, bus, telemetry, clock, stopped);
@@ -147,7 +150,7 @@ fn serve<S: Stage>(config: CommonConfig, stage: S) -> Result<(), Failure> {
                 tokio::time::timeout(DRAIN, running).await.unwrap_or(Ok(()))
             }
         };
-        tracing::info!(stage = S::SPEC.name, "stopped");
+        tracing::info!("stopped");
         ended.map_err(|error| Failure::Other(error.exit_code(), error.to_string()))
     })
 }

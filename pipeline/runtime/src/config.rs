@@ -4,13 +4,16 @@
 //! What they cannot say (ranges, files that must exist) is checked on the typed config.
 
 mod merge;
+mod print;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::DeserializeOwned};
+use toml::{Table, Value};
 
+use self::merge::Merged;
 use crate::stage::Scope;
 
 /// The shared part of every stage's defaults.
@@ -177,6 +180,10 @@ impl CommonConfig {
                 self.telemetry.listen
             ));
         }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log) {
+            let filter = &self.telemetry.log;
+            problems.push(format!("telemetry.log = {filter:?}: {error}; info or eddy_runtime=debug,info is taken"));
+        }
         problems
     }
 }
@@ -184,32 +191,38 @@ impl CommonConfig {
 /// Loads the config of stage `stage`, whose own defaults are the table `[stage]` in `stage_defaults`.
 ///
 /// # Errors
-/// Every problem, one line each.
+/// Every problem, one line each: where it was set, the key, the value, what is taken.
 pub fn load<C: DeserializeOwned>(
     stage: &str,
     stage_defaults: &str,
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(CommonConfig, C), ConfigError> {
-    let (table, mut problems) = merge::effective(stage, stage_defaults, file, environment)?;
-    let mut table = table;
-    let own = table.remove(stage).unwrap_or_else(|| toml::Value::Table(toml::Table::new()));
-    let common = CommonConfig::deserialize(toml::Value::Table(table)).map_err(|error| error.to_string());
-    let own = C::deserialize(own).map_err(|error| format!("[{stage}] {}", error.to_string().trim_end()));
-    match (&common, &own) {
-        (Ok(common), _) => problems.extend(common.problems()),
-        (Err(error), _) => problems.push(error.trim_end().to_owned()),
+    let mut merged = Merged::new(stage, stage_defaults, file, environment)?;
+    let mut problems = std::mem::take(&mut merged.problems);
+    let (common, wrong) = merged.typed::<CommonConfig>(Value::Table);
+    problems.extend(wrong);
+    if let Some(common) = &common {
+        problems.extend(common.problems().into_iter().map(|problem| with_source(problem, &merged)));
     }
-    if let Err(error) = &own {
-        problems.push(error.clone());
-    }
+    let (own, wrong) = merged.typed::<C>(|mut table| table.remove(stage).unwrap_or(Value::Table(Table::new())));
+    problems.extend(wrong);
     match (common, own) {
-        (Ok(common), Ok(own)) if problems.is_empty() => Ok((common, own)),
+        (Some(common), Some(own)) if problems.is_empty() => Ok((common, own)),
         _ => Err(ConfigError { problems }),
     }
 }
 
-/// What `print-config` prints: the commented defaults with the effective value of every key.
+/// Says where the key of a problem that starts with `KEY = ` was set.
+fn with_source(problem: String, merged: &Merged) -> String {
+    let key = problem.split(" = ").next().unwrap_or_default();
+    match merged.changes.iter().rev().find(|change| change.key() == key) {
+        Some(change) => format!("{}: {problem}", change.source),
+        None => problem,
+    }
+}
+
+/// What `print-config` prints: the commented defaults with the effective value of every key, and where it was set.
 ///
 /// # Errors
 /// If the file or environment cannot be merged.
@@ -219,6 +232,9 @@ pub fn print(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<String, ConfigError> {
-    let (table, problems) = merge::effective(stage, stage_defaults, file, environment)?;
-    if problems.is_empty() { Ok(merge::commented(stage_defaults, &table)) } else { Err(ConfigError { problems }) }
+    let mut merged = Merged::new(stage, stage_defaults, file, environment)?;
+    match std::mem::take(&mut merged.problems) {
+        problems if problems.is_empty() => Ok(print::commented(stage_defaults, &merged)),
+        problems => Err(ConfigError { problems }),
+    }
 }

@@ -209,7 +209,9 @@ mod tests {
         Position([("S".to_owned(), Place::whole(1, sequence))].into())
     }
 
-    fn read(store: &StateStore) -> (Option<Position>, Vec<(Vec<u8>, Vec<u8>)>) {
+    type Found = (Option<Position>, Vec<(Vec<u8>, Vec<u8>)>);
+
+    fn read(store: &StateStore) -> Found {
         let mut records = Vec::new();
         let position = store
             .load::<StoreError>("test", |key, value| {

@@ -307,7 +307,7 @@ pub struct NatsFeed {
 }
 
 /// How long a feed may be quiet before the server is asked whether it should be.
-const QUIET_CHECK: Duration = Duration::from_secs(3);
+const QUIET_CHECK: Duration = Duration::from_millis(1_500);
 
 impl NatsFeed {
     fn lost(&self, problem: String) -> BusError {
@@ -326,7 +326,7 @@ impl NatsFeed {
         self.consumer_sequence += 1;
         self.last_sequence = sequence;
         self.pending = pending;
-        let (message, _) = message.split();
+        let message = message.message;
         let content_type = message.headers.as_ref().and_then(|headers| headers.get("Content-Type"));
         Ok(Delivery {
             content_type: content_type.map(|value| value.as_str().to_owned()),

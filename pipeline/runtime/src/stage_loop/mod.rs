@@ -199,6 +199,8 @@ struct Runner<S: Stage, B: Bus> {
     refusals: u32,
     /// Rows processed since the last output.
     rows: u64,
+    /// Per input the messages that are left to pull, as of its last pull.
+    left: Vec<u64>,
     /// Tries of messages that made the stage panic.
     poison: HashMap<(usize, u64), u32>,
     instance: String,
@@ -243,6 +245,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             rejected: Vec::new(),
             refusals: 0,
             rows: 0,
+            left: vec![0; sources.len()],
             poison: HashMap::new(),
             config: config.clone(),
             stage,
@@ -275,14 +278,14 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let (input, deliveries) = self.pull().await?;
         if !deliveries.is_empty() {
             let started = Instant::now();
-            let left = self.note_pull(&deliveries);
+            self.note_pull(input, &deliveries);
             self.telemetry.busy();
             for delivery in deliveries {
                 self.take(input, delivery, stop).await?;
             }
             self.flush(false, stop).await?;
             self.telemetry.batch_seconds(started.elapsed());
-            if left == 0 {
+            if self.left.iter().all(|left| *left == 0) {
                 self.telemetry.idle();
             }
         }
@@ -303,13 +306,13 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         }
     }
 
-    /// Notes what was pulled; returns how many messages are left to pull.
-    fn note_pull(&self, deliveries: &[Delivery]) -> u64 {
-        let Some(last) = deliveries.last() else { return 0 };
+    /// Notes what was pulled and what is left.
+    fn note_pull(&mut self, input: usize, deliveries: &[Delivery]) {
+        let Some(last) = deliveries.last() else { return };
         let age = (self.clock.now() - last.stored_at) as f64 / 1e9;
+        self.left[input] = last.pending;
         self.telemetry.received(deliveries.len() as u64);
-        self.telemetry.lag(last.pending, age.max(0.0));
-        last.pending
+        self.telemetry.lag(self.left.iter().sum(), age.max(0.0));
     }
 
     /// Once a second: conditions that only the wall clock shows.

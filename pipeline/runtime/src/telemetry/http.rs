@@ -1,6 +1,6 @@
 //! `/metrics` and `/healthz`.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -12,6 +12,9 @@ use axum::{
 use tokio::net::TcpListener;
 
 use super::Telemetry;
+
+/// How often histograms are folded, whether or not anybody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Listens on `address` and serves in the background until the process ends; the bound address is written to
 /// `address_file` unless that is empty.
@@ -31,6 +34,14 @@ pub async fn serve(
         std::fs::write(&part, bound.to_string())?;
         std::fs::rename(&part, address_file)?;
     }
+    let kept = telemetry.clone();
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(UPKEEP);
+        loop {
+            interval.tick().await;
+            kept.upkeep();
+        }
+    });
     let routes = Router::new().route("/metrics", get(metrics)).route("/healthz", get(healthz)).with_state(telemetry);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
@@ -56,10 +67,7 @@ async fn healthz(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{Read, Write},
-        time::Duration,
-    };
+    use std::io::{Read, Write};
 
     use super::*;
 

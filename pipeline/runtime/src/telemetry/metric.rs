@@ -28,6 +28,7 @@ pub enum Metric {
     ConsumerResets,
     Panics,
     Backpressure,
+    Connections,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ReceivedMessages,
         Self::ReceivedRows,
         Self::EmittedMessages,
@@ -62,6 +63,7 @@ impl Metric {
         Self::ConsumerResets,
         Self::Panics,
         Self::Backpressure,
+        Self::Connections,
     ];
 
     /// Name, kind, label of its own, unit, help.
@@ -82,7 +84,7 @@ impl Metric {
             Self::LagMessages => ("eddy_lag_messages", Gauge, None, Unit::Count, "Messages not pulled yet"),
             Self::LagSeconds => ("eddy_lag_seconds", Gauge, None, Unit::Seconds, "Age of the newest message when it was pulled"),
             Self::InFlightMessages => ("eddy_in_flight_messages", Gauge, None, Unit::Count, "Messages pulled and not acknowledged"),
-            Self::ProgressAge => ("eddy_progress_age_seconds", Gauge, None, Unit::Seconds, "Time since the checkpoint or the state moved"),
+            Self::ProgressAge => ("eddy_progress_age_seconds", Gauge, None, Unit::Seconds, "How long neither checkpoint nor state moved although something is pending; 0 when idle"),
             Self::BatchSeconds => ("eddy_batch_seconds", Histogram, None, Unit::Seconds, "From a pull to the ack of its output"),
             Self::PublishSeconds => ("eddy_publish_seconds", Histogram, None, Unit::Seconds, "From a publish to its ack: one fsync and one round trip"),
             Self::CommitSeconds => ("eddy_commit_seconds", Histogram, None, Unit::Seconds, "Writing state"),
@@ -91,6 +93,7 @@ impl Metric {
             Self::ConsumerResets => ("eddy_consumer_resets_total", Counter, None, Unit::Count, "Feeds opened anew after a gap, redelivery or stall"),
             Self::Panics => ("eddy_panics_total", Counter, None, Unit::Count, "Panics of the stage; three at one message put it aside"),
             Self::Backpressure => ("eddy_backpressure_total", Counter, None, Unit::Count, "Publishes that a full stream sent back"),
+            Self::Connections => ("eddy_connections_total", Counter, None, Unit::Count, "Connections made to the server; more than 1 are reconnects"),
         }
     }
 
@@ -128,7 +131,15 @@ mod tests {
         for metric in Metric::ALL {
             let name = metric.name();
             assert!(name.starts_with("eddy_"), "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
             assert_eq!(name.ends_with("_total"), metric.is_counter(), "{name}");
+            let unit = match metric.about().3 {
+                Unit::Seconds => "_seconds",
+                Unit::Bytes => "_bytes",
+                _ => "s",
+            };
+            assert!(metric.is_counter() || name.ends_with(unit), "{name}");
+            assert!(metric.label().is_none_or(|label| ["reason", "kind", "condition"].contains(&label)), "{name}");
         }
         names.sort_unstable();
         names.dedup();

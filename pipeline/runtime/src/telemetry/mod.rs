@@ -9,8 +9,8 @@ mod metric;
 
 use std::{
     sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
+        Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,6 +31,11 @@ pub struct Telemetry {
     progress: Mutex<Instant>,
     busy: AtomicBool,
     stall_after: Duration,
+    /// Last told, to name what stalls.
+    lag: AtomicU64,
+    in_flight: AtomicU64,
+    full: AtomicBool,
+    connections: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 impl Telemetry {
@@ -56,6 +61,10 @@ impl Telemetry {
             progress: Mutex::new(Instant::now()),
             busy: AtomicBool::new(false),
             stall_after,
+            lag: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            full: AtomicBool::new(false),
+            connections: OnceLock::new(),
         };
         for metric in Metric::ALL {
             if metric.label().is_none() && metric.is_counter() {
@@ -71,9 +80,25 @@ impl Telemetry {
         Self::new("test", 0, Duration::from_secs(30))
     }
 
+    /// Where to ask, at each scrape, how often a connection was made. Only the first call counts.
+    pub fn count_connections(&self, connections: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.connections.set(Box::new(connections));
+    }
+
     /// The metrics as Prometheus text.
     pub fn render(&self) -> String {
+        let age = if self.busy.load(Ordering::Relaxed) { self.progress_age() } else { Duration::ZERO };
+        self.set(Metric::ProgressAge, age.as_secs_f64());
+        if let Some(connections) = self.connections.get() {
+            let key = self.key(Metric::Connections, None);
+            self.recorder.register_counter(&key, &METADATA).absolute(connections());
+        }
         self.handle.render()
+    }
+
+    /// Folds what the histograms recorded into their buckets; until then every value is kept (INV-5). [`serve`] does it.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
     }
 
     fn key(&self, metric: Metric, label: Option<&'static str>) -> Key {
@@ -147,14 +172,15 @@ impl Telemetry {
 
     /// What the last pull left behind it, and how old its newest message was.
     pub fn lag(&self, messages: u64, seconds: f64) {
+        self.lag.store(messages, Ordering::Relaxed);
         self.set(Metric::LagMessages, messages as f64);
         self.set(Metric::LagSeconds, seconds);
     }
 
     /// Messages that are not acknowledged yet.
     pub fn in_flight(&self, messages: u64) {
+        self.in_flight.store(messages, Ordering::Relaxed);
         self.set(Metric::InFlightMessages, messages as f64);
-        self.set(Metric::ProgressAge, self.progress_age().as_secs_f64());
     }
 
     /// A pull was processed and its output is out.
@@ -194,11 +220,13 @@ impl Telemetry {
 
     /// A stream was full.
     pub fn backpressure(&self) {
+        self.full.store(true, Ordering::Relaxed);
         self.add(Metric::Backpressure, None, 1);
     }
 
     /// The checkpoint or the state moved.
     pub fn progress(&self) {
+        self.full.store(false, Ordering::Relaxed);
         *self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
     }
 
@@ -222,13 +250,18 @@ impl Telemetry {
     /// Readiness is progress while something is pending.
     ///
     /// # Errors
-    /// For how long nothing moved.
+    /// For how long nothing moved, and what waits.
     pub fn health_check(&self) -> Result<(), String> {
         let age = self.progress_age();
-        if self.busy.load(Ordering::Relaxed) && age > self.stall_after {
-            return Err(format!("messages are pending and nothing moved for {} s", age.as_secs()));
+        if !self.busy.load(Ordering::Relaxed) || age <= self.stall_after {
+            return Ok(());
         }
-        Ok(())
+        let (in_flight, lag) = (self.in_flight.load(Ordering::Relaxed), self.lag.load(Ordering::Relaxed));
+        let full = if self.full.load(Ordering::Relaxed) { "; the output stream is full" } else { "" };
+        Err(format!(
+            "messages are pending and nothing moved for {} s: {in_flight} not acknowledged, {lag} not pulled{full}",
+            age.as_secs()
+        ))
     }
 }
 
@@ -257,13 +290,32 @@ mod tests {
     }
 
     #[test]
+    fn upkeep_loses_nothing_and_connections_are_asked_for() {
+        let telemetry = Telemetry::for_tests();
+        telemetry.count_connections(|| 4);
+        telemetry.publish_seconds(Duration::from_millis(1));
+        telemetry.upkeep();
+        telemetry.publish_seconds(Duration::from_millis(1));
+        let text = telemetry.render();
+        for line in [
+            "eddy_publish_seconds_count{stage=\"test\",shard=\"0\"} 2",
+            "eddy_connections_total{stage=\"test\",shard=\"0\"} 4",
+        ] {
+            assert!(text.contains(line), "{line:?} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
     fn health_is_progress_while_something_is_pending() {
         let telemetry = Telemetry::new("detect", 0, Duration::ZERO);
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(telemetry.health_check(), Ok(()), "nothing pending");
         telemetry.busy();
         std::thread::sleep(Duration::from_millis(2));
-        assert!(telemetry.health_check().unwrap_err().contains("nothing moved"));
+        telemetry.lag(5, 0.0);
+        telemetry.backpressure();
+        let problem = telemetry.health_check().unwrap_err();
+        assert!(problem.contains("nothing moved") && problem.contains("5 not pulled; the output stream is full"));
         telemetry.idle();
         assert_eq!(telemetry.health_check(), Ok(()));
     }
