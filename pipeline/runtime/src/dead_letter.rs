@@ -58,31 +58,39 @@ impl DeadLetter {
     }
 }
 
+/// Where a letter comes from: input, message, row.
+pub(crate) type Place = (usize, u64, usize);
+
+/// One dead-letter message.
+pub(crate) struct Chunk {
+    pub(crate) payload: Bytes,
+    pub(crate) places: Vec<Place>,
+}
+
 /// Writes rejections as messages of about `bytes_max` each (one rejection may be larger by itself: an original of the
 /// largest payload that the server takes stays, in base64, just under its bound, which is set accordingly).
-pub(crate) fn chunks(
-    rejected: Vec<((usize, u64), Rejected)>,
-    bytes_max: usize,
-    streams: &[String],
-) -> impl Iterator<Item = Bytes> {
+pub(crate) fn chunks(rejected: Vec<((usize, u64), Rejected)>, bytes_max: usize, streams: &[String]) -> Vec<Chunk> {
     let mut messages = Vec::new();
-    let mut letters = Vec::new();
+    let (mut letters, mut places) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for ((input, sequence), one) in rejected {
         let size = one.original.len() * 4 / 3 + 512;
         if bytes > 0 && bytes + size > bytes_max {
-            messages.push(std::mem::take(&mut letters));
+            messages.push((std::mem::take(&mut letters), std::mem::take(&mut places)));
             bytes = 0;
         }
         bytes += size;
+        places.push((input, sequence, one.row));
         letters.push(DeadLetter::new(&streams[input], sequence, one));
     }
     if !letters.is_empty() {
-        messages.push(letters);
+        messages.push((letters, places));
     }
-    messages.into_iter().map(|letters| {
-        serde_json::to_vec(&letters).expect("a DeadLetter has string keys only, so it always serializes").into()
-    })
+    let chunk = |(letters, places): (Vec<DeadLetter>, Vec<Place>)| {
+        let json = serde_json::to_vec(&letters).expect("a DeadLetter has string keys only, so it always serializes");
+        Chunk { payload: json.into(), places }
+    };
+    messages.into_iter().map(chunk).collect()
 }
 
 #[cfg(test)]
@@ -99,9 +107,10 @@ mod tests {
             Rejected { row: 0, rejection, original: Bytes::from_static(original) }
         };
         let all = vec![((0, 1), rejected(b"text \"quoted\"")), ((0, 2), rejected(b"\xff\x00"))];
-        let messages: Vec<_> = chunks(all, 100, &["INGEST".to_owned()]).collect();
+        let messages = chunks(all, 100, &["INGEST".to_owned()]);
         assert_eq!(messages.len(), 2, "the bound splits them");
-        let read: Vec<_> = messages.iter().flat_map(|message| DeadLetter::read(message).unwrap()).collect();
+        assert_eq!(messages[0].places, [(0, 1, 0)]);
+        let read: Vec<_> = messages.iter().flat_map(|message| DeadLetter::read(&message.payload).unwrap()).collect();
         assert_eq!(read[0].text.as_deref(), Some("text \"quoted\""));
         assert_eq!(read[1].original().unwrap(), b"\xff\x00");
         assert_eq!((read[1].sequence, read[1].stream.as_str()), (2, "INGEST"));

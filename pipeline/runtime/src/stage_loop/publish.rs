@@ -6,7 +6,7 @@ use eddy_schemas::{ReadingsBuilder, health::Health};
 use super::*;
 use crate::{
     bus::{Publication, PublishError, Stored},
-    position::HEADER,
+    position::{HEADER, Place},
     stage::Batch,
 };
 
@@ -32,7 +32,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let started = Instant::now();
         let (rows, alerts) = (self.outbox.main.iter().map(Batch::rows).sum::<usize>(), self.outbox.alerts.len());
         let messages = self.merged_output();
-        let last = self.publish_guarded(S::SPEC.output_stream, messages, stop).await?;
+        let last = self.publish_guarded(S::SPEC.output_stream, messages, &self.reached.to_string(), stop).await?;
         match last {
             Outcome::Stored(last) => {
                 let outputs = self.outputs.len() as u64;
@@ -98,11 +98,11 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         &mut self,
         stream: &str,
         messages: Vec<Publication>,
+        position: &str,
         stop: &watch::Receiver<bool>,
     ) -> Result<Outcome, Interrupt> {
         let Some(guarded) = messages.last() else { return Ok(Outcome::Stored(0)) };
         let (subject, guard) = (guarded.subject.clone(), guarded.guard.unwrap_or(0));
-        let position = self.reached.to_string();
         let mut wait = Duration::from_millis(self.config.limits.full_backoff_ms);
         loop {
             match self.bus.publish(messages.clone()).await {
@@ -123,7 +123,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             let last = self.last_for_sure(stream, &subject, stop).await?;
             match last {
                 Some(last)
-                    if last.header(INSTANCE) == Some(&self.instance) && last.header(HEADER) == Some(&position) =>
+                    if last.header(INSTANCE) == Some(&self.instance) && last.header(HEADER) == Some(position) =>
                 {
                     return Ok(Outcome::Stored(last.sequence));
                 }
@@ -185,15 +185,26 @@ impl<S: Stage, B: Bus> Runner<S, B> {
                 batch.push(&row.series, row.time, row.value, row.quality, row.arrival);
             }
             self.telemetry.late(late.len() as u64);
-            self.publish_side(false, batch.encode().into(), stop).await?;
+            self.publish_side(false, batch.encode().into(), self.reached.clone(), stop).await?;
         }
         if !rejected.is_empty() {
             for (_, one) in &rejected {
                 self.telemetry.rejected(one.rejection.reason, one.rejection.readings);
             }
             // Each message within the server's bound: an original may be as large as a message can be.
-            for chunk in crate::dead_letter::chunks(rejected, self.config.limits.output_bytes_max, &streams) {
-                self.publish_side(true, chunk, stop).await?;
+            // A chunk that is not the last one reaches only its own last letter: the process may die behind it.
+            let chunks = crate::dead_letter::chunks(rejected, self.config.limits.output_bytes_max, &streams);
+            let count = chunks.len();
+            for (n, chunk) in chunks.into_iter().enumerate() {
+                let mut reaches = self.reached.clone();
+                if n + 1 < count {
+                    reaches = self.dead_side.reached.clone();
+                    for (input, sequence, row) in chunk.places {
+                        let (incarnation, row) = (self.incarnations[input], row as u64 + 1);
+                        reaches.set(&streams[input], Place { incarnation, sequence, row });
+                    }
+                }
+                self.publish_side(true, chunk.payload, reaches, stop).await?;
             }
         }
         Ok(())
@@ -203,9 +214,11 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         &mut self,
         dead: bool,
         payload: Bytes,
+        reaches: Position,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), Interrupt> {
         let mut headers = self.headers();
+        headers[0].1 = reaches.to_string();
         if dead {
             headers[2].1 = "application/json".into();
         }
@@ -219,8 +232,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
                 payload: payload.clone(),
                 guard: Some(guard),
             };
-            let outcome = self.publish_guarded("SIDE", vec![message], stop).await?;
-            let reached = self.reached.clone();
+            let outcome = self.publish_guarded("SIDE", vec![message], &reaches.to_string(), stop).await?;
+            let reached = reaches.clone();
             let side = if dead { &mut self.dead_side } else { &mut self.late_side };
             match outcome {
                 Outcome::Stored(sequence) => {
