@@ -1,0 +1,11 @@
+//! The stage between SAMPLES and EMBEDDINGS: each series' last samples become one vector per head of a model bundle.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod config;
+mod held;
+mod model;
+mod series;
+mod stage;
+
+pub use config::Config;
+pub use stage::Embed;

@@ -1,0 +1,351 @@
+//! What embed keeps of each series: 30,000 of them at some 400 bytes each once they are commissioned.
+//!
+//! Records: `s<series>` holds the scaling and the window, or, during commissioning, the count of held samples and the end of
+//! their log; `c<series>\0<n>` holds a full chunk of that log, which is written once. (LMDB writes whole pages: what
+//! changes with every sample stands close together, so a commit costs bytes, not a page, per series.)
+
+use std::{collections::HashMap, sync::Arc};
+
+use eddy_runtime::stage::{SaveRecord, StateError};
+use eddy_schemas::SeriesName;
+
+use crate::held::Held;
+
+/// Bytes of a held log that make a record of their own.
+const CHUNK_BYTES: usize = 512;
+const COMMISSIONING: u8 = 0;
+const RUNNING: u8 = 1;
+
+/// How values are scaled, frozen at the end of commissioning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Scale {
+    pub(crate) mean: f64,
+    pub(crate) sd: f64,
+}
+
+/// Where a series is in its life.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Its samples are held until there are enough of them to scale by.
+    Commissioning(Box<Held>),
+    /// A sample is a row.
+    Running(Scale),
+}
+
+/// One series; its window stands in [`Table::window`].
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) name: Arc<str>,
+    pub(crate) phase: Phase,
+    /// How many samples of the window are real; the rest repeats the first.
+    pub(crate) filled: u16,
+    dirty: bool,
+    chunks_saved: u8,
+}
+
+/// All series, by slot.
+#[derive(Debug)]
+pub(crate) struct Table {
+    width: usize,
+    slots: HashMap<Arc<str>, u32>,
+    series: Vec<Option<Series>>,
+    free: Vec<u32>,
+    windows: Vec<f32>,
+    dirty: Vec<u32>,
+    gone: Vec<Vec<u8>>,
+    /// Chunks that were loaded before their series.
+    chunks: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Table {
+    /// For windows of `width` samples.
+    pub(crate) fn new(width: usize) -> Self {
+        Self {
+            width,
+            slots: HashMap::new(),
+            series: Vec::new(),
+            free: Vec::new(),
+            windows: Vec::new(),
+            dirty: Vec::new(),
+            gone: Vec::new(),
+            chunks: HashMap::new(),
+        }
+    }
+
+    /// The slot of a series, which is new if it was not known.
+    pub(crate) fn slot(&mut self, name: &str) -> u32 {
+        self.slots.get(name).copied().unwrap_or_else(|| self.add(name, Phase::Commissioning(Box::default())))
+    }
+
+    fn add(&mut self, name: &str, phase: Phase) -> u32 {
+        let name: Arc<str> = name.into();
+        let series = Series { name: name.clone(), phase, filled: 0, dirty: false, chunks_saved: 0 };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            if self.windows.capacity() - self.windows.len() < self.width {
+                // By an eighth: doubling would waste as much as it holds.
+                self.windows.reserve_exact(self.width * (16 + self.series.len() / 8));
+            }
+            self.windows.resize(self.windows.len() + self.width, 0.0);
+            self.series.push(None);
+            // Names are bounded by memory far below u32::MAX.
+            self.series.len() as u32 - 1
+        });
+        self.series[slot as usize] = Some(series);
+        self.slots.insert(name, slot);
+        slot
+    }
+
+    /// The series in a slot that was given out and not forgotten.
+    pub(crate) fn get(&self, slot: u32) -> &Series {
+        self.series[slot as usize].as_ref().expect("a slot is asked for only while its series is there")
+    }
+
+    /// The same, about to be changed: it will be saved. With its window, oldest sample first.
+    pub(crate) fn change(&mut self, slot: u32) -> (&mut Series, &mut [f32]) {
+        let at = slot as usize;
+        let series = self.series[at].as_mut().expect("a slot is asked for only while its series is there");
+        if !series.dirty {
+            series.dirty = true;
+            self.dirty.push(slot);
+        }
+        (series, &mut self.windows[at * self.width..(at + 1) * self.width])
+    }
+
+    /// Puts a series into another phase and returns what it held.
+    pub(crate) fn enter(&mut self, slot: u32, phase: Phase) -> Phase {
+        let (series, _) = self.change(slot);
+        let before = std::mem::replace(&mut series.phase, phase);
+        series.filled = 0;
+        let (name, chunks) = (series.name.clone(), std::mem::take(&mut series.chunks_saved));
+        self.gone.extend((0..chunks).map(|chunk| chunk_key(&name, chunk)));
+        before
+    }
+
+    /// The slots of a device (its encoded token), by series name.
+    pub(crate) fn device(&self, token: &str) -> Vec<u32> {
+        let known = self.slots.iter().filter(|(name, _)| SeriesName::device_token(name) == token);
+        let mut found: Vec<_> = known.collect();
+        found.sort();
+        found.into_iter().map(|(_, slot)| *slot).collect()
+    }
+
+    /// Forgets a series wholly.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        self.enter(slot, Phase::Commissioning(Box::default()));
+        if let Some(series) = self.series[slot as usize].take() {
+            self.gone.push(series_key(&series.name));
+            self.slots.remove(&series.name);
+            self.dirty.retain(|dirty| *dirty != slot);
+            self.free.push(slot);
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.width);
+    }
+
+    /// Tells every record that changed.
+    pub(crate) fn save(&mut self, record: &mut SaveRecord<'_>) {
+        for key in self.gone.drain(..) {
+            record(&key, None);
+        }
+        let mut value = Vec::new();
+        for slot in std::mem::take(&mut self.dirty) {
+            let at = slot as usize;
+            let Some(series) = self.series[at].as_mut() else { continue };
+            series.dirty = false;
+            value.clear();
+            match &series.phase {
+                Phase::Running(scale) => {
+                    value.push(RUNNING);
+                    value.extend_from_slice(&scale.mean.to_le_bytes());
+                    value.extend_from_slice(&scale.sd.to_le_bytes());
+                    value.extend_from_slice(&series.filled.to_le_bytes());
+                    let window = &self.windows[at * self.width..(at + 1) * self.width];
+                    value.extend(window.iter().flat_map(|x| x.to_le_bytes()));
+                }
+                Phase::Commissioning(held) => {
+                    let chunks = held.log().chunks_exact(CHUNK_BYTES);
+                    value.push(COMMISSIONING);
+                    value.extend_from_slice(&(held.len() as u32).to_le_bytes());
+                    value.extend_from_slice(chunks.remainder());
+                    for (index, chunk) in chunks.enumerate().skip(usize::from(series.chunks_saved)) {
+                        // At most 2,000 samples of at most 29 bytes: 114 chunks.
+                        record(&chunk_key(&series.name, index as u8), Some(chunk));
+                        series.chunks_saved = index as u8 + 1;
+                    }
+                }
+            }
+            record(&series_key(&series.name), Some(&value));
+        }
+    }
+
+    /// Takes a record back. Chunks come before their series: records come in the order of their keys.
+    pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let error = |problem: String| StateError { key: String::from_utf8_lossy(key).into_owned(), problem };
+        match key.split_first() {
+            Some((b'c', _)) => {
+                self.chunks.insert(key.to_vec(), value.to_vec());
+                Ok(())
+            }
+            Some((b's', name)) => {
+                let name = std::str::from_utf8(name).map_err(|_| error("its series' name is not UTF-8".into()))?;
+                self.load_series(name, value).map_err(error)
+            }
+            _ => Err(error("expected a key that begins with s or c".into())),
+        }
+    }
+
+    fn load_series(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
+        let short = || format!("{} bytes are too few", value.len());
+        let (tag, rest) = value.split_first().ok_or_else(short)?;
+        match *tag {
+            COMMISSIONING => {
+                let (rows, tail) = rest.split_first_chunk().ok_or_else(short)?;
+                let (mut log, mut chunks) = (Vec::new(), 0);
+                while let Some(chunk) = self.chunks.remove(&chunk_key(name, chunks)) {
+                    log.extend_from_slice(&chunk);
+                    chunks += 1;
+                }
+                log.extend_from_slice(tail);
+                let held = Held::from_log(log, u32::from_le_bytes(*rows) as usize)?;
+                let slot = self.add(name, Phase::Commissioning(Box::new(held)));
+                if let Some(series) = &mut self.series[slot as usize] {
+                    series.chunks_saved = chunks;
+                }
+            }
+            RUNNING => {
+                let (mean, rest) = rest.split_first_chunk().ok_or_else(short)?;
+                let (sd, rest) = rest.split_first_chunk().ok_or_else(short)?;
+                let (filled, window) = rest.split_first_chunk().ok_or_else(short)?;
+                if window.len() != self.width * 4 {
+                    return Err(format!(
+                        "expected a window of {} samples as the bundle takes, found {} bytes: reset this stage's state, \
+                         or go back to a bundle of the same input_window",
+                        self.width,
+                        window.len()
+                    ));
+                }
+                let scale = Scale { mean: f64::from_le_bytes(*mean), sd: f64::from_le_bytes(*sd) };
+                let slot = self.add(name, Phase::Running(scale));
+                let (to, _) = self.windows[slot as usize * self.width..].split_at_mut(self.width);
+                for (to, from) in to.iter_mut().zip(window.chunks_exact(4)) {
+                    *to = f32::from_le_bytes([from[0], from[1], from[2], from[3]]);
+                }
+                if let Some(series) = &mut self.series[slot as usize] {
+                    series.filled = u16::from_le_bytes(*filled);
+                }
+            }
+            other => return Err(format!("expected a record of kind 0 or 1, found {other}")),
+        }
+        Ok(())
+    }
+}
+
+fn series_key(name: &str) -> Vec<u8> {
+    [b"s", name.as_bytes()].concat()
+}
+
+fn chunk_key(name: &str, chunk: u8) -> Vec<u8> {
+    [b"c", name.as_bytes(), &[0, chunk]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::held::Sample;
+
+    type Store = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn save(table: &mut Table, store: &mut Store) -> usize {
+        let mut records = 0;
+        table.save(&mut |key, value| {
+            records += 1;
+            match value {
+                Some(value) => drop(store.insert(key.to_vec(), value.to_vec())),
+                None => drop(store.remove(key).expect("only what was saved is taken back")),
+            }
+        });
+        records
+    }
+
+    fn load(store: &Store) -> Table {
+        let mut table = Table::new(4);
+        store.iter().for_each(|(key, value)| table.load(key, value).unwrap());
+        table
+    }
+
+    fn hold(table: &mut Table, name: &str, samples: usize) {
+        let slot = table.slot(name);
+        for i in 0..samples {
+            let (series, _) = table.change(slot);
+            let Phase::Commissioning(held) = &mut series.phase else { panic!("{name} is commissioned") };
+            held.push(Sample { time: i as i64, value: i as f64, quality: 0, period: 1 });
+        }
+    }
+
+    #[test]
+    fn a_full_chunk_is_saved_once_and_gone_with_its_series() {
+        let (mut table, mut store) = (Table::new(4), Store::new());
+        hold(&mut table, "d/a", 120);
+        assert_eq!(save(&mut table, &mut store), 3, "two chunks and the series");
+        hold(&mut table, "d/a", 1);
+        assert_eq!(save(&mut table, &mut store), 1);
+        assert_eq!(save(&mut table, &mut store), 0);
+        let mut loaded = load(&store);
+        let slot = loaded.slot("d/a");
+        assert!(matches!(&loaded.get(slot).phase, Phase::Commissioning(held) if held.len() == 121));
+        assert_eq!(save(&mut loaded, &mut store), 0);
+        loaded.enter(slot, Phase::Running(Scale { mean: 1.0, sd: 2.0 }));
+        loaded.change(slot).1.copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
+        save(&mut loaded, &mut store);
+        assert_eq!(store.len(), 1, "the chunks are gone");
+        let mut again = load(&store);
+        let slot = again.slot("d/a");
+        assert_eq!(again.change(slot).1, [1.0, 2.0, 3.0, 4.0]);
+        again.remove(slot);
+        save(&mut again, &mut store);
+        assert!(store.is_empty());
+    }
+
+    #[test]
+    fn a_series_that_comes_back_before_the_next_save_is_saved_anew() {
+        let (mut table, mut store) = (Table::new(4), Store::new());
+        hold(&mut table, "d/a", 120);
+        save(&mut table, &mut store);
+        let slot = table.slot("d/a");
+        table.remove(slot);
+        hold(&mut table, "d/a", 3);
+        save(&mut table, &mut store);
+        let mut loaded = load(&store);
+        let slot = loaded.slot("d/a");
+        assert!(matches!(&loaded.get(slot).phase, Phase::Commissioning(held) if held.len() == 3));
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_not_no_state() {
+        let (mut table, mut store) = (Table::new(4), Store::new());
+        hold(&mut table, "d/a", 120);
+        save(&mut table, &mut store);
+        let series = store.get(b"sd/a".as_slice()).unwrap().clone();
+        for (key, value) in [
+            (b"sd/a".to_vec(), series.clone()), // Its chunks are missing.
+            (b"sd/a".to_vec(), vec![]),
+            (b"sd/a".to_vec(), vec![RUNNING; 19]),
+            (b"sd/a".to_vec(), vec![7]),
+            (b"x".to_vec(), vec![]),
+        ] {
+            assert!(Table::new(4).load(&key, &value).is_err(), "{key:?} {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_its_token_not_a_prefix() {
+        let mut table = Table::new(4);
+        let slots: Vec<_> = ["d/b", "d/a", "d2/a", "c/d"].iter().map(|name| table.slot(name)).collect();
+        assert_eq!(table.device("d"), [slots[1], slots[0]]);
+    }
+}
