@@ -2,7 +2,7 @@
 
 /// Outside the range that is configured for the series.
 pub const RANGE: u16 = 1 << 0;
-/// Far from both neighbours in time; see preprocess's `spike_sigmas`.
+/// Far from the median of the values before it; see preprocess's `spike_sigmas`.
 pub const SPIKE: u16 = 1 << 1;
 /// The same value for longer than `stuck_after_rows`.
 pub const STUCK: u16 = 1 << 2;

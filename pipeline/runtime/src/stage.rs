@@ -186,6 +186,7 @@ impl<B: Batch> Outbox<B> {
         self.main.iter().any(|batch| batch.bytes() >= self.bytes_max)
             || self.alerts.len() >= ALERTS_MAX
             || self.late.len() >= 10_000
+            || self.health.len() >= 10_000
             || self.rejected.iter().map(|rejected| rejected.original.len() + 256).sum::<usize>() >= self.bytes_max / 2
     }
 

@@ -1,15 +1,22 @@
 //! Samples of a series that is being commissioned, in few bytes.
 //!
 //! 30,000 series hold 400 samples each at worst, so a sample is written as it differs from the one before: a tag; the
-//! change of the time step; period and quality where they change; the value as it is. That is 10 bytes for a regular
-//! series. The bytes are also what is saved: what was written never changes, so only the last chunk is saved again.
+//! change of the time step; period and quality where they change; and the value, which from a sensor is a decimal of few
+//! digits, as the difference of two integers, or as it is. That is 3 bytes for a regular sample of a sensor, 10 for any
+//! value at regular times. The bytes are also what is saved: what was written never changes, so only their end is saved again.
 
 use eddy_schemas::Timestamp;
 
 const PERIOD_CHANGED: u8 = 1;
 const QUALITY_CHANGED: u8 = 2;
+/// From this bit of the tag on: 0 where the value stands as it is, else 1 + its decimals.
+const DECIMALS_SHIFT: u32 = 2;
+/// Decimals that are tried: 0 to 4.
+const POWERS: [f64; 5] = [1.0, 10.0, 100.0, 1000.0, 10_000.0];
+/// Differences past this would take more bytes than the value itself.
+const DIFFERENCE_MAX: i64 = 1 << 48;
 /// Bytes that the log grows by: doubling would waste half of it in thousands of series.
-const GROWTH_BYTES: usize = 512;
+const GROWTH_BYTES: usize = 256;
 
 /// One sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -52,7 +59,9 @@ impl Held {
         let step = sample.time.wrapping_sub(last.time);
         let period_changed = if sample.period == last.period { 0 } else { PERIOD_CHANGED };
         let quality_changed = if sample.quality == last.quality { 0 } else { QUALITY_CHANGED };
-        self.log.push(period_changed | quality_changed);
+        let decimal = decimal(sample.value, last.value);
+        let decimals = decimal.map_or(0, |(decimals, _)| decimals + 1);
+        self.log.push(period_changed | quality_changed | decimals << DECIMALS_SHIFT);
         write_signed(&mut self.log, step.wrapping_sub(self.before.step));
         if period_changed != 0 {
             self.log.extend_from_slice(&sample.period.to_le_bytes());
@@ -60,7 +69,10 @@ impl Held {
         if quality_changed != 0 {
             self.log.extend_from_slice(&sample.quality.to_le_bytes());
         }
-        self.log.extend_from_slice(&sample.value.to_le_bytes());
+        match decimal {
+            Some((_, difference)) => write_signed(&mut self.log, difference),
+            None => self.log.extend_from_slice(&sample.value.to_le_bytes()),
+        }
         self.before = Before { sample, step };
         self.rows += 1;
     }
@@ -106,7 +118,13 @@ impl Reader<'_> {
         if tag & QUALITY_CHANGED != 0 {
             sample.quality = u16::from_le_bytes(self.take()?);
         }
-        sample.value = f64::from_le_bytes(self.take()?);
+        sample.value = match usize::from(tag >> DECIMALS_SHIFT) {
+            0 => f64::from_le_bytes(self.take()?),
+            decimals => {
+                let power = *POWERS.get(decimals - 1)?;
+                scaled(sample.value, power).wrapping_add(self.signed()?) as f64 / power
+            }
+        };
         Some(Before { sample, step })
     }
 
@@ -127,6 +145,20 @@ impl Reader<'_> {
         }
         None
     }
+}
+
+/// `value` as an integer of its last decimal; what does not fit is cut off.
+fn scaled(value: f64, power: f64) -> i64 {
+    (value * power).round() as i64
+}
+
+/// The decimals of `value` and its difference from `last` in units of the last one, if that gives back its every bit.
+fn decimal(value: f64, last: f64) -> Option<(u8, i64)> {
+    let exact = |power: &f64| (scaled(value, *power) as f64 / *power).to_bits() == value.to_bits();
+    let decimals = POWERS.iter().position(exact)?;
+    let power = POWERS[decimals];
+    let difference = scaled(value, power).wrapping_sub(scaled(last, power));
+    (-DIFFERENCE_MAX..DIFFERENCE_MAX).contains(&difference).then_some((decimals as u8, difference))
 }
 
 /// Seven bits a byte, lowest first, the sign in bit 0: small numbers of either sign are short.
@@ -156,6 +188,11 @@ mod tests {
         samples[60].time += 123_456_789;
         samples[70].period = -1;
         samples[80].value = -0.0;
+        for (i, value) in
+            [23.45, 23.5, -7.0, 1e15, 0.1 + 0.2, 4e-5, 1e300, 0.0001, 9_007_199_254_740_993.0].into_iter().enumerate()
+        {
+            samples[90 + i].value = value;
+        }
         samples.push(Sample { time: i64::MAX, value: f64::MAX, quality: u16::MAX, period: i64::MIN });
         samples.push(Sample { time: i64::MIN, value: f64::MIN_POSITIVE, quality: 0, period: 0 });
         samples
@@ -173,12 +210,16 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_sample_takes_ten_bytes() {
-        let mut held = Held::default();
-        samples().into_iter().take(50).for_each(|sample| held.push(sample));
-        let before = held.log().len();
-        held.push(Sample { quality: 0, ..samples()[50] });
-        assert_eq!(held.log().len() - before, 10);
+    fn a_regular_sample_takes_three_bytes_as_a_decimal_and_ten_as_it_is() {
+        for (value, bytes) in [(21.37, 3), (21.0, 3), (-0.0, 10), (1.0 / 3.0, 10)] {
+            let mut held = Held::default();
+            for i in 0..3 {
+                held.push(Sample { time: i * 1_000_000_000, value: 21.4, quality: 0, period: 9 });
+            }
+            let before = held.log().len();
+            held.push(Sample { time: 3_000_000_000, value, quality: 0, period: 9 });
+            assert_eq!(held.log().len() - before, bytes, "{value}");
+        }
     }
 
     #[test]

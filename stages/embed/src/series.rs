@@ -283,7 +283,7 @@ mod tests {
         for i in 0..samples {
             let (series, _) = table.change(slot);
             let Phase::Commissioning(held) = &mut series.phase else { panic!("{name} is commissioned") };
-            held.push(Sample { time: i as i64, value: i as f64, quality: 0, period: 1 });
+            held.push(Sample { time: i as i64, value: (i as f64 + 0.5).sin(), quality: 0, period: 1 });
         }
     }
 

@@ -174,8 +174,7 @@ impl Embed {
             quality: input.quality[row],
             period: input.period[row],
         };
-        // Written so that what is not a number is refused too.
-        if !(sample.value.abs() <= VALUE_MAX) {
+        if sample.value.is_nan() || sample.value.abs() > VALUE_MAX {
             let series = input.rows.name(row);
             let detail = format!(
                 "row {row}: series {series:?}: value: expected at most {VALUE_MAX:e} either way, found {}",

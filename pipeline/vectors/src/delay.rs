@@ -1,0 +1,180 @@
+//! Rows that are too recent to be compared with: neighbours in time share samples, so they are near for no reason.
+
+use std::collections::VecDeque;
+
+use crate::codec::{CodecError, Get, Put};
+
+/// Most rows that wait: a head that looks far back waits with every n-th row only.
+pub const ROWS_MAX: usize = 8;
+/// Up to this many dimensions a waiting vector is f32, above int8 under a scale of its own.
+const EXACT_DIMENSIONS_MAX: usize = 4;
+
+/// Lets a vector through once `exclusion` rows of its series have passed since.
+///
+/// Of an exclusion longer than [`ROWS_MAX`] rows only every `stride`-th row is taken: windows that long overlap so much
+/// that the ones between add little, and what waits fits its budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delay {
+    exclusion: u32,
+    stride: u32,
+    dimensions: usize,
+    waiting: VecDeque<(u32, Vec<u8>)>,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Delay {
+    /// For vectors of `dimensions` that are comparable `exclusion` rows later.
+    pub fn new(dimensions: usize, exclusion: usize) -> Self {
+        let stride = exclusion.div_ceil(ROWS_MAX).max(1) as u32;
+        Self { exclusion: exclusion as u32, stride, dimensions, waiting: VecDeque::new(), spare: Vec::new() }
+    }
+
+    /// Length of its vectors.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// Every how many rows one is taken.
+    pub fn stride(&self) -> u32 {
+        self.stride
+    }
+
+    /// Most bytes that it takes in a record.
+    pub fn bytes_max(&self) -> usize {
+        1 + (ROWS_MAX + 1) * (4 + packed_bytes(self.dimensions))
+    }
+
+    /// Whether the vector of the series' `row`-th row would be taken.
+    pub fn takes(&self, row: u32) -> bool {
+        row.is_multiple_of(self.stride)
+    }
+
+    /// Takes the vector of row `row`, if it is one of those.
+    pub fn push(&mut self, row: u32, vector: &[f32]) {
+        if self.takes(row) {
+            let mut packed = self.spare.pop().unwrap_or_default();
+            packed.clear();
+            pack(vector, &mut packed);
+            self.waiting.push_back((row, packed));
+        }
+    }
+
+    /// The oldest vector that has waited long enough at row `row`, into `vector`; whether there was one.
+    pub fn pop(&mut self, row: u32, vector: &mut [f32]) -> bool {
+        match self.waiting.pop_front_if(|(pushed, _)| row.wrapping_sub(*pushed) >= self.exclusion) {
+            Some((_, packed)) => {
+                unpack(&packed, vector);
+                self.spare.push(packed);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Appends it to a record.
+    pub fn save(&self, record: &mut Vec<u8>) {
+        record.put_u8(self.waiting.len() as u8);
+        for (row, packed) in &self.waiting {
+            record.put_u32(*row);
+            record.put(packed);
+        }
+    }
+
+    /// Reads what [`Self::save`] wrote into an empty delay of the same shape.
+    ///
+    /// # Errors
+    /// If the record ends before.
+    pub fn load(&mut self, record: &mut Get<'_>) -> Result<(), CodecError> {
+        for _ in 0..record.u8()? {
+            let row = record.u32()?;
+            self.waiting.push_back((row, record.bytes(packed_bytes(self.dimensions))?.to_vec()));
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes [`pack`] appends for a vector of `dimensions`.
+pub fn packed_bytes(dimensions: usize) -> usize {
+    if dimensions <= EXACT_DIMENSIONS_MAX { 4 * dimensions } else { 4 + dimensions }
+}
+
+/// Appends a vector in few bytes: exact up to four dimensions, else int8 under a scale of its own (a power of two).
+pub fn pack(vector: &[f32], packed: &mut Vec<u8>) {
+    if vector.len() <= EXACT_DIMENSIONS_MAX {
+        vector.iter().for_each(|x| packed.put_f32(*x));
+        return;
+    }
+    let largest = vector.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let mut scale = 1.0f32 / 1024.0;
+    while largest > 127.0 * scale && scale < 1e30 {
+        scale *= 2.0;
+    }
+    packed.put_f32(scale);
+    packed.extend(vector.iter().map(|x| ((x / scale).round_ties_even().clamp(-127.0, 127.0) as i8).cast_unsigned()));
+}
+
+/// What [`pack`] appended, into `vector`.
+pub fn unpack(packed: &[u8], vector: &mut [f32]) {
+    let float = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    if vector.len() <= EXACT_DIMENSIONS_MAX {
+        vector.iter_mut().zip(packed.chunks_exact(4)).for_each(|(x, bytes)| *x = float(bytes));
+        return;
+    }
+    let scale = float(packed);
+    vector.iter_mut().zip(&packed[4..]).for_each(|(x, byte)| *x = f32::from(byte.cast_signed()) * scale);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn through(dimensions: usize, exclusion: usize) -> Vec<(u32, f32)> {
+        let mut delay = Delay::new(dimensions, exclusion);
+        let mut out = Vec::new();
+        for row in 0..100 {
+            let mut vector = vec![0.0; dimensions];
+            while delay.pop(row, &mut vector) {
+                out.push((row, vector[0]));
+            }
+            delay.push(row, &vec![row as f32; dimensions]);
+            let mut record = Vec::new();
+            delay.save(&mut record);
+            assert!(record.len() <= delay.bytes_max());
+            let mut loaded = Delay::new(dimensions, exclusion);
+            loaded.load(&mut Get::new(&record)).unwrap();
+            assert_eq!(loaded.waiting, delay.waiting);
+            delay = loaded;
+        }
+        out
+    }
+
+    #[test]
+    fn a_short_exclusion_delays_every_row_by_exactly_it() {
+        let out = through(1, 8);
+        assert_eq!(out.len(), 92);
+        assert!(out.iter().all(|(row, value)| *row as f32 - value == 8.0));
+    }
+
+    #[test]
+    fn a_long_one_delays_every_stride_th_row() {
+        let out = through(16, 30);
+        assert!(
+            out.iter().all(|(row, value)| (30.0..34.5).contains(&(*row as f32 - value)) && value % 4.0 < 0.6),
+            "{out:?}"
+        );
+        assert_eq!(out.len(), 18);
+    }
+
+    #[test]
+    fn packing_is_exact_for_short_vectors_and_close_for_long_ones() {
+        let check = |vector: &[f32], tolerance: f32| {
+            let (mut packed, mut back) = (Vec::new(), vec![0.0; vector.len()]);
+            pack(vector, &mut packed);
+            assert_eq!(packed.len(), packed_bytes(vector.len()));
+            unpack(&packed, &mut back);
+            assert!(vector.iter().zip(&back).all(|(a, b)| (a - b).abs() <= tolerance), "{vector:?} {back:?}");
+        };
+        check(&[0.1, -3e9], 0.0);
+        check(&[0.0, 0.1, -3.0, 2.0, 1.5], 0.016);
+    }
+}

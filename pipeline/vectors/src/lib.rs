@@ -1,0 +1,22 @@
+//! What detection is made of: histories, distances, calibration, fusion. Pure arithmetic, no I/O.
+//!
+//! Everything here is deterministic by construction (INV-3): sums run in a fixed order, in lanes of a fixed number, so
+//! that a value does not depend on how the compiler or the processor vectorises, nor on what came in one batch.
+//!
+//! - [`history`]: what a series has seen, as a coreset within a budget of bytes, and the distance to the nearest of it.
+//! - [`delay`]: rows that are too recent to be compared with.
+//! - [`calibration`]: from a distance to its tail probability among the series' own past.
+//! - [`running`]: mean and deviation of a stream.
+//! - [`fusion`]: many tail probabilities into one.
+//! - [`codec`]: how all of it is written into state records.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod calibration;
+pub mod codec;
+pub mod coreset;
+pub mod delay;
+pub mod distance;
+pub mod fusion;
+pub mod history;
+pub mod running;
+pub mod scalar;
