@@ -30,8 +30,9 @@ release: tools
 	$(CARGO) build --workspace --bins --release
 
 # --- the main job ----------------------------------------------------------
-demo: release
-	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/release/eddy demo --recording fixtures/fleet
+# The same build as the tests' (dependencies are optimised in it); `make release` makes what gateways run.
+demo: build
+	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --recording fixtures/fleet
 
 # --- checks ----------------------------------------------------------------
 test: build
@@ -48,7 +49,7 @@ lint:
 
 # --- what is committed but made --------------------------------------------
 recording:
-	$(CARGO) run --release -p eddy-fixtures -- --out fixtures/fleet
+	$(CARGO) run -p eddy-fixtures --bin eddy-fleet -- --out fixtures/fleet
 
 bundle:
 	$(PYTHON) -m venv $(TOOLS)/py-bundle

@@ -1,0 +1,191 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    alerts::{self, AlertsArgs},
+    demo::{self, DemoArgs},
+    device::{self, DeviceCommand, MaintainArgs},
+    replay::{self, ReplayArgs},
+    status::{self, StatusArgs},
+    up::{self, UpArgs, UpError},
+};
+
+/// Bad config or a bad command line (sysexits' EX_USAGE).
+const EXIT_USAGE: u8 = 64;
+/// Anything else that went wrong.
+const EXIT_FAILED: u8 = 1;
+
+const AFTER: &str = "\
+Examples:
+  eddy up                                        a gateway on this machine, in ./.run
+  eddy replay recording.csv --speed max          a recording into it
+  eddy alerts --follow                           what is found
+  eddy demo                                      all of that on a recorded fleet with known faults
+
+Exit codes:
+  0 done   1 failed   64 bad command line or config";
+
+const UP: &str = "\
+Examples:
+  eddy up
+  eddy up --dir /var/lib/eddy --config /etc/eddy.toml
+  eddy up --port 0 --dir /tmp/g       a free port; other commands find it with --dir /tmp/g
+  eddy up --print-config              the commented defaults of [gateway]
+
+DIR holds streams/ and state/ (keep them together), logs/, gateway.json (url, processes, HTTP addresses) and the default
+model bundle. Events go to standard error. SIGTERM or Ctrl-C stops the stages, then the server.
+
+Exit codes:
+  0 stopped as asked   1 failed, or a process had to be given up   64 bad config";
+
+const REPLAY: &str = "\
+Formats, told apart by extension and header; each may be gzipped (.gz):
+  wide CSV       a column time|timestamp|datetime|date|ts (else the first), a channel per further column of numbers,
+                 separated by , ; or tab; optionally a column device
+  long CSV       columns time, channel|metric|sensor|field, value, and optionally device
+  NAB            timestamp,value: wide, channel `value`
+  SKAB           datetime;…: wide
+  row numbers    wide, times counted from 0 (SMAP, MSL, GECCO): row n is --start + n x --period
+  line protocol  .lp .line .influx: device is the tag device|device_id|sensor|host, else the measurement; a channel is
+                 measurement.field, but the measurement for a field `value`, and the field where the measurement is
+                 the device
+Columns anomaly, is_anomaly, changepoint, label and scored are labels and never sent.
+Times are RFC 3339, YYYY-MM-DD HH:MM:SS (taken as UTC), or Unix seconds, ms, us or ns by their size.
+A file that names no device is one, called after the file (percent-decoded; folder-number for 0.csv, 1.csv, …).
+Files are merged by time; within a file nothing is sorted, repeated rows are sent again.
+
+Examples:
+  eddy replay machine_temperature.csv
+  eddy replay skab/valve1 --speed 60x
+  eddy replay telemetry/SMAP_P-1.csv.gz --start 2026-01-01T00:00:00Z --period 60
+  eddy replay plant.lp --url nats://gateway:4222 --site plant1 --json
+
+Exit codes:
+  0 every reading is stored   1 a file cannot be read, or the gateway takes nothing   64 bad command line";
+
+const ALERTS: &str = "\
+Examples:
+  eddy alerts                         all that there are
+  eddy alerts --follow --since 1h     the last hour's, and what comes
+  eddy alerts --json | jq .data.device
+
+A line is: event time, severity, opened|updated|closed, device, channels with their share, tail probability, episode.";
+
+const STATUS: &str = "\
+Examples:
+  eddy status
+  eddy status --json | jq '.readers[] | select(.lag_messages > 0)'";
+
+const MAINTAIN: &str = "\
+Examples:
+  eddy maintain 'pump 1' --for 2h     it neither alerts nor learns until its readings are 2 h past now
+  eddy maintain 'pump 1'              until it is ended
+  eddy maintain 'pump 1' --off";
+
+const DEVICE: &str = "\
+Examples:
+  eddy device reset 'pump 1'          forget it: after it was replaced
+  eddy device recommission 'pump 1'   learn its ordinary behaviour anew: after it was repaired or moved";
+
+const DEMO: &str = "\
+Starts a gateway in a folder of its own on free ports, replays a recorded fleet with known faults, and prints each alert
+as it comes with the true fault beside it. At the end a plain NATS client that knows only the recording and the streams counts
+what is lost or doubled.
+
+Examples:
+  eddy demo
+  eddy demo --keep /tmp/demo          keep streams, state and logs to look at
+
+Exit codes:
+  0 nothing lost, nothing doubled, 90% of the faults found   1 otherwise";
+
+/// eddy: from sensor readings to alerts, on the edge.
+#[derive(Debug, Parser)]
+#[command(name = "eddy", version, after_help = AFTER)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a gateway on this machine: the server, its streams and all stages
+    #[command(after_help = UP)]
+    Up(UpArgs),
+    /// Show all of it on a recorded fleet with known faults
+    #[command(after_help = DEMO)]
+    Demo(DemoArgs),
+    /// Send recorded files through a gateway
+    #[command(after_help = REPLAY)]
+    Replay(ReplayArgs),
+    /// Print alerts
+    #[command(after_help = ALERTS)]
+    Alerts(AlertsArgs),
+    /// Print how a gateway is: stages, streams, health, dead letters
+    #[command(after_help = STATUS)]
+    Status(StatusArgs),
+    /// Put a device under maintenance: it neither alerts nor learns
+    #[command(after_help = MAINTAIN)]
+    Maintain(MaintainArgs),
+    /// Forget a device, or learn it anew
+    #[command(subcommand, after_help = DEVICE)]
+    Device(DeviceCommand),
+}
+
+/// The whole `main` of the binary.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing is left to do if that cannot be printed.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("eddy: no async runtime: {error}");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    let result = runtime.block_on(async {
+        match &arguments.command {
+            Command::Up(args) => up::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Replay(args) => replay::run(args).await,
+            Command::Alerts(args) => alerts::run(args).await,
+            Command::Status(args) => status::run(args).await,
+            Command::Maintain(args) => device::maintain(args).await,
+            Command::Device(command) => device::device(command).await,
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("eddy: {error:#}");
+            let is_config = matches!(error.downcast_ref::<UpError>(), Some(UpError::Config(_)));
+            ExitCode::from(if is_config { EXIT_USAGE } else { EXIT_FAILED })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_has_examples() {
+        let mut command = Arguments::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands_mut() {
+            let help = sub.render_long_help().to_string();
+            assert!(help.contains("eddy ") && help.contains("Examples:"), "{}", sub.get_name());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `eddy demo`: a gateway of its own, a recorded fleet with known faults, and a judge.
+
+pub mod oracle;
+pub mod through;
+pub mod truth;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Parser};
+use eddy_runtime::client::ReadFrom;
+use eddy_schemas::alert::CloudEvent;
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+
+use crate::{
+    alerts,
+    gateway::Gateway,
+    output,
+    replay::{self, Progress, ReplayArgs},
+    up::{Plan, Running},
+};
+use oracle::{Recording, Verdict};
+use truth::{Score, Truth, beside};
+
+/// Demo's part of the command line.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Keep streams, state and logs in this folder, which must be new or empty [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// The recording: a folder of .csv.gz files and truth.json [default: fixtures/fleet here or above]
+    #[arg(long, value_name = "DIR")]
+    pub recording: Option<PathBuf>,
+    /// Readings in a message at most
+    #[arg(long, default_value_t = 5000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub rows_per_message: u32,
+}
+
+/// The demo's site.
+const SITE: &str = "demo";
+/// How long nothing may move before the demo is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The command.
+///
+/// # Errors
+/// That something did not start, was lost or doubled, or that too few faults were found.
+pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    let recording = recording(args.recording.as_deref())?;
+    let truth = Truth::read(&recording)?;
+    let temporary = tempfile::Builder::new().prefix("eddy-demo-").tempdir()?;
+    let dir = match &args.keep {
+        Some(dir) => {
+            let is_empty = dir.read_dir().map_or(true, |mut entries| entries.next().is_none());
+            anyhow::ensure!(is_empty, "{} is not empty: choose another folder to keep", dir.display());
+            dir.as_path()
+        }
+        None => temporary.path(),
+    };
+    let mut plan = Plan::load(dir, None)?;
+    SITE.clone_into(&mut plan.site);
+    (plan.config.port, plan.config.monitor_port, plan.loud) = (0, 0, false);
+    let mut running = Running::start(&plan).await?;
+    eprintln!("eddy: a gateway at {} ({})", running.register.file().url, plan.dir.display());
+    let mut given_up = running.register.given_up();
+    let shown = tokio::select! {
+        shown = show(&running.gateway, &recording, &truth, args.rows_per_message, plan.shards) => shown,
+        given_up = given_up.wait_for(|all| !all.is_empty()) => Err(match given_up {
+            Ok(all) => anyhow::anyhow!("{}: {}; it said:\n  {}", all[0].name, all[0].ending, all[0].said.join("\n  ")),
+            Err(_) => anyhow::anyhow!("the supervisor ended"),
+        }),
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    // The judge comes when the stages have stopped: a row that one of them writes on its way out counts too.
+    running.stop_stages().await;
+    let judged = match shown {
+        Ok(()) => judge(&running, &recording, &truth).await,
+        Err(problem) => Err(problem),
+    };
+    running.stop().await;
+    judged?.map_or(Ok(()), |problem| Err(anyhow::anyhow!(problem)))
+}
+
+/// The folder of the recording: as given, or `fixtures/fleet` from here or from the eddy binary upwards.
+fn recording(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = given {
+        return Ok(path.to_owned());
+    }
+    let (here, binary) = (std::env::current_dir().ok(), std::env::current_exe().ok());
+    let folders = here.iter().chain(&binary).flat_map(|start| start.ancestors());
+    let found = folders.map(|folder| folder.join("fixtures/fleet")).find(|folder| folder.join("truth.json").is_file());
+    found.ok_or_else(|| anyhow::anyhow!("fixtures/fleet is neither here nor above: name it with --recording"))
+}
+
+/// Replays the recording and prints the alerts as they come, until everything is through.
+async fn show(gateway: &Gateway, recording: &Path, truth: &Truth, rows: u32, shards: u32) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let (printed, mut printing) = watch::channel(0);
+    let filter = alerts::alerts_of(gateway);
+    let mut messages = gateway.client.follow("DETECTIONS", &[&filter], ReadFrom::Start).await?;
+    let print = async {
+        while let Some(message) = messages.next().await {
+            let message = message?;
+            let event: CloudEvent = serde_json::from_slice(&message.payload)?;
+            output::line(&format!("{}   <- {}", alerts::line(&event), beside(truth, &event.data)));
+            printed.send_replace(message.sequence);
+        }
+        anyhow::bail!("the alerts ended")
+    };
+    let replayed = async {
+        let summary = replay::replay(&replay_args(recording, rows)?, gateway, &Progress::silent()).await?;
+        through::wait(gateway, shards, PATIENCE).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let last = gateway.client.last("DETECTIONS", &filter).await?.map_or(0, |last| last.sequence);
+        tokio::time::timeout(PATIENCE, printing.wait_for(|printed| *printed >= last)).await??;
+        eprintln!(
+            "eddy: {} readings of {} devices through in {seconds:.2} s ({:.0} readings/s)",
+            summary.readings,
+            summary.devices,
+            summary.readings as f64 / seconds.max(1e-3),
+        );
+        Ok(())
+    };
+    tokio::select! {
+        ended = print => ended,
+        done = replayed => done,
+    }
+}
+
+/// What `eddy replay RECORDING` would be given.
+fn replay_args(recording: &Path, rows: u32) -> anyhow::Result<ReplayArgs> {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ReplayArgs,
+    }
+    let rows = rows.to_string();
+    let line = ["replay".as_ref(), recording.as_os_str(), "--rows-per-message".as_ref(), rows.as_ref()];
+    Ok(Line::try_parse_from(line)?.args)
+}
+
+/// Prints the demo's last line; says what is wrong, if anything is.
+async fn judge(running: &Running, recording: &Path, truth: &Truth) -> anyhow::Result<Option<String>> {
+    let url = running.register.file().url;
+    let folder = recording.to_owned();
+    let recording = tokio::task::spawn_blocking(move || Recording::read(&folder)).await??;
+    let verdict = oracle::judge(&url, SITE, &recording).await?;
+    let alerts = oracle::alerts(&url, SITE).await?;
+    let mut score = Score::new(truth);
+    for payload in &alerts {
+        score.count(&serde_json::from_slice::<CloudEvent>(payload)?.data);
+    }
+    for fault in score.missed() {
+        eprintln!("eddy: missed on {}: {}", output::printable(&fault.device), fault.brief());
+    }
+    for fault in score.unnamed() {
+        let device = output::printable(&fault.device);
+        eprintln!("eddy: found on {device}, but no alert names a channel of it: {}", fault.brief());
+    }
+    for example in &verdict.examples {
+        eprintln!("eddy: {example}");
+    }
+    let (found, faults, hash) = (score.found(), truth.faults(), oracle::alerts_hash(alerts));
+    output::line(&format!(
+        "demo: readings={} scored={} found={found}/{faults} false={} lost={} duplicated={} alerts_hash={hash}",
+        recording.readings,
+        verdict.scored,
+        score.wrong(),
+        verdict.lost,
+        verdict.duplicated,
+    ));
+    Ok(problem(&verdict, found, faults))
+}
+
+fn problem(verdict: &Verdict, found: usize, faults: usize) -> Option<String> {
+    if verdict.lost > 0 || verdict.duplicated > 0 {
+        return Some(format!("{} readings are lost and {} doubled", verdict.lost, verdict.duplicated));
+    }
+    (found * 10 < faults * 9).then(|| format!("{found} of {faults} faults were found: fewer than 90%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_the_demo_fail() {
+        let verdict = |lost, duplicated| Verdict { lost, duplicated, ..Verdict::default() };
+        assert_eq!(problem(&verdict(0, 0), 9, 10), None);
+        assert!(problem(&verdict(1, 0), 10, 10).is_some());
+        assert!(problem(&verdict(0, 1), 10, 10).is_some());
+        assert!(problem(&verdict(0, 0), 8, 9).is_some());
+    }
+
+    #[test]
+    fn the_recording_is_replayed_as_the_command_would() {
+        let args = replay_args(Path::new("fixtures/fleet"), 7).unwrap();
+        assert_eq!((args.rows_per_message, args.speed), (7, crate::replay::Speed::Max));
+    }
+}

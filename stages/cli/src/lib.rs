@@ -1,0 +1,21 @@
+//! The `eddy` command: everything that a person does with a gateway.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod alerts;
+pub mod commands;
+pub mod demo;
+pub mod device;
+pub mod gateway;
+pub mod output;
+pub mod readers;
+pub mod replay;
+pub mod status;
+pub mod up;
+
+use eddy_runtime::clock::{Clock as _, SystemClock};
+use eddy_schemas::Timestamp;
+
+/// The wall clock: a tool may look at it.
+pub fn now() -> Timestamp {
+    SystemClock.now()
+}

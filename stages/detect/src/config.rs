@@ -1,0 +1,132 @@
+//! The config table `[detect]`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// `[detect]`, as `default.toml` documents it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Folder of the model bundle.
+    pub bundle: PathBuf,
+    /// Minisign public keys, or `.pub` files of them.
+    pub trusted_keys: Vec<String>,
+    /// Whether a bundle need not be signed.
+    pub allow_unsigned: bool,
+    /// Rows a day that may cross the threshold by chance, of the whole site.
+    pub alerts_per_day: f64,
+    /// Series that share [`Self::alerts_per_day`].
+    pub fleet_series: f64,
+    /// At or below this tail probability a row does not enter the memory.
+    pub gate_tail: f64,
+    /// Gated rows on end after which a series has a new regime.
+    pub regime_after_rows: u32,
+    /// Quiet rows of each channel after which an episode closes.
+    pub close_after_rows: u32,
+    /// Quiet is a tail probability above threshold x this.
+    pub hysteresis: f64,
+    /// Rows of each channel after a close in which only what is worse opens a new episode.
+    pub refractory_rows: u32,
+    /// Most `updated` events of an episode.
+    pub updates_max: u32,
+    /// Periods for which a channel's last score counts for its device.
+    pub stale_after_rows: u32,
+    /// Most series of the shard.
+    pub series_max: usize,
+    /// Most channels of a device that are judged together.
+    pub joint_channels_max: usize,
+}
+
+impl Config {
+    /// Every key that holds what it cannot.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut above_zero = |key: &str, value: f64, most: f64| {
+            if !(value > 0.0 && value <= most) {
+                problems.push(format!("detect.{key}: expected above 0, to {most}, found {value}"));
+            }
+        };
+        above_zero("alerts_per_day", self.alerts_per_day, 1e6);
+        above_zero("gate_tail", self.gate_tail, 0.1);
+        let mut within = |key: &str, value: f64, least: f64, most: f64| {
+            if !(value >= least && value <= most) {
+                problems.push(format!("detect.{key}: expected {least} to {most}, found {value}"));
+            }
+        };
+        within("fleet_series", self.fleet_series, 1.0, 1e7);
+        within("hysteresis", self.hysteresis, 1.0, 1e6);
+        within("regime_after_rows", f64::from(self.regime_after_rows), 1.0, 1e6);
+        within("close_after_rows", f64::from(self.close_after_rows), 1.0, 1e6);
+        within("refractory_rows", f64::from(self.refractory_rows), 0.0, 1e6);
+        within("updates_max", f64::from(self.updates_max), 0.0, 1000.0);
+        within("stale_after_rows", f64::from(self.stale_after_rows), 1.0, 1e6);
+        within("series_max", self.series_max as f64, 1.0, 1e7);
+        within("joint_channels_max", self.joint_channels_max as f64, 2.0, 1024.0);
+        problems
+    }
+
+    /// The tail probability at which a series of this period spends its part of the budget, were its rows independent.
+    pub fn threshold(&self, hop_ns: i64) -> f64 {
+        const DAY_NS: f64 = 86_400e9;
+        let rows_a_day = DAY_NS / (hop_ns.max(1) as f64);
+        (self.alerts_per_day / self.fleet_series / rows_a_day).min(0.01)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct File {
+        detect: Config,
+    }
+
+    fn defaults() -> String {
+        include_str!("../default.toml").to_owned()
+    }
+
+    #[test]
+    fn the_defaults_are_every_key_and_valid() {
+        let file: File = toml::from_str(&defaults()).unwrap();
+        assert_eq!(file.detect.validate(), Vec::<String>::new());
+        assert!(!file.detect.allow_unsigned);
+    }
+
+    #[test]
+    fn a_wrong_missing_or_mistyped_key_is_named() {
+        for (from, to, part) in [
+            ("gate_tail", "gate_tial", "gate_tial"),
+            ("allow_unsigned = false", "", "allow_unsigned"),
+            ("updates_max = 8", "updates_max = \"8\"", "integer"),
+        ] {
+            let text = defaults().replace(from, to);
+            assert_ne!(text, defaults(), "{from}");
+            let error = toml::from_str::<File>(&text).unwrap_err().to_string();
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn all_values_out_of_range_are_listed() {
+        let mut config = toml::from_str::<File>(&defaults()).unwrap().detect;
+        config.alerts_per_day = f64::NAN;
+        config.gate_tail = 0.5;
+        config.close_after_rows = 0;
+        config.joint_channels_max = 1;
+        let problems = config.validate();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+
+    #[test]
+    fn the_threshold_spends_the_budget_at_any_period() {
+        let mut config = toml::from_str::<File>(&defaults()).unwrap().detect;
+        (config.alerts_per_day, config.fleet_series) = (2.0, 10.0);
+        for hop_s in [1, 300] {
+            let expected = 0.2 * hop_s as f64 / 86_400.0;
+            assert!((config.threshold(hop_s * 1_000_000_000) / expected - 1.0).abs() < 1e-12);
+        }
+        assert_eq!(config.threshold(86_400_000_000_000), 0.01);
+    }
+}

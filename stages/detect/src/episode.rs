@@ -1,0 +1,223 @@
+//! An alert is an episode: it opens, may get worse, and closes; not an alarm for every window.
+
+use eddy_schemas::alert::Severity;
+use eddy_vectors::codec::{CodecError, Get, Put};
+
+/// What an episode is told by, from config.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Quiet is a tail probability above threshold x this.
+    pub hysteresis: f64,
+    /// Quiet rows on end that close it.
+    pub close_after_rows: u32,
+    /// Rows after a close in which only what is worse opens a new one.
+    pub refractory_rows: u32,
+    /// Most updates.
+    pub updates_max: u32,
+}
+
+/// A device's present episode, and what is remembered of the last one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Episode {
+    /// Whether it is open.
+    pub open: bool,
+    /// Event time of its opening.
+    pub opened: i64,
+    /// Fixed at its opening.
+    pub severity: Severity,
+    /// Events told so far; the next one's number.
+    pub events: u32,
+    /// Its least tail probability.
+    pub tail_min: f64,
+    told: f64,
+    updates: u32,
+    quiet_rows: u32,
+    refractory_rows: u32,
+    /// What its last event said of the window: score and tail probability.
+    pub score: f32,
+    /// See `score`.
+    pub tail: f64,
+    /// The threshold it opened at.
+    pub threshold: f64,
+}
+
+impl Default for Episode {
+    fn default() -> Self {
+        Self {
+            open: false,
+            opened: 0,
+            severity: Severity::Minor,
+            events: 0,
+            tail_min: 1.0,
+            told: 1.0,
+            updates: 0,
+            quiet_rows: 0,
+            refractory_rows: 0,
+            score: 0.0,
+            tail: 1.0,
+            threshold: 0.0,
+        }
+    }
+}
+
+/// What a row did to the episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing to tell.
+    Nothing,
+    /// It began.
+    Opened,
+    /// It got ten times less likely than when last told.
+    Updated,
+    /// It ended.
+    Closed,
+}
+
+impl Episode {
+    /// Moves on by one row of the device.
+    pub fn step(&mut self, rules: &Rules, time: i64, tail: f64, threshold: f64, score: f32) -> Step {
+        if !self.open {
+            let waits = self.refractory_rows > 0;
+            self.refractory_rows = self.refractory_rows.saturating_sub(1);
+            if tail > threshold || (waits && tail > self.tail_min / 10.0) {
+                return Step::Nothing;
+            }
+            *self = Self {
+                open: true,
+                opened: time,
+                severity: severity(tail, threshold),
+                events: 1,
+                tail_min: tail,
+                told: tail,
+                threshold,
+                score,
+                tail,
+                ..Self::default()
+            };
+            return Step::Opened;
+        }
+        self.quiet_rows = if tail > self.threshold * rules.hysteresis { self.quiet_rows + 1 } else { 0 };
+        self.tail_min = self.tail_min.min(tail);
+        (self.score, self.tail) = (score, tail);
+        if tail <= self.told / 10.0 && self.updates < rules.updates_max {
+            self.told = tail;
+            self.updates += 1;
+            self.events += 1;
+            return Step::Updated;
+        }
+        if self.quiet_rows >= rules.close_after_rows {
+            self.close(rules);
+            return Step::Closed;
+        }
+        Step::Nothing
+    }
+
+    /// Ends it, whatever it does.
+    pub fn close(&mut self, rules: &Rules) {
+        self.open = false;
+        self.events += 1;
+        self.refractory_rows = rules.refractory_rows;
+    }
+
+    /// Appends it to a record.
+    pub fn save(&self, record: &mut Vec<u8>) {
+        record.put_u8(u8::from(self.open));
+        record.put_i64(self.opened);
+        record.put_u8(self.severity as u8);
+        for count in [self.events, self.updates, self.quiet_rows, self.refractory_rows] {
+            record.put_u32(count);
+        }
+        for p in [self.tail_min, self.told, self.tail, self.threshold] {
+            record.put_f64(p);
+        }
+        record.put_f32(self.score);
+    }
+
+    /// Reads what [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// If the record is not one.
+    pub fn load(record: &mut Get<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            open: record.u8()? != 0,
+            opened: record.i64()?,
+            severity: match record.u8()? {
+                0 => Severity::Minor,
+                1 => Severity::Major,
+                2 => Severity::Critical,
+                _ => return Err(record.error("a severity is not one")),
+            },
+            events: record.u32()?,
+            updates: record.u32()?,
+            quiet_rows: record.u32()?,
+            refractory_rows: record.u32()?,
+            tail_min: record.f64()?,
+            told: record.f64()?,
+            tail: record.f64()?,
+            threshold: record.f64()?,
+            score: record.f32()?,
+        })
+    }
+}
+
+fn severity(tail: f64, threshold: f64) -> Severity {
+    if tail <= threshold / 1000.0 {
+        Severity::Critical
+    } else if tail <= threshold / 10.0 {
+        Severity::Major
+    } else {
+        Severity::Minor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { hysteresis: 10.0, close_after_rows: 2, refractory_rows: 3, updates_max: 1 };
+
+    /// Steps at threshold 1e-3, one letter each; the record is written and read in between.
+    fn check(tails: &[f64], expected: &str) -> Episode {
+        let mut episode = Episode::default();
+        let mut steps = String::new();
+        for (time, tail) in tails.iter().enumerate() {
+            let mut record = Vec::new();
+            episode.save(&mut record);
+            let mut get = Get::new(&record);
+            episode = Episode::load(&mut get).unwrap();
+            get.end().unwrap();
+            steps.push(match episode.step(&RULES, time as i64, *tail, 1e-3, 0.0) {
+                Step::Nothing => '.',
+                Step::Opened => 'o',
+                Step::Updated => 'u',
+                Step::Closed => 'c',
+            });
+        }
+        assert_eq!(steps, expected, "{tails:?}");
+        episode
+    }
+
+    #[test]
+    fn opens_at_the_threshold_and_closes_after_quiet_rows_on_end() {
+        check(&[0.5, 1e-3, 0.5, 1e-2, 0.5, 0.5, 0.5], ".o...c.");
+    }
+
+    #[test]
+    fn an_update_needs_ten_times_and_is_bounded() {
+        let episode = check(&[1e-3, 2e-4, 1e-4, 1e-7, 0.5, 0.5], "o.u..c");
+        assert_eq!((episode.events, episode.tail_min, episode.severity), (3, 1e-7, Severity::Minor));
+    }
+
+    #[test]
+    fn only_worse_opens_in_the_refractory_time() {
+        check(&[1e-3, 1.0, 1.0, 1e-4, 1e-3, 1e-3, 1e-3], "o.co...");
+        check(&[1e-3, 1.0, 1.0, 2e-4, 2e-4, 2e-4, 2e-4], "o.c...o");
+    }
+
+    #[test]
+    fn severity_is_that_of_the_opening() {
+        for (tail, expected) in [(9e-4, Severity::Minor), (1e-4, Severity::Major), (1e-6, Severity::Critical)] {
+            assert_eq!(severity(tail, 1e-3), expected);
+        }
+    }
+}

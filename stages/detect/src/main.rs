@@ -1,0 +1,5 @@
+//! Detect as a process.
+
+fn main() -> std::process::ExitCode {
+    eddy_runtime::app::run::<eddy_detect::Detect>()
+}

@@ -1,0 +1,175 @@
+//! What the bundle asks of detection, checked once.
+
+use eddy_runtime::bundle::{HEADS_MAX, Head, HeadScope, Manifest, Memory, Metric, Spread};
+use eddy_schemas::Embeddings;
+use eddy_vectors::{calibration::Calibration, delay::Delay, history::History, running::Running};
+
+/// A head as detection sees it.
+#[derive(Clone, Debug)]
+pub struct HeadPlan {
+    /// Its name in batches and alerts.
+    pub name: String,
+    /// Length of its vectors.
+    pub dimensions: usize,
+    /// Real samples that a window needs to be scored.
+    pub min_rows: u16,
+    /// Rows that are too near in time to be compared.
+    pub exclusion: usize,
+    /// What distances are divided by.
+    pub spread: Spread,
+    /// Weight in the score.
+    pub weight: f32,
+    /// Weight in the fusion of tail probabilities.
+    pub evidence: f64,
+    /// Standardised distances below it are never evidence.
+    pub floor: f32,
+    /// Budget of its history.
+    pub history_bytes: usize,
+    /// Whether nothing enters after commissioning.
+    pub frozen: bool,
+}
+
+/// The bundle's part in detection.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Lower-case hex digest of the bundle.
+    pub digest: String,
+    /// All heads, in the order in which they stand in EMBEDDINGS.
+    pub heads: Vec<HeadPlan>,
+    /// Those that judge a series by itself: indices into `heads`, ascending.
+    pub series: Vec<usize>,
+    /// The one that judges all channels of a device together.
+    pub joint: Option<usize>,
+    /// The one-dimensional head whose running deviation is the series' spread.
+    pub value: Option<usize>,
+    /// The one whose vectors stand in score rows.
+    pub leaving: Option<usize>,
+    /// Rows of a usual commissioning.
+    pub commissioning_rows: u32,
+}
+
+impl Plan {
+    /// Reads the bundle.
+    ///
+    /// # Errors
+    /// What detection cannot do with it.
+    pub fn new(manifest: &Manifest, digest: &str) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let scoped =
+            |scope| manifest.heads.iter().enumerate().filter(move |(_, head)| head.scope == scope).map(|(i, _)| i);
+        let series: Vec<usize> = scoped(HeadScope::Series).collect();
+        let joint: Vec<usize> = scoped(HeadScope::Device).collect();
+        let value = series
+            .iter()
+            .copied()
+            .find(|i| manifest.heads[*i].dimensions == 1 && manifest.heads[*i].spread == Spread::Series);
+        let leaving: Vec<usize> = series.iter().copied().filter(|i| manifest.heads[*i].leaves_gateway).collect();
+        if series.is_empty() || series.len() > HEADS_MAX {
+            problems.push(format!("expected 1 to {HEADS_MAX} heads of scope \"series\", found {}", series.len()));
+        }
+        if joint.len() > 1 {
+            problems.push(format!("expected at most one head of scope \"device\", found {}", joint.len()));
+        }
+        if leaving.len() > 1 {
+            problems.push(format!("expected at most one head that leaves the gateway, found {}", leaving.len()));
+        }
+        if !joint.iter().all(|i| manifest.heads[*i].spread == Spread::Commissioned) {
+            problems.push("a head of scope \"device\" needs spread = \"commissioned\"".into());
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            digest: digest.to_owned(),
+            heads: manifest.heads.iter().map(head_plan).collect(),
+            series,
+            joint: joint.first().copied(),
+            value,
+            leaving: leaving.first().copied(),
+            commissioning_rows: manifest.commissioning_rows as u32,
+        })
+    }
+
+    /// Why a batch is not of this bundle, if it is not.
+    pub fn refuses(&self, batch: &Embeddings) -> Option<String> {
+        if batch.bundle != self.digest {
+            return Some(format!(
+                "made by bundle {}, this stage judges by {}: run embed and detect with one bundle",
+                batch.bundle, self.digest
+            ));
+        }
+        let found = || batch.heads.iter().map(|column| (&column.head.name, column.head.dimensions));
+        if found().eq(self.heads.iter().map(|head| (&head.name, head.dimensions))) {
+            return None;
+        }
+        Some(format!("heads {:?} are not the bundle's", found().collect::<Vec<_>>()))
+    }
+}
+
+fn head_plan(head: &Head) -> HeadPlan {
+    // The only one so far; a new one has to be told apart here.
+    let Metric::Euclidean = head.metric;
+    HeadPlan {
+        name: head.name.clone(),
+        dimensions: head.dimensions,
+        // At most 4,096 by the manifest's own bounds.
+        min_rows: head.min_rows as u16,
+        exclusion: head.exclusion,
+        spread: head.spread,
+        weight: head.weight as f32,
+        evidence: head.evidence,
+        floor: head.floor as f32,
+        history_bytes: head.history_bytes as usize,
+        frozen: head.memory == Memory::Frozen,
+    }
+}
+
+/// Distances that wait to be calibrated with: the calibration's record changes once for all of them.
+pub const PENDING_MAX: usize = 32;
+
+/// What a series keeps of one head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeadState {
+    /// What counts as ordinary.
+    pub history: History,
+    /// What is too recent.
+    pub delay: Delay,
+    /// How often distances were exceeded.
+    pub calibration: Calibration,
+    /// Bins of distances that wait for it.
+    pub pending: Vec<u8>,
+    /// Mean and deviation of the distances.
+    pub distances: Running,
+    /// The 0.99 quantile of the distances of commissioning; 0 before it is known.
+    pub commissioned: f32,
+}
+
+impl HeadState {
+    /// Nothing seen yet.
+    pub fn new(plan: &HeadPlan) -> Self {
+        Self {
+            history: History::new(plan.dimensions, plan.history_bytes),
+            delay: Delay::new(plan.dimensions, plan.exclusion),
+            calibration: Calibration::default(),
+            pending: Vec::new(),
+            distances: Running::default(),
+            commissioned: 0.0,
+        }
+    }
+
+    /// Adds a calibrated value; returns whether the calibration changed.
+    pub fn calibrate(&mut self, value: f32) -> bool {
+        self.pending.push(eddy_vectors::calibration::bin_of(value));
+        self.pending.len() >= PENDING_MAX && self.flush()
+    }
+
+    /// Hands what waits to the calibration; returns whether anything did.
+    pub fn flush(&mut self) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        self.calibration.extend(&self.pending);
+        self.pending.clear();
+        true
+    }
+}

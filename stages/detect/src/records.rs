@@ -1,0 +1,254 @@
+//! State records. Keys are a letter and a name; what changes with every row stands close together.
+//!
+//! | key | what | changes |
+//! |---|---|---|
+//! | `b` | digest of the bundle that all of it was made with | never |
+//! | `d<device>` | episode, maintenance, the joint's newest round | every row |
+//! | `h<series>` | running statistics, newest evidence, scalar vectors that wait | every row |
+//! | `q<series>` | longer vectors that wait | every few rows |
+//! | `c<series>` | calibrations | every 32 rows |
+//! | `j<device>` | the joint's history or buffers | rarely, once commissioned |
+//! | `m<head>,<series>` | a history | when something new is kept |
+//!
+//! Every record of a series begins with its place among its device's channels, so records can come in any order.
+
+use eddy_vectors::{
+    calibration::Calibration,
+    codec::{CodecError, Get, Put},
+    running::Running,
+};
+
+use crate::{
+    buffer::Buffer,
+    device::Device,
+    episode::Episode,
+    joint::{Joined, Joint, Phase},
+    plan::{HeadPlan, HeadState, PENDING_MAX, Plan},
+    series::{HELD_ROWS_MAX, Series, held_bytes},
+};
+
+/// Up to this many dimensions a vector that waits stands in the hot record.
+const HOT_DIMENSIONS_MAX: usize = 4;
+/// Most bytes of a held window list or of a joint vector that is read back.
+const HELD_BYTES_MAX: usize = 1 << 20;
+
+fn put_head(state: &HeadState, record: &mut Vec<u8>) {
+    state.distances.save(record);
+    record.put_f32(state.commissioned);
+    record.put_u8(state.pending.len() as u8);
+    record.put(&state.pending);
+}
+
+fn get_head(state: &mut HeadState, record: &mut Get<'_>) -> Result<(), CodecError> {
+    state.distances = Running::load(record)?;
+    state.commissioned = record.f32()?;
+    let pending = usize::from(record.u8()?);
+    if pending > PENDING_MAX {
+        return Err(record.error("too many distances wait for the calibration"));
+    }
+    state.pending = record.bytes(pending)?.to_vec();
+    Ok(())
+}
+
+impl Series {
+    /// The record that changes with every row.
+    pub fn save_hot(&self, record: &mut Vec<u8>) {
+        for count in [self.rows, self.commissioned_rows, self.gated_rows, self.held_stride, self.held_seen] {
+            record.put_u32(count);
+        }
+        record.put_u8(u8::from(self.live));
+        for time in [self.first, self.newest, self.hop] {
+            record.put_i64(time);
+        }
+        self.spread.save(record);
+        record.put_f64(self.tail);
+        self.evidence.iter().for_each(|part| record.put_f32(*part));
+        for state in &self.heads {
+            put_head(state, record);
+            if state.delay.dimensions() <= HOT_DIMENSIONS_MAX {
+                state.delay.save(record);
+            }
+        }
+        record.put_count(self.held.len());
+        record.put(&self.held);
+    }
+
+    /// Reads what [`Self::save_hot`] wrote.
+    ///
+    /// # Errors
+    /// If the record is not one of these heads.
+    pub fn load_hot(&mut self, plan: &Plan, record: &mut Get<'_>) -> Result<(), CodecError> {
+        for count in [
+            &mut self.rows,
+            &mut self.commissioned_rows,
+            &mut self.gated_rows,
+            &mut self.held_stride,
+            &mut self.held_seen,
+        ] {
+            *count = record.u32()?;
+        }
+        self.live = record.u8()? != 0;
+        (self.first, self.newest, self.hop) = (record.i64()?, record.i64()?, record.i64()?);
+        self.spread = Running::load(record)?;
+        self.tail = record.f64()?;
+        for part in &mut self.evidence {
+            *part = record.f32()?;
+        }
+        for state in &mut self.heads {
+            get_head(state, record)?;
+            if state.delay.dimensions() <= HOT_DIMENSIONS_MAX {
+                state.delay.load(record)?;
+            }
+        }
+        let held = record.count(HELD_ROWS_MAX * held_bytes(plan))?;
+        self.held = record.bytes(held)?.to_vec();
+        Ok(())
+    }
+
+    /// The record of longer vectors that wait.
+    pub fn save_delays(&self, record: &mut Vec<u8>) {
+        for state in self.heads.iter().filter(|state| state.delay.dimensions() > HOT_DIMENSIONS_MAX) {
+            state.delay.save(record);
+        }
+    }
+
+    /// Reads what [`Self::save_delays`] wrote.
+    ///
+    /// # Errors
+    /// If the record is not one of these heads.
+    pub fn load_delays(&mut self, record: &mut Get<'_>) -> Result<(), CodecError> {
+        let longer = |state: &&mut HeadState| state.delay.dimensions() > HOT_DIMENSIONS_MAX;
+        self.heads.iter_mut().filter(longer).try_for_each(|state| state.delay.load(record))
+    }
+
+    /// The record of calibrations.
+    pub fn save_calibrations(&self, record: &mut Vec<u8>) {
+        self.heads.iter().for_each(|state| state.calibration.save(record));
+    }
+
+    /// Reads what [`Self::save_calibrations`] wrote.
+    ///
+    /// # Errors
+    /// If the record is not one of these heads.
+    pub fn load_calibrations(&mut self, record: &mut Get<'_>) -> Result<(), CodecError> {
+        for state in &mut self.heads {
+            state.calibration = Calibration::load(record)?;
+        }
+        Ok(())
+    }
+}
+
+impl Device {
+    /// The record that changes with every row.
+    pub fn save_hot(&self, record: &mut Vec<u8>) {
+        self.episode.save(record);
+        record.put_u8(u8::from(self.maintenance.is_some()));
+        record.put_i64(self.maintenance.unwrap_or_default());
+        record.put_i64(self.newest);
+        self.joint.save_hot(record);
+    }
+
+    /// Reads what [`Self::save_hot`] wrote; the joint's other record may come before or after.
+    ///
+    /// # Errors
+    /// If the record is not one.
+    pub fn load_hot(&mut self, plan: Option<&HeadPlan>, record: &mut Get<'_>) -> Result<(), CodecError> {
+        self.episode = Episode::load(record)?;
+        let maintained = record.u8()? != 0;
+        let until = record.i64()?;
+        self.maintenance = maintained.then_some(until);
+        self.newest = record.i64()?;
+        self.joint.load_hot(plan, record)
+    }
+}
+
+impl Joint {
+    fn save_hot(&self, record: &mut Vec<u8>) {
+        record.put_f64(self.tail);
+        record.put_i64(self.time);
+        record.put_u32(self.gated_rounds);
+        let Phase::Running(joined) = &self.phase else { return record.put_u16(0) };
+        record.put_u16(joined.channels);
+        record.put_u32(joined.rounds);
+        record.put_i64(joined.newest);
+        joined.delivered.iter().for_each(|said| record.put_u8(u8::from(*said)));
+        joined.vector.iter().chain(&joined.difference).for_each(|x| record.put_f32(*x));
+        put_head(&joined.state, record);
+        record.put_u32(joined.held_stride);
+        record.put_u32(joined.held_seen);
+        record.put_count(joined.held.len());
+        record.put(&joined.held);
+    }
+
+    /// The part for `channels` channels, made if the other record has not made it.
+    fn joined(&mut self, plan: &HeadPlan, channels: u16) -> &mut Joined {
+        if !matches!(&self.phase, Phase::Running(joined) if joined.channels == channels) {
+            self.phase = Phase::Running(Box::new(Joined::new(plan, channels)));
+        }
+        match &mut self.phase {
+            Phase::Running(joined) => joined,
+            Phase::Collecting(_) => unreachable!("it was just made to run"),
+        }
+    }
+
+    fn load_hot(&mut self, plan: Option<&HeadPlan>, record: &mut Get<'_>) -> Result<(), CodecError> {
+        (self.tail, self.time, self.gated_rounds) = (record.f64()?, record.i64()?, record.u32()?);
+        let channels = record.u16()?;
+        let Some(plan) = plan.filter(|_| channels > 0) else { return Ok(()) };
+        let joined = self.joined(plan, channels);
+        (joined.rounds, joined.newest) = (record.u32()?, record.i64()?);
+        for said in &mut joined.delivered {
+            *said = record.u8()? != 0;
+        }
+        for x in joined.vector.iter_mut().chain(&mut joined.difference) {
+            *x = record.f32()?;
+        }
+        get_head(&mut joined.state, record)?;
+        (joined.held_stride, joined.held_seen) = (record.u32()?, record.u32()?);
+        let held = record.count(HELD_BYTES_MAX)?;
+        joined.held = record.bytes(held)?.to_vec();
+        Ok(())
+    }
+
+    /// The record that changes rarely.
+    pub fn save_cold(&self, record: &mut Vec<u8>) {
+        match &self.phase {
+            Phase::Collecting(buffers) => {
+                record.put_u16(0);
+                record.put_count(buffers.len());
+                buffers.iter().for_each(|buffer| buffer.save(record));
+            }
+            Phase::Running(joined) => {
+                record.put_u16(joined.channels);
+                for (center, spread) in &joined.scale {
+                    record.put_f32(*center);
+                    record.put_f32(*spread);
+                }
+                joined.state.delay.save(record);
+                joined.state.calibration.save(record);
+                joined.state.history.save(record);
+            }
+        }
+    }
+
+    /// Reads what [`Self::save_cold`] wrote.
+    ///
+    /// # Errors
+    /// If the record is not one.
+    pub fn load_cold(&mut self, plan: &HeadPlan, record: &mut Get<'_>) -> Result<(), CodecError> {
+        let channels = record.u16()?;
+        if channels == 0 {
+            let count = record.count(usize::from(u16::MAX))?;
+            let buffers = (0..count).map(|_| Buffer::load(record, plan.dimensions)).collect::<Result<_, _>>()?;
+            self.phase = Phase::Collecting(buffers);
+            return Ok(());
+        }
+        let joined = self.joined(plan, channels);
+        for (center, spread) in &mut joined.scale {
+            (*center, *spread) = (record.f32()?, record.f32()?);
+        }
+        joined.state.delay.load(record)?;
+        joined.state.calibration = Calibration::load(record)?;
+        joined.state.history.load(record)
+    }
+}

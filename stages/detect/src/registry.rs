@@ -1,0 +1,253 @@
+//! All devices and series of a shard, by slot, and what of them is to be saved.
+
+use std::collections::HashMap;
+
+use eddy_runtime::stage::{SaveRecord, StateError};
+use eddy_schemas::SeriesName;
+use eddy_vectors::codec::{CodecError, Get, Put};
+
+use crate::{
+    device::Device,
+    plan::Plan,
+    series::{Changed, Series},
+};
+
+/// Where a series stands: its device and its place among its channels.
+pub type Slot = (u32, u16);
+
+/// All devices.
+#[derive(Debug, Default)]
+pub struct Registry {
+    devices: Vec<Option<Device>>,
+    free: Vec<u32>,
+    by_token: HashMap<String, u32>,
+    by_series: HashMap<String, Slot>,
+    listed: Vec<u32>,
+    gone: Vec<Vec<u8>>,
+    is_stamped: bool,
+}
+
+impl Registry {
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.by_series.len()
+    }
+
+    /// The slot of a series (canonical text), if it is known.
+    pub fn find(&self, series: &str) -> Option<Slot> {
+        self.by_series.get(series).copied()
+    }
+
+    /// The slot of a device, if it is known.
+    pub fn device(&self, token: &str) -> Option<u32> {
+        self.by_token.get(token).copied()
+    }
+
+    /// How many channels a series' device has.
+    pub fn channels(&self, series: &str) -> usize {
+        self.device(SeriesName::device_token(series)).map_or(0, |slot| self.get(slot).channels.len())
+    }
+
+    /// Adds a series that is not known.
+    pub fn add(&mut self, plan: &Plan, series: &str) -> Slot {
+        let device = self.device_or_new(SeriesName::device_token(series));
+        let place = self.get(device).channels.len() as u16;
+        self.put_channel(plan, device, series, place);
+        (device, place)
+    }
+
+    /// The slot of a device that need not have been seen; none if there are `devices_max` already.
+    pub fn expect_device(&mut self, token: &str, devices_max: usize) -> Option<u32> {
+        (self.by_token.len() < devices_max).then(|| self.device_or_new(token))
+    }
+
+    fn device_or_new(&mut self, token: &str) -> u32 {
+        if let Some(slot) = self.device(token) {
+            return slot;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.devices.push(None);
+            // Bounded by `series_max`.
+            self.devices.len() as u32 - 1
+        });
+        self.devices[slot as usize] = Some(Device::new(token));
+        self.by_token.insert(token.to_owned(), slot);
+        slot
+    }
+
+    /// Puts a series at its place among its device's channels; places before it may be filled later.
+    fn put_channel(&mut self, plan: &Plan, device: u32, series: &str, place: u16) {
+        let channel = SeriesName::parse(series).map_or_else(String::new, |name| name.channel);
+        let channels = &mut self.get_mut(device).channels;
+        while channels.len() <= usize::from(place) {
+            channels.push(Series::new(plan, "", ""));
+        }
+        if channels[usize::from(place)].name.is_empty() {
+            channels[usize::from(place)] = Series::new(plan, series, &channel);
+        }
+        self.by_series.insert(series.to_owned(), (device, place));
+    }
+
+    /// A device that was given out and not removed.
+    pub fn get(&self, slot: u32) -> &Device {
+        self.devices[slot as usize].as_ref().expect("a slot is used only while its device is there")
+    }
+
+    fn get_mut(&mut self, slot: u32) -> &mut Device {
+        self.devices[slot as usize].as_mut().expect("a slot is used only while its device is there")
+    }
+
+    /// The same, about to change: it will be saved.
+    pub fn change(&mut self, slot: u32) -> &mut Device {
+        let device = self.devices[slot as usize].as_mut().expect("a slot is used only while its device is there");
+        device.changed = true;
+        if !device.listed {
+            device.listed = true;
+            self.listed.push(slot);
+        }
+        device
+    }
+
+    /// Forgets a device wholly.
+    pub fn remove(&mut self, plan: &Plan, slot: u32) {
+        let Some(device) = self.devices[slot as usize].take() else { return };
+        self.gone.extend([key(b'd', &device.token), key(b'j', &device.token)]);
+        for series in &device.channels {
+            self.by_series.remove(&series.name);
+            self.gone.extend([b'h', b'q', b'c'].map(|kind| key(kind, &series.name)));
+            self.gone.extend((0..plan.series.len()).map(|head| history_key(head, &series.name)));
+        }
+        self.by_token.remove(&device.token);
+        self.listed.retain(|listed| *listed != slot);
+        self.free.push(slot);
+    }
+
+    /// Tells what changed since it was last called.
+    pub fn save(&mut self, plan: &Plan, tell: &mut SaveRecord<'_>) {
+        if !self.is_stamped {
+            tell(b"b", Some(plan.digest.as_bytes()));
+            self.is_stamped = true;
+        }
+        // What was removed first: a device that came again since writes over it.
+        self.gone.drain(..).for_each(|key| tell(&key, None));
+        let mut record = Vec::new();
+        for slot in std::mem::take(&mut self.listed) {
+            let device = self.get_mut(slot);
+            device.listed = false;
+            save_device(device, &mut record, tell);
+        }
+    }
+
+    /// Takes one record back.
+    ///
+    /// # Errors
+    /// If it is not one of this release and bundle.
+    pub fn load(&mut self, plan: &Plan, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let wrong = |problem: String| StateError { key: String::from_utf8_lossy(key).into_owned(), problem };
+        if key == b"b" {
+            self.is_stamped = true;
+            let digest = String::from_utf8_lossy(value);
+            return if digest == plan.digest {
+                Ok(())
+            } else {
+                Err(wrong(format!(
+                    "made with bundle {digest}, configured is {}: configure that one, or clear this stage's state to begin anew",
+                    plan.digest
+                )))
+            };
+        }
+        let text = std::str::from_utf8(key).map_err(|error| wrong(error.to_string()))?;
+        let (kind, name) = text.split_at_checked(1).ok_or_else(|| wrong("the key is empty".into()))?;
+        self.load_named(plan, kind, name, &mut Get::new(value)).map_err(|error| wrong(error.to_string()))
+    }
+
+    fn load_named(&mut self, plan: &Plan, kind: &str, name: &str, record: &mut Get<'_>) -> Result<(), CodecError> {
+        let joint = plan.joint.map(|head| &plan.heads[head]);
+        match (kind, joint) {
+            ("d", _) => {
+                let slot = self.device_or_new(name);
+                let device = self.get_mut(slot);
+                device.load_hot(joint, record)?;
+                device.changed = false;
+            }
+            ("j", Some(head)) => {
+                let slot = self.device_or_new(name);
+                let device = self.get_mut(slot);
+                device.joint.load_cold(head, record)?;
+                device.joint.changed_cold = false;
+            }
+            ("h" | "q" | "c" | "m", _) => {
+                let (head, name) = match name.split_once(',') {
+                    Some((head, name)) if kind == "m" => (head.parse::<usize>().ok(), name),
+                    _ => (None, name),
+                };
+                let place = record.u16()?;
+                let device = self.device_or_new(SeriesName::device_token(name));
+                self.put_channel(plan, device, name, place);
+                let series = &mut self.get_mut(device).channels[usize::from(place)];
+                series.changed = Changed::default();
+                match (kind, head.and_then(|head| series.heads.get_mut(head))) {
+                    ("h", _) => series.load_hot(plan, record)?,
+                    ("q", _) => series.load_delays(record)?,
+                    ("c", _) => series.load_calibrations(record)?,
+                    (_, Some(state)) => state.history.load(record)?,
+                    (_, None) => return Err(record.error("a history of a head that the bundle does not have")),
+                }
+            }
+            _ => return Err(record.error("a key of no known kind")),
+        }
+        record.end()
+    }
+}
+
+fn save_device(device: &mut Device, record: &mut Vec<u8>, tell: &mut SaveRecord<'_>) {
+    let mut write = |key: Vec<u8>, put: &mut dyn FnMut(&mut Vec<u8>)| {
+        record.clear();
+        put(record);
+        tell(&key, Some(record));
+    };
+    if std::mem::take(&mut device.changed) {
+        write(key(b'd', &device.token), &mut |record| device.save_hot(record));
+    }
+    if std::mem::take(&mut device.joint.changed_cold) {
+        write(key(b'j', &device.token), &mut |record| device.joint.save_cold(record));
+    }
+    for (place, series) in device.channels.iter_mut().enumerate() {
+        let place = place as u16;
+        let changed = std::mem::take(&mut series.changed);
+        if changed.hot {
+            write(key(b'h', &series.name), &mut |record| {
+                record.put_u16(place);
+                series.save_hot(record);
+            });
+        }
+        if changed.delays {
+            write(key(b'q', &series.name), &mut |record| {
+                record.put_u16(place);
+                series.save_delays(record);
+            });
+        }
+        if changed.calibrations {
+            write(key(b'c', &series.name), &mut |record| {
+                record.put_u16(place);
+                series.save_calibrations(record);
+            });
+        }
+        for (head, state) in series.heads.iter_mut().enumerate() {
+            if state.history.take_dirty() {
+                write(history_key(head, &series.name), &mut |record| {
+                    record.put_u16(place);
+                    state.history.save(record);
+                });
+            }
+        }
+    }
+}
+
+fn key(kind: u8, name: &str) -> Vec<u8> {
+    [&[kind], name.as_bytes()].concat()
+}
+
+fn history_key(head: usize, series: &str) -> Vec<u8> {
+    format!("m{head},{series}").into_bytes()
+}

@@ -1,0 +1,439 @@
+//! Detect: vectors become scores, scores become episodes, episodes are told as alerts.
+//!
+//! Input EMBEDDINGS, output DETECTIONS: exactly one score row per embedding, one more (channel `*`) whenever the channels
+//! of a device have been judged together, every control in its place; alerts go out atomically with the rows that
+//! they came with. A row is judged by the nearest of what its own series has seen, that distance by how often the series
+//! had one as large, and the device by all its channels: see [`crate::series`], [`crate::joint`], [`crate::device`].
+//!
+//! State: [`crate::records`]. Ordering: a series' rows in time order, as embed gives them. Redelivery: none, the loop
+//! suppresses it. A device's rows and alerts depend on that device's rows and controls alone, in their order: on no
+//! other device, no batch and no clock.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use eddy_runtime::{
+    bundle::{Bundle, Manifest},
+    stage::{AlertMessage, Incoming, Input, Outbox, SaveRecord, Scope, Spec, Stage, StateError},
+};
+use eddy_schemas::{
+    ControlKind, Embeddings, JOINT_CHANNEL, LayoutError, ScoresBuilder, Timestamp, alert::Phase, flags, names,
+    side::Reason,
+};
+
+use crate::{
+    Config,
+    device::Device,
+    episode::Step,
+    joint::{Gate, Round},
+    plan::Plan,
+    registry::{Registry, Slot},
+    series::{Judgement, Series, Window},
+};
+
+/// Vectors are kept within this: their squares stay finite as f32, and what is f16 on the bus may overflow to infinity.
+const COMPONENT_MAX: f32 = 1e15;
+/// A device of more channels than this is no device.
+const CHANNELS_MAX: usize = 4096;
+
+/// The stage.
+pub struct Detect {
+    site: String,
+    plan: Plan,
+    config: Config,
+    registry: Registry,
+    /// Slot by dictionary entry of the message in hand.
+    slots: Vec<Option<Slot>>,
+    /// The row's vectors, by head.
+    vectors: Vec<Vec<f32>>,
+    joint_name: String,
+}
+
+impl Stage for Detect {
+    const SPEC: Spec = Spec {
+        name: "detect",
+        inputs: &[Input { stream: "EMBEDDINGS", prefix: "embeddings", sharded: true }],
+        output_stream: "DETECTIONS",
+        output_prefix: "scores",
+        stateful: true,
+        state_version: 1,
+    };
+    const DEFAULTS: &'static str = include_str!("../default.toml");
+    type Config = Config;
+    type Input = Embeddings;
+    type Output = ScoresBuilder;
+
+    fn new(config: Config, scope: &Scope) -> Result<Self, Vec<String>> {
+        match Bundle::open(&config.bundle, &config.trusted_keys, config.allow_unsigned) {
+            Ok(bundle) => Self::with_manifest(config, scope, &bundle.manifest, &bundle.digest),
+            Err(error) => {
+                let mut problems = config.validate();
+                problems.push(format!("detect.bundle: {error}"));
+                Err(problems)
+            }
+        }
+    }
+
+    fn outputs(&self) -> Vec<ScoresBuilder> {
+        vec![ScoresBuilder::new(&self.plan.digest)]
+    }
+
+    fn decode(&self, message: &Incoming) -> Result<Embeddings, (Reason, String)> {
+        let batch = Embeddings::decode(&message.payload).map_err(|error| match error {
+            LayoutError::Version { .. } => (Reason::UnknownVersion, error.to_string()),
+            _ => (Reason::Malformed, error.to_string()),
+        })?;
+        // A batch of controls alone is of no bundle in particular, but embed always names its own.
+        match self.plan.refuses(&batch) {
+            Some(problem) => Err((Reason::BundleMismatch, problem)),
+            None => Ok(batch),
+        }
+    }
+
+    fn rows(input: &Embeddings) -> usize {
+        input.rows.len()
+    }
+
+    fn process(
+        &mut self,
+        message: &Incoming,
+        input: &Embeddings,
+        rows: Range<usize>,
+        out: &mut Outbox<ScoresBuilder>,
+    ) -> usize {
+        self.reset_slots(input);
+        let mut reached = rows.start;
+        for row in rows {
+            match input.rows.control(row) {
+                Some(control) => {
+                    self.obey(&control.kind, out);
+                    out.main[0].push_control(control);
+                    self.reset_slots(input);
+                }
+                None => self.take(message, input, row, out),
+            }
+            reached = row + 1;
+            if out.is_full() {
+                break;
+            }
+        }
+        reached
+    }
+
+    fn save(&mut self, record: &mut SaveRecord<'_>) {
+        self.registry.save(&self.plan, record);
+    }
+
+    fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        self.registry.load(&self.plan, key, value)
+    }
+
+    fn clear(&mut self) {
+        self.registry = Registry::default();
+    }
+}
+
+impl Detect {
+    /// Builds the stage for a manifest that is already in memory.
+    ///
+    /// # Errors
+    /// Every problem of the config and of the manifest's part in detection.
+    pub fn with_manifest(
+        config: Config,
+        scope: &Scope,
+        manifest: &Manifest,
+        digest: &str,
+    ) -> Result<Self, Vec<String>> {
+        let mut problems = config.validate();
+        match Plan::new(manifest, digest) {
+            Ok(plan) if problems.is_empty() => Ok(Self {
+                site: scope.site.clone(),
+                vectors: plan.heads.iter().map(|head| vec![0.0; head.dimensions]).collect(),
+                plan,
+                config,
+                registry: Registry::default(),
+                slots: Vec::new(),
+                joint_name: String::new(),
+            }),
+            Ok(_) => Err(problems),
+            Err(more) => {
+                problems.extend(more.into_iter().map(|problem| format!("detect.bundle: {problem}")));
+                Err(problems)
+            }
+        }
+    }
+
+    fn reset_slots(&mut self, input: &Embeddings) {
+        self.slots.clear();
+        self.slots.resize(input.rows.names.len(), None);
+    }
+
+    /// The slot of a row's series; none, with the row rejected, where there is no room for it.
+    fn slot(
+        &mut self,
+        message: &Incoming,
+        input: &Embeddings,
+        row: usize,
+        out: &mut Outbox<ScoresBuilder>,
+    ) -> Option<Slot> {
+        let entry = input.rows.series[row] as usize;
+        if self.slots[entry].is_none() {
+            let name = input.rows.name(row);
+            self.slots[entry] = self.registry.find(name);
+            if self.slots[entry].is_none() {
+                let (series, channels) = (self.registry.len(), self.registry.channels(name));
+                if series >= self.config.series_max || channels >= CHANNELS_MAX {
+                    let detail = format!(
+                        "row {row}: series {name:?} is one too many: there are {series} of detect.series_max {}, \
+                         {channels} of at most {CHANNELS_MAX} on this device",
+                        self.config.series_max
+                    );
+                    let original = Bytes::from(format!("{name} {}", input.rows.time[row]));
+                    out.reject(row, message, Reason::TooLarge, detail, 1, original);
+                    return None;
+                }
+                self.slots[entry] = Some(self.registry.add(&self.plan, name));
+            }
+        }
+        self.slots[entry]
+    }
+
+    /// One embedding's row.
+    fn take(&mut self, message: &Incoming, input: &Embeddings, row: usize, out: &mut Outbox<ScoresBuilder>) {
+        let Some((device, place)) = self.slot(message, input, row, out) else { return };
+        for (column, vector) in input.heads.iter().zip(&mut self.vectors) {
+            column.copy_to(row, vector);
+            vector.iter_mut().for_each(|x| *x = finite(*x));
+        }
+        let window = Window {
+            time: input.rows.time[row],
+            filled: input.filled[row],
+            commissioning: input.commissioning[row] != 0,
+            period: input.period[row],
+            vectors: &self.vectors,
+        };
+        let device = self.registry.change(device);
+        let turn = Turn { plan: &self.plan, config: &self.config, site: &self.site, window, place };
+        let judged = turn.judge(device);
+        let step = turn.step(device, &judged);
+        let mut marks = judged.marks;
+        if step != Step::Nothing {
+            marks |= flags::ALERTED;
+        }
+        if marks & flags::GATED != 0 && device.episode.open {
+            device.channels[usize::from(place)].hold(&self.plan, window.vectors);
+        }
+        self.joint_name.clear();
+        let [cut, whole] = judged.rounds;
+        let joint_name = &mut self.joint_name;
+        let token = &device.token;
+        let mut push_round = |round: Option<Round>, out: &mut Outbox<ScoresBuilder>| {
+            if let Some(round) = round {
+                if joint_name.is_empty() {
+                    joint_name.push_str(token);
+                    joint_name.push('/');
+                    joint_name.push_str(JOINT_CHANNEL);
+                }
+                out.main[0].push(joint_name, round.time, round.score, round.tail, round_marks(&round, marks), None);
+            }
+        };
+        push_round(cut, out);
+        let leaving = self.plan.leaving.filter(|_| marks & (flags::KEPT | flags::ALERTED) != 0);
+        let vector = leaving.map(|head| self.vectors[head].as_slice());
+        let Judgement { score, tail, .. } = judged.judgement;
+        out.main[0].push(input.rows.name(row), window.time, score, tail, marks, vector);
+        push_round(whole, out);
+        count(out, marks);
+        let phase = match step {
+            Step::Nothing => return,
+            Step::Opened => Phase::Opened,
+            Step::Updated => Phase::Updated,
+            Step::Closed => Phase::Closed,
+        };
+        tell(out, device.event(&self.plan, &self.config, &self.site, phase, window.time));
+    }
+
+    /// Does what a control asks of detect.
+    fn obey(&mut self, kind: &ControlKind, out: &mut Outbox<ScoresBuilder>) {
+        let (ControlKind::Label { device, .. }
+        | ControlKind::Maintenance { device, .. }
+        | ControlKind::DeviceReset { device }
+        | ControlKind::Recommission { device }) = kind;
+        let Some(slot) = self.registry.device(&names::encode(device)) else {
+            // Maintenance of a device that has not been seen yet: it is remembered for when it is.
+            if let ControlKind::Maintenance { on: true, until, .. } = kind {
+                self.maintain_unseen(&names::encode(device), *until);
+            }
+            return;
+        };
+        let (plan, config) = (&self.plan, &self.config);
+        let device = self.registry.change(slot);
+        let ends = match kind {
+            ControlKind::Label { alert, label, .. } => {
+                let is_meant = device.episode_id(plan, config, &self.site).as_deref() == Some(alert);
+                is_meant && label == "normal"
+            }
+            ControlKind::Maintenance { on, .. } => *on,
+            ControlKind::DeviceReset { .. } | ControlKind::Recommission { .. } => true,
+        };
+        if ends && device.episode.open {
+            let rules = device.rules(config);
+            device.episode.close(&rules);
+            tell(out, device.event(plan, config, &self.site, Phase::Closed, device.newest));
+        }
+        match kind {
+            ControlKind::Label { .. } if ends => {
+                device.channels.iter_mut().for_each(|series| series.admit_held(plan));
+                device.joint.admit_held();
+                out.count("admitted", 1);
+            }
+            ControlKind::Label { .. } => {}
+            ControlKind::Maintenance { on, until, .. } => {
+                device.maintenance = on.then(|| until.unwrap_or(Timestamp::MAX));
+            }
+            ControlKind::DeviceReset { .. } => self.registry.remove(plan, slot),
+            ControlKind::Recommission { .. } => {
+                // The next commissioning rows find them live, and begin anew.
+                device.channels.iter_mut().filter(|series| !series.live).for_each(|series| series.go_live(plan));
+                device.joint = Default::default();
+            }
+        }
+    }
+
+    fn maintain_unseen(&mut self, token: &str, until: Option<Timestamp>) {
+        if let Some(slot) = self.registry.expect_device(token, self.config.series_max) {
+            self.registry.change(slot).maintenance = Some(until.unwrap_or(Timestamp::MAX));
+        }
+    }
+}
+
+/// One row's turn at its device.
+struct Turn<'a> {
+    plan: &'a Plan,
+    config: &'a Config,
+    site: &'a str,
+    window: Window<'a>,
+    place: u16,
+}
+
+/// What was thought of a row.
+struct Judged {
+    judgement: Judgement,
+    rounds: [Option<Round>; 2],
+    marks: u16,
+    learns: bool,
+}
+
+impl Turn<'_> {
+    /// Judges the row, alone and with its device's other channels, and learns from it what may be learned.
+    fn judge(&self, device: &mut Device) -> Judged {
+        let (plan, window) = (self.plan, &self.window);
+        if device.maintenance.is_some_and(|until| window.time > until) {
+            device.maintenance = None;
+        }
+        device.newest = device.newest.max(window.time);
+        let learns = device.maintenance.is_none();
+        let series = &mut device.channels[usize::from(self.place)];
+        if window.commissioning && series.live {
+            *series = Series::new(plan, &series.name, &series.channel);
+            if device.joint.channels() > 0 {
+                device.joint = Default::default();
+            }
+        } else if !window.commissioning && !series.live {
+            series.go_live(plan);
+        }
+        let judgement = series.judge(plan, window, learns);
+        let mut marks = if window.commissioning { flags::COMMISSIONING } else { 0 };
+        if learns {
+            marks |= self.learn(series, &judgement);
+        } else {
+            marks |= flags::MAINTENANCE;
+            series.skip(plan);
+        }
+        let rounds = self.offer(device, learns);
+        Judged { judgement, rounds, marks, learns }
+    }
+
+    /// The gate: what looks anomalous stays out of the memory, unless it persists.
+    fn learn(&self, series: &mut Series, judgement: &Judgement) -> u16 {
+        let is_unusual = judgement.tail <= self.config.gate_tail && !self.window.commissioning;
+        series.gated_rows = if is_unusual { series.gated_rows.saturating_add(1) } else { 0 };
+        let is_regime = is_unusual && series.gated_rows > self.config.regime_after_rows;
+        let admit = !is_unusual || is_regime;
+        let is_new = series.learn(self.plan, &self.window, judgement, admit);
+        let mut marks = if is_new { flags::KEPT } else { 0 };
+        if is_regime {
+            marks |= flags::REGIME;
+        } else if is_unusual {
+            marks |= flags::GATED;
+        }
+        marks
+    }
+
+    fn offer(&self, device: &mut Device, learns: bool) -> [Option<Round>; 2] {
+        let (Some(head), window) = (self.plan.joint, &self.window) else { return [None, None] };
+        if usize::from(self.place) >= self.config.joint_channels_max {
+            return [None, None];
+        }
+        let gate = Gate {
+            tail: self.config.gate_tail,
+            regime_after_rows: self.config.regime_after_rows,
+            closed: !learns,
+            holds: device.episode.open,
+        };
+        let plan = &self.plan.heads[head];
+        let vector = (window.filled >= plan.min_rows).then_some(window.vectors[head].as_slice());
+        device.joint.offer(plan, self.place, window.time, !window.commissioning, vector, &gate)
+    }
+
+    /// Moves the device's episode on.
+    fn step(&self, device: &mut Device, judged: &Judged) -> Step {
+        if self.window.commissioning || !judged.learns {
+            return Step::Nothing;
+        }
+        let fused = device.fuse(self.plan, self.config, self.window.time);
+        let rounds = judged.rounds.iter().flatten().map(|round| round.score);
+        let score = rounds.fold(judged.judgement.score, f32::max);
+        let rules = device.rules(self.config);
+        let step = device.episode.step(&rules, self.window.time, fused.tail, fused.threshold, score);
+        if step == Step::Opened {
+            device.channels.iter_mut().for_each(Series::drop_held);
+            device.joint.drop_held();
+            tracing::debug!(site = self.site, device = device.name, tail = fused.tail, "episode opened");
+        }
+        step
+    }
+}
+
+fn round_marks(round: &Round, of_row: u16) -> u16 {
+    let mut marks = flags::JOINT | (of_row & flags::MAINTENANCE);
+    if round.gated {
+        marks |= flags::GATED;
+    }
+    if round.regime {
+        marks |= flags::REGIME;
+    }
+    marks
+}
+
+fn count(out: &mut Outbox<ScoresBuilder>, marks: u16) {
+    for (mark, kind) in
+        [(flags::GATED, "gated"), (flags::REGIME, "regime"), (flags::KEPT, "kept"), (flags::MAINTENANCE, "maintained")]
+    {
+        if marks & mark != 0 {
+            out.count(kind, 1);
+        }
+    }
+}
+
+fn tell(out: &mut Outbox<ScoresBuilder>, event: eddy_schemas::alert::CloudEvent) {
+    out.count(event.data.phase.as_str(), 1);
+    out.alerts.push(AlertMessage { subject: event.nats_subject(), payload: event.to_json() });
+}
+
+fn finite(x: f32) -> f32 {
+    if x.is_nan() { 0.0 } else { x.clamp(-COMPONENT_MAX, COMPONENT_MAX) }
+}
+
+#[cfg(test)]
+mod tests;
