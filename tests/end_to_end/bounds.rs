@@ -18,7 +18,7 @@ use crate::{
 async fn a_full_path_pushes_back_to_the_sender_and_goes_on() {
     let small = StreamBounds { ingest_mb: 1, readings_mb: 1, samples_mb: 1, ..ROOMY };
     let mut gateway = Gateway::without_stages(&small).await;
-    let devices = fleet(&["harbour-1", "market"], 4_000);
+    let devices = fleet(&["harbour-1", "market", "riverside", "station"], 6_000);
     let client = gateway.client.clone();
     let sender = {
         let (client, devices) = (client.clone(), devices.clone());

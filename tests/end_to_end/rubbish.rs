@@ -41,9 +41,12 @@ async fn rubbish_is_put_aside_and_everything_else_goes_through() {
             None,
             br#"{"id":"1","origin":"x","time":0,"control":{"kind":"format_disk","device":"d"}}"#.to_vec(),
         ),
-        (format!("control.{SITE}.maintenance"), None, vec![0; 3_000_000]),
+        (format!("control.{SITE}.maintenance"), None, vec![0; 2_500_000]),
     ];
     let sent = rubbish.len() as u64;
+    // What could not even be put aside is refused at the door, to the sender's face.
+    let large = bytes::Bytes::from(vec![0; 3_000_000]);
+    assert!(gateway.client.publish(&format!("ingest.{SITE}.d"), &[], large).await.is_err());
     for (subject, content_type, payload) in rubbish {
         let headers: Vec<(&str, &str)> = content_type.iter().map(|kind| ("Content-Type", *kind)).collect();
         gateway.client.publish(&subject, &headers, payload.into()).await.unwrap();

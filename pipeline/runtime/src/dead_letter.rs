@@ -32,7 +32,9 @@ pub struct DeadLetter {
 impl DeadLetter {
     fn new(stream: &str, sequence: u64, rejected: Rejected) -> Self {
         let original = &rejected.original;
-        let text = std::str::from_utf8(original).ok().map(str::to_owned);
+        // Text whose JSON escapes take more than base64 would (a megabyte of NUL is six) is no text for people either.
+        let is_tidy = |text: &&str| text.len() + escapes(text) <= text.len() * 4 / 3 + 16;
+        let text = std::str::from_utf8(original).ok().filter(is_tidy).map(str::to_owned);
         let base64 = text.is_none().then(|| STANDARD.encode(original));
         Self { rejection: rejected.rejection, stream: stream.to_owned(), sequence, row: rejected.row, text, base64 }
     }
@@ -58,6 +60,16 @@ impl DeadLetter {
     }
 }
 
+/// How many bytes JSON adds to `text` by escaping.
+fn escapes(text: &str) -> usize {
+    let of = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    text.bytes().map(of).sum()
+}
+
 /// Where a letter comes from: input, message, row.
 pub(crate) type Place = (usize, u64, usize);
 
@@ -67,8 +79,8 @@ pub(crate) struct Chunk {
     pub(crate) places: Vec<Place>,
 }
 
-/// Writes rejections as messages of about `bytes_max` each (one rejection may be larger by itself: an original of the
-/// largest payload that the server takes stays, in base64, just under its bound, which is set accordingly).
+/// Writes rejections as messages of about `bytes_max` each. One rejection may be larger by itself: the largest original
+/// that INGEST takes ([`crate::provision::SOURCE_BYTES_MAX`]) stays, in base64, under the server's `max_payload`.
 pub(crate) fn chunks(rejected: Vec<((usize, u64), Rejected)>, bytes_max: usize, streams: &[String]) -> Vec<Chunk> {
     let mut messages = Vec::new();
     let (mut letters, mut places) = (Vec::new(), Vec::new());
@@ -114,5 +126,18 @@ mod tests {
         assert_eq!(read[0].text.as_deref(), Some("text \"quoted\""));
         assert_eq!(read[1].original().unwrap(), b"\xff\x00");
         assert_eq!((read[1].sequence, read[1].stream.as_str()), (2, "INGEST"));
+    }
+
+    #[test]
+    fn the_largest_original_fits_a_message_whatever_its_bytes() {
+        for byte in [0, b'"', b'a', 0xff] {
+            let original = Bytes::from(vec![byte; crate::provision::SOURCE_BYTES_MAX as usize]);
+            let rejection =
+                Rejection { reason: Reason::TooLarge, detail: "d".repeat(1_000), subject: "s".into(), readings: 1 };
+            let all = vec![((0, 1), Rejected { row: 0, rejection, original: original.clone() })];
+            let messages = chunks(all, 1_000_000, &["INGEST".to_owned()]);
+            assert!(messages[0].payload.len() < 4_000_000, "{} bytes of {byte}", messages[0].payload.len());
+            assert_eq!(DeadLetter::read(&messages[0].payload).unwrap()[0].original().unwrap(), original);
+        }
     }
 }

@@ -80,6 +80,9 @@ pub(crate) const ACK_PENDING_MAX: i64 = 20_000;
 /// After how long an unacknowledged message comes again; the stage says "in progress" long before.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(60);
 
+/// Largest message that INGEST and CONTROL take: a dead letter must hold it, in base64, within `max_payload` (4 MB).
+pub const SOURCE_BYTES_MAX: i32 = 5 << 19;
+
 struct Planned {
     name: &'static str,
     prefixes: &'static [&'static str],
@@ -122,6 +125,7 @@ pub async fn provision(client: &Client, site: &str, shards: u32, bounds: &Stream
             storage: StorageType::File,
             num_replicas: 1,
             max_bytes: (planned.megabytes << 20) as i64,
+            max_message_size: if matches!(planned.name, "INGEST" | "CONTROL") { SOURCE_BYTES_MAX } else { -1 },
             discard: planned.discard,
             allow_direct: true,
             allow_atomic_publish: planned.atomic,
