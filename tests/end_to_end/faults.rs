@@ -114,19 +114,15 @@ async fn of_two_instances_of_each_stage_one_goes_on() {
     let mut twins: Vec<_> = STAGES.iter().map(|stage| gateway.start_twin(stage)).collect();
     send(&gateway.client, &recording(), 100).await;
     // Which of two is fenced is a matter of luck; one of each pair lives, and what lives is enough.
-    for stage in 0..STAGES.len() {
-        if gateway.stages[stage].ended().is_some() {
-            assert!(twins[stage].ended().is_none(), "both instances of {} ended", STAGES[stage]);
-        }
+    for (stage, (one, twin)) in STAGES.iter().zip(gateway.stages.iter_mut().zip(&mut twins)) {
+        assert!(one.ended().is_none() || twin.ended().is_none(), "both instances of {stage} ended");
     }
     gateway.wait_until_through().await;
     assert_same(&expected, &outcome(&gateway.client).await, "with two instances of each stage");
-    for stage in 0..STAGES.len() {
-        for process in [&mut gateway.stages[stage], &mut twins[stage]] {
-            if let Some(status) = process.ended() {
-                assert_eq!(status.code(), Some(70), "{}", process.log());
-                assert!(process.log().contains("fenced"), "{}", process.log());
-            }
+    for process in gateway.stages.iter_mut().chain(&mut twins) {
+        if let Some(status) = process.ended() {
+            assert_eq!(status.code(), Some(70), "{}", process.log());
+            assert!(process.log().contains("fenced"), "{}", process.log());
         }
     }
 }

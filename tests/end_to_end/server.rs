@@ -72,7 +72,7 @@ fn spawn(folder: &Path, port: Option<u16>) -> (Child, u16) {
     let _ = std::fs::remove_dir_all(&ports);
     std::fs::create_dir_all(&ports).unwrap();
     let log = std::fs::File::options().create(true).append(true).open(folder.join("nats.log")).unwrap();
-    let child = Command::new(binary())
+    let mut child = Command::new(binary())
         .args(["-a", "127.0.0.1", "-p", &port.map_or("-1".to_owned(), |port| port.to_string())])
         .arg("-c")
         .arg(folder.join("nats.conf"))
@@ -92,7 +92,11 @@ fn spawn(folder: &Path, port: Option<u16>) -> (Child, u16) {
             let url = value["nats"][0].as_str().unwrap();
             return (child, url.rsplit(':').next().unwrap().parse().unwrap());
         }
-        assert!(Instant::now() < deadline, "nats-server does not come up: see {}", folder.display());
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("nats-server does not come up: see {}", folder.display());
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
 }
