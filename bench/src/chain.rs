@@ -43,8 +43,6 @@ pub struct Outcome {
 /// A score row.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Canonical text.
-    pub series: String,
     /// Event time.
     pub time: Timestamp,
     /// The anomaly score.
@@ -107,7 +105,6 @@ impl Chain {
             for scores in out.main {
                 let scores = Scores::decode(&scores)?;
                 self.outcome.rows.extend((0..scores.rows.len()).map(|row| Row {
-                    series: scores.rows.name(row).to_owned(),
                     time: scores.rows.time[row],
                     score: f64::from(scores.score[row]),
                     tail: scores.tail[row],

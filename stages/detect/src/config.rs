@@ -20,8 +20,8 @@ pub struct Config {
     pub fleet_series: f64,
     /// At or below this tail probability a row does not enter the memory.
     pub gate_tail: f64,
-    /// Gated rows on end after which a series has a new regime.
-    pub regime_after_rows: u32,
+    /// Event time of gated rows on end after which a series has a new regime, in seconds.
+    pub regime_after_s: f64,
     /// Quiet rows of each channel after which an episode closes.
     pub close_after_rows: u32,
     /// Quiet is a tail probability above threshold x this.
@@ -56,7 +56,7 @@ impl Config {
         };
         within("fleet_series", self.fleet_series, 1.0, 1e7);
         within("hysteresis", self.hysteresis, 1.0, 1e6);
-        within("regime_after_rows", f64::from(self.regime_after_rows), 1.0, 1e6);
+        within("regime_after_s", self.regime_after_s, 1.0, 1e9);
         within("close_after_rows", f64::from(self.close_after_rows), 1.0, 1e6);
         within("refractory_rows", f64::from(self.refractory_rows), 0.0, 1e6);
         within("updates_max", f64::from(self.updates_max), 0.0, 1000.0);
@@ -64,6 +64,12 @@ impl Config {
         within("series_max", self.series_max as f64, 1.0, 1e7);
         within("joint_channels_max", self.joint_channels_max as f64, 2.0, 1024.0);
         problems
+    }
+
+    /// [`Self::regime_after_s`] in rows of a series of this period, at least one.
+    pub fn regime_after_rows(&self, hop_ns: i64) -> u32 {
+        // A cast saturates.
+        (self.regime_after_s * 1e9 / hop_ns.max(1) as f64).max(1.0) as u32
     }
 
     /// The tail probability at which a series of this period spends its part of the budget, were its rows independent.

@@ -158,7 +158,8 @@ impl Joint {
         if !gate.closed {
             let unusual = tail <= gate.tail;
             self.gated_rounds = if unusual { self.gated_rounds.saturating_add(1) } else { 0 };
-            round.regime = unusual && !plan.frozen && self.gated_rounds > gate.regime_after_rows;
+            // A frozen history stays as it is, but what persists becomes ordinary for its calibration.
+            round.regime = unusual && self.gated_rounds > gate.regime_after_rows;
             round.gated = unusual && !round.regime;
             if !round.gated {
                 self.changed_cold |= joined.learn(plan, distance);

@@ -203,10 +203,10 @@ impl Series {
             let (state, head) = (&mut self.heads[at], &plan.heads[*index]);
             let vector = &window.vectors[*index];
             let calibrates = !window.commissioning || self.rows >= plan.commissioning_rows / 2;
-            if admit && !judgement.distance[at].is_nan() {
+            if !judgement.distance[at].is_nan() {
                 state.distances.add(f64::from(judgement.distance[at]));
             }
-            if admit && calibrates && !judgement.value[at].is_nan() {
+            if calibrates && !judgement.value[at].is_nan() {
                 self.changed.calibrations |= state.calibrate(judgement.value[at]);
             }
             if head.frozen && !window.commissioning {

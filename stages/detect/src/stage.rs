@@ -358,7 +358,7 @@ impl Turn<'_> {
     fn learn(&self, series: &mut Series, judgement: &Judgement) -> u16 {
         let is_unusual = judgement.tail <= self.config.gate_tail && !self.window.commissioning;
         series.gated_rows = if is_unusual { series.gated_rows.saturating_add(1) } else { 0 };
-        let is_regime = is_unusual && series.gated_rows > self.config.regime_after_rows;
+        let is_regime = is_unusual && series.gated_rows > self.config.regime_after_rows(series.hop);
         let admit = !is_unusual || is_regime;
         let is_new = series.learn(self.plan, &self.window, judgement, admit);
         let mut marks = if is_new { flags::KEPT } else { 0 };
@@ -375,9 +375,10 @@ impl Turn<'_> {
         if usize::from(self.place) >= self.config.joint_channels_max {
             return [None, None];
         }
+        let hop = device.channels[usize::from(self.place)].hop;
         let gate = Gate {
             tail: self.config.gate_tail,
-            regime_after_rows: self.config.regime_after_rows,
+            regime_after_rows: self.config.regime_after_rows(hop),
             closed: !learns,
             holds: device.episode.open,
         };

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use eddy_schemas::alert::{Alert, Phase};
+use eddy_schemas::alert::{Alert, Phase, Share};
 use serde::{Deserialize, Deserializer};
+
+/// An alert lists every channel; one with less than this is not what it is about.
+const SHARE_MIN: f64 = 0.05;
 
 /// What a recording's `truth.json` says; what it says beside is not needed here.
 #[derive(Clone, Debug, Deserialize)]
@@ -89,7 +92,8 @@ impl<'a> Score<'a> {
     pub fn count(&mut self, alert: &Alert) {
         match self.truth.of(alert) {
             Some(fault) => {
-                let named = alert.channels.iter().any(|share| fault.channels.contains(&share.name));
+                let blames = |share: &Share| share.share >= SHARE_MIN && fault.channels.contains(&share.name);
+                let named = alert.channels.iter().any(blames);
                 *self.found.entry(fault.id.clone()).or_default() |= named;
             }
             None => self.wrong += u64::from(alert.phase == Phase::Opened),
@@ -130,7 +134,7 @@ fn instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp
 
 #[cfg(test)]
 mod tests {
-    use eddy_schemas::alert::{Severity, Share};
+    use eddy_schemas::alert::Severity;
 
     use super::*;
 
@@ -176,7 +180,10 @@ mod tests {
         assert_eq!((truth.faults(), score.found(), score.wrong()), (2, 1, 3));
         assert_eq!(score.unnamed().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["e1"]);
         let mut named = alert("a", Phase::Updated, "2026-01-01T10:00:00Z");
-        named.channels.push(Share { name: "t".into(), share: 1.0 });
+        named.channels.push(Share { name: "t".into(), share: 0.0 });
+        score.count(&named);
+        assert_eq!(score.unnamed().count(), 1);
+        named.channels[0].share = 1.0;
         score.count(&named);
         assert_eq!((score.unnamed().count(), score.found(), score.wrong()), (0, 1, 3));
         assert_eq!(score.missed().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["e3"]);

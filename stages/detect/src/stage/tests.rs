@@ -34,7 +34,7 @@ fn config() -> Config {
     let mut file: HashMap<String, Config> = toml::from_str(Detect::DEFAULTS).unwrap();
     let mut config = file.remove("detect").unwrap();
     (config.alerts_per_day, config.fleet_series) = (1.0, 100.0);
-    (config.close_after_rows, config.refractory_rows, config.regime_after_rows) = (6, 12, 48);
+    (config.close_after_rows, config.refractory_rows, config.regime_after_s) = (6, 12, 48.0 * 300.0);
     config
 }
 
