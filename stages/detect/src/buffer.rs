@@ -28,7 +28,8 @@ impl Buffer {
     pub fn push(&mut self, time: i64, live: bool, vector: Option<&[f32]>) {
         match self.rows {
             0 => (self.first, self.unit) = (time, 1),
-            1 => self.unit = ((time - self.first) / 16).max(1),
+            // Times are a device's own: whatever they are must not overflow (INV-6).
+            1 => self.unit = (time.saturating_sub(self.first) / 16).max(1),
             _ => {}
         }
         if live {
@@ -40,7 +41,7 @@ impl Buffer {
             && self.rows.is_multiple_of(self.stride())
         {
             // Sixteenths of a row fit u32 for 268 million rows; the buffer is joined long before.
-            let since = ((time - self.first) / self.unit).clamp(0, i64::from(u32::MAX)) as u32;
+            let since = (time.saturating_sub(self.first) / self.unit).clamp(0, i64::from(u32::MAX)) as u32;
             self.entries.push((since, vector.iter().map(|x| f16::from_f32(*x)).collect()));
             if self.entries.len() >= BUFFER_ROWS_MAX {
                 self.halve();
@@ -63,17 +64,20 @@ impl Buffer {
         1 << self.stride_log2
     }
 
+    fn since(&self, units: u32) -> i64 {
+        self.first.saturating_add(i64::from(units).saturating_mul(self.unit))
+    }
+
     fn time(&self, entry: usize) -> i64 {
-        self.first + i64::from(self.entries[entry].0) * self.unit
+        self.since(self.entries[entry].0)
     }
 
     /// The newest entry at or before `time`, give or take a unit, if it is not much older than a stride.
     fn at(&self, time: i64) -> Option<&[f16]> {
-        let end =
-            self.entries.partition_point(|(since, _)| self.first + i64::from(*since) * self.unit <= time + self.unit);
+        let end = self.entries.partition_point(|(since, _)| self.since(*since) <= time.saturating_add(self.unit));
         let entry = end.checked_sub(1)?;
-        let oldest = 16 * self.unit * 2 * i64::from(self.stride());
-        (time - self.time(entry) <= oldest).then(|| self.entries[entry].1.as_slice())
+        let oldest = self.unit.saturating_mul(32 * i64::from(self.stride()));
+        (time.saturating_sub(self.time(entry)) <= oldest).then(|| self.entries[entry].1.as_slice())
     }
 
     /// Appends it to a record.

@@ -18,6 +18,8 @@ pub struct Config {
     pub alerts_per_day: f64,
     /// Series that share [`Self::alerts_per_day`].
     pub fleet_series: f64,
+    /// Rows that come faster than one in so many seconds share the budget of one.
+    pub independent_after_s: f64,
     /// At or below this tail probability a row does not enter the memory.
     pub gate_tail: f64,
     /// Event time of gated rows on end after which a series has a new regime, in seconds.
@@ -55,6 +57,7 @@ impl Config {
             }
         };
         within("fleet_series", self.fleet_series, 1.0, 1e7);
+        within("independent_after_s", self.independent_after_s, 0.0, 1e6);
         within("hysteresis", self.hysteresis, 1.0, 1e6);
         within("regime_after_s", self.regime_after_s, 1.0, 1e9);
         within("close_after_rows", f64::from(self.close_after_rows), 1.0, 1e6);
@@ -75,7 +78,7 @@ impl Config {
     /// The tail probability at which a series of this period spends its part of the budget, were its rows independent.
     pub fn threshold(&self, hop_ns: i64) -> f64 {
         const DAY_NS: f64 = 86_400e9;
-        let rows_a_day = DAY_NS / (hop_ns.max(1) as f64);
+        let rows_a_day = DAY_NS / (hop_ns.max(1) as f64).max(self.independent_after_s * 1e9);
         (self.alerts_per_day / self.fleet_series / rows_a_day).min(0.01)
     }
 }
@@ -105,7 +108,7 @@ mod tests {
         for (from, to, part) in [
             ("gate_tail", "gate_tial", "gate_tial"),
             ("allow_unsigned = false", "", "allow_unsigned"),
-            ("updates_max = 8", "updates_max = \"8\"", "integer"),
+            ("updates_max = 8", "updates_max = \"8\"", "expected u32"),
         ] {
             let text = defaults().replace(from, to);
             assert_ne!(text, defaults(), "{from}");
@@ -129,10 +132,13 @@ mod tests {
     fn the_threshold_spends_the_budget_at_any_period() {
         let mut config = toml::from_str::<File>(&defaults()).unwrap().detect;
         (config.alerts_per_day, config.fleet_series) = (2.0, 10.0);
+        config.independent_after_s = 0.0;
         for hop_s in [1, 300] {
             let expected = 0.2 * hop_s as f64 / 86_400.0;
             assert!((config.threshold(hop_s * 1_000_000_000) / expected - 1.0).abs() < 1e-12);
         }
         assert_eq!(config.threshold(86_400_000_000_000), 0.01);
+        config.independent_after_s = 20.0;
+        assert_eq!(config.threshold(1), config.threshold(20_000_000_000));
     }
 }

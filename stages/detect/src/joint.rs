@@ -295,10 +295,11 @@ impl Joined {
     /// Returns whether the rarely saved part changed.
     fn learn(&mut self, plan: &HeadPlan, distance: f32) -> bool {
         let calibrated = self.state.calibrate(distance);
-        if !plan.frozen {
+        let waits = !plan.frozen && self.state.delay.takes(self.rounds);
+        if waits {
             self.state.delay.push(self.rounds, &self.vector);
         }
-        calibrated
+        calibrated || waits
     }
 
     /// Lets what has waited long enough into the history; returns whether there was something.

@@ -175,7 +175,7 @@ impl Series {
             self.hop = if window.period > 0 {
                 window.period
             } else {
-                (window.time - self.first) / i64::from(self.rows.max(1))
+                window.time.saturating_sub(self.first) / i64::from(self.rows.max(1))
             };
         }
         self.newest = window.time;
@@ -194,9 +194,17 @@ impl Series {
         self.changed = Changed { hot: true, delays: true, calibrations: true };
     }
 
-    /// Moves on by the window that was judged. `admit`: it is ordinary, and enters the memory once it is old enough.
+    /// Moves on by the window that was judged. `admit`: it is ordinary, and enters the memory once it is old enough;
+    /// `counts`: its distances enter the calibration.
     /// Returns whether it is new to the head that leaves the gateway.
-    pub fn learn(&mut self, plan: &Plan, window: &Window<'_>, judgement: &Judgement, admit: bool) -> bool {
+    pub fn learn(
+        &mut self,
+        plan: &Plan,
+        window: &Window<'_>,
+        judgement: &Judgement,
+        admit: bool,
+        counts: bool,
+    ) -> bool {
         let mut is_new = false;
         let epoch = (self.rows / EPOCH_ROWS) as u16;
         for (at, index) in plan.series.iter().enumerate() {
@@ -206,7 +214,7 @@ impl Series {
             if !judgement.distance[at].is_nan() {
                 state.distances.add(f64::from(judgement.distance[at]));
             }
-            if calibrates && !judgement.value[at].is_nan() {
+            if counts && calibrates && !judgement.value[at].is_nan() {
                 self.changed.calibrations |= state.calibrate(judgement.value[at]);
             }
             if head.frozen && !window.commissioning {

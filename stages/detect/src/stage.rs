@@ -360,7 +360,10 @@ impl Turn<'_> {
         series.gated_rows = if is_unusual { series.gated_rows.saturating_add(1) } else { 0 };
         let is_regime = is_unusual && series.gated_rows > self.config.regime_after_rows(series.hop);
         let admit = !is_unusual || is_regime;
-        let is_new = series.learn(self.plan, &self.window, judgement, admit);
+        // What would be a major alert by itself stays out of the calibration too, or a fault that comes again would look
+        // ordinary; milder extremes are its tail, and without them the tail would be told too light.
+        let counts = admit || judgement.tail > self.config.threshold(series.hop) / 10.0;
+        let is_new = series.learn(self.plan, &self.window, judgement, admit, counts);
         let mut marks = if is_new { flags::KEPT } else { 0 };
         if is_regime {
             marks |= flags::REGIME;

@@ -276,7 +276,8 @@ fn a_spike_is_one_episode_with_its_channel_and_nothing_else_is() {
     let told = told(&spiky());
     let phases = told.phases();
     assert_eq!(phases[0], (Phase::Opened, 600), "{phases:?}");
-    assert!(matches!(phases.last(), Some((Phase::Closed, 604..640))), "{phases:?}");
+    // At the latest once the spike has left the longest window, and all has been quiet for `close_after_rows`.
+    assert!(matches!(phases.last(), Some((Phase::Closed, 604..=672))), "{phases:?}");
     assert_eq!(told.opened().len(), 1);
     let events = told.events();
     let validator: serde_json::Value = serde_json::from_str(eddy_schemas::alert::JSON_SCHEMA).unwrap();
@@ -298,7 +299,9 @@ fn rows_and_alerts_depend_neither_on_cuts_nor_on_restarts() {
     assert!(!whole.alerts.is_empty());
     for (rows, reload) in [(1, false), (7, true), (613, true), (1301, true)] {
         let cut = run(&mut detect(), &items, rows, reload);
-        assert!(cut == whole, "{rows} rows a message, reload {reload}");
+        let at = whole.rows.iter().zip(&cut.rows).position(|(a, b)| a != b);
+        let difference = at.map(|at| (at, &whole.rows[at], &cut.rows[at]));
+        assert!(cut == whole, "{rows} rows a message, reload {reload}: {difference:?}");
     }
 }
 
@@ -352,7 +355,7 @@ fn maintenance_ends_an_episode_and_neither_alerts_nor_learns() {
     assert!(phases.len() > at_control + 1, "what began in maintenance is not known when it ends: {phases:?}");
     let marked = told.rows.iter().filter(|row| row.2 & flags::MAINTENANCE != 0 && row.2 & flags::JOINT == 0).count();
     assert_eq!(marked, 2 * (640 - 602));
-    let until = told_of(vec![shift, maintain(590, true, Some(680))]);
+    let until = told_of(vec![shift, maintain(590, true, Some(740))]);
     assert_eq!(until.alerts.len(), 0, "{:?}", until.phases());
 }
 
@@ -360,17 +363,17 @@ fn maintenance_ends_an_episode_and_neither_alerts_nor_learns() {
 fn an_alert_that_is_called_normal_closes_and_does_not_come_again() {
     let bump = |at: i64| Event::Add(at..at + 4, 0, 6.0);
     let first = told(&Source::new("d", 1, 620).with(bump(600))).events();
-    let label = |label: &str| {
+    let label = |at: i64, label: &str| {
         let (device, alert, label) = ("d".into(), first[0].data.alert.clone(), label.into());
-        Event::Say(606, ControlKind::Label { device, alert, label })
+        Event::Say(at, ControlKind::Label { device, alert, label })
     };
     let wave = 96;
     let twice = || Source::new("d", 1, 900).with(bump(600)).with(bump(600 + 2 * wave));
     assert_eq!(told(&twice()).opened(), [600, 600 + 2 * wave]);
-    assert_eq!(told(&twice().with(label("bearing worn"))).opened(), [600, 600 + 2 * wave]);
-    let labelled = told(&twice().with(label("normal")));
-    assert_eq!(labelled.opened(), [600]);
-    assert!(labelled.phases().contains(&(Phase::Closed, 605)), "{:?}", labelled.phases());
+    assert_eq!(told(&twice().with(label(700, "bearing worn"))).opened(), [600, 600 + 2 * wave]);
+    assert_eq!(told(&twice().with(label(700, "normal"))).opened(), [600]);
+    let early = told(&twice().with(label(606, "normal"))).phases();
+    assert!(early.contains(&(Phase::Closed, 605)), "{early:?}");
 }
 
 #[test]
