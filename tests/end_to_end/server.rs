@@ -67,6 +67,7 @@ impl Drop for Server {
     }
 }
 
+#[allow(clippy::zombie_processes, reason = "the child is handed to a Server, which waits for it when dropped")]
 fn spawn(folder: &Path, port: Option<u16>) -> (Child, u16) {
     let ports = folder.join("ports");
     let _ = std::fs::remove_dir_all(&ports);

@@ -15,6 +15,7 @@ mod records;
 mod registry;
 pub mod series;
 mod stage;
+mod turn;
 
 pub use config::Config;
 pub use stage::Detect;

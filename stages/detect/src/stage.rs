@@ -23,12 +23,12 @@ use eddy_schemas::{
 
 use crate::{
     Config,
-    device::Device,
     episode::Step,
-    joint::{Gate, Round},
+    joint::Round,
     plan::Plan,
     registry::{Registry, Slot},
-    series::{Judgement, Series, Window},
+    series::{Judgement, Window},
+    turn::{Turn, round_marks},
 };
 
 /// Vectors are kept within this: their squares stay finite as f32, and what is f16 on the bus may overflow to infinity.
@@ -305,119 +305,6 @@ impl Detect {
             self.registry.change(slot).maintenance = Some(until.unwrap_or(Timestamp::MAX));
         }
     }
-}
-
-/// One row's turn at its device.
-struct Turn<'a> {
-    plan: &'a Plan,
-    config: &'a Config,
-    site: &'a str,
-    window: Window<'a>,
-    place: u16,
-}
-
-/// What was thought of a row.
-struct Judged {
-    judgement: Judgement,
-    rounds: [Option<Round>; 2],
-    marks: u16,
-    learns: bool,
-}
-
-impl Turn<'_> {
-    /// Judges the row, alone and with its device's other channels, and learns from it what may be learned.
-    fn judge(&self, device: &mut Device) -> Judged {
-        let (plan, window) = (self.plan, &self.window);
-        if device.maintenance.is_some_and(|until| window.time > until) {
-            device.maintenance = None;
-        }
-        device.newest = device.newest.max(window.time);
-        let learns = device.maintenance.is_none();
-        let series = &mut device.channels[usize::from(self.place)];
-        if window.commissioning && series.live {
-            *series = Series::new(plan, &series.name, &series.channel);
-            if device.joint.channels() > 0 {
-                device.joint = Default::default();
-            }
-        } else if !window.commissioning && !series.live {
-            series.go_live(plan);
-        }
-        let judgement = series.judge(plan, window, learns);
-        let mut marks = if window.commissioning { flags::COMMISSIONING } else { 0 };
-        if learns {
-            marks |= self.learn(series, &judgement);
-        } else {
-            marks |= flags::MAINTENANCE;
-            series.skip(plan);
-        }
-        let rounds = self.offer(device, learns);
-        Judged { judgement, rounds, marks, learns }
-    }
-
-    /// The gate: what looks anomalous stays out of the memory, unless it persists.
-    fn learn(&self, series: &mut Series, judgement: &Judgement) -> u16 {
-        let is_unusual = judgement.tail <= self.config.gate_tail && !self.window.commissioning;
-        series.gated_rows = if is_unusual { series.gated_rows.saturating_add(1) } else { 0 };
-        let is_regime = is_unusual && series.gated_rows > self.config.regime_after_rows(series.hop);
-        let admit = !is_unusual || is_regime;
-        // What would be a major alert by itself stays out of the calibration too, or a fault that comes again would look
-        // ordinary; milder extremes are its tail, and without them the tail would be told too light.
-        let counts = admit || judgement.tail > self.config.threshold(series.hop) / 10.0;
-        let is_new = series.learn(self.plan, &self.window, judgement, admit, counts);
-        let mut marks = if is_new { flags::KEPT } else { 0 };
-        if is_regime {
-            marks |= flags::REGIME;
-        } else if is_unusual {
-            marks |= flags::GATED;
-        }
-        marks
-    }
-
-    fn offer(&self, device: &mut Device, learns: bool) -> [Option<Round>; 2] {
-        let (Some(head), window) = (self.plan.joint, &self.window) else { return [None, None] };
-        if usize::from(self.place) >= self.config.joint_channels_max {
-            return [None, None];
-        }
-        let hop = device.channels[usize::from(self.place)].hop;
-        let gate = Gate {
-            tail: self.config.gate_tail,
-            regime_after_rows: self.config.regime_after_rows(hop),
-            closed: !learns,
-            holds: device.episode.open,
-        };
-        let plan = &self.plan.heads[head];
-        let vector = (window.filled >= plan.min_rows).then_some(window.vectors[head].as_slice());
-        device.joint.offer(plan, self.place, window.time, !window.commissioning, vector, &gate)
-    }
-
-    /// Moves the device's episode on.
-    fn step(&self, device: &mut Device, judged: &Judged) -> Step {
-        if self.window.commissioning || !judged.learns {
-            return Step::Nothing;
-        }
-        let fused = device.fuse(self.plan, self.config, self.window.time);
-        let rounds = judged.rounds.iter().flatten().map(|round| round.score);
-        let score = rounds.fold(judged.judgement.score, f32::max);
-        let rules = device.rules(self.config);
-        let step = device.episode.step(&rules, self.window.time, fused.tail, fused.threshold, score);
-        if step == Step::Opened {
-            device.channels.iter_mut().for_each(Series::drop_held);
-            device.joint.drop_held();
-            tracing::debug!(site = self.site, device = device.name, tail = fused.tail, "episode opened");
-        }
-        step
-    }
-}
-
-fn round_marks(round: &Round, of_row: u16) -> u16 {
-    let mut marks = flags::JOINT | (of_row & flags::MAINTENANCE);
-    if round.gated {
-        marks |= flags::GATED;
-    }
-    if round.regime {
-        marks |= flags::REGIME;
-    }
-    marks
 }
 
 fn count(out: &mut Outbox<ScoresBuilder>, marks: u16) {

@@ -57,14 +57,16 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         self.outbox.clear();
         self.late.clear();
         self.rejected.clear();
+        // State, then checkpoint, then streams: another instance may be moving them on meanwhile, and each is read no later
+        // than what it must not be ahead of.
+        self.load_state()?;
+        self.read_checkpoint().await?;
         let mut streams = Vec::new();
         for source in &self.sources {
             streams.push(self.bus.stream(&source.stream).await.map_err(Interrupt::from_bus)?);
         }
         self.incarnations = streams.iter().map(|stream| stream.incarnation).collect();
-        self.read_checkpoint().await?;
         self.read_sides().await?;
-        self.load_state()?;
         self.check_positions(&streams)?;
         let start = if self.store.is_some() { self.saved.clone().unwrap_or_default() } else { self.checkpoint.clone() };
         self.reached = start;
