@@ -32,7 +32,7 @@ pub(crate) enum Phase {
     Running(Scale),
 }
 
-/// One series; its window stands in [`Table::window`].
+/// One series; its window stands in its [`Table`].
 #[derive(Debug)]
 pub(crate) struct Series {
     pub(crate) name: Arc<str>,

@@ -50,10 +50,10 @@ pub struct UpArgs {
     /// Port of the bus; 0 takes a free one, for the server's monitoring too [default: gateway.port of the config, 4222]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
-    /// A TOML file with [gateway] and any stage's tables
+    /// A TOML file with the table `gateway` and any stage's tables
     #[arg(long, env = "EDDY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Print the commented defaults of [gateway] and stop
+    /// Print the commented defaults of the table `gateway` and stop
     #[arg(long)]
     pub print_config: bool,
 }
