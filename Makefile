@@ -43,7 +43,7 @@ test: build
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features eddy-runtime/contract -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --all-features check bans licenses sources; \
 	else echo "lint: SKIPPED cargo deny: cargo-deny is not installed (cargo install --locked cargo-deny@$(DENY_VERSION))"; fi
 

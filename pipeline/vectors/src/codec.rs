@@ -65,7 +65,7 @@ impl<'a> Get<'a> {
         }
     }
 
-    /// A text written by [`Put::text`].
+    /// A text, as [`Put`] writes it.
     ///
     /// # Errors
     /// If the record ends before, or the bytes are not UTF-8.
