@@ -1,6 +1,7 @@
 //! The command line that every stage binary has.
 
 use std::{
+    future::Future,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -11,14 +12,16 @@ use clap::{Parser, Subcommand};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
 };
 
 use crate::{
     bus::nats::NatsBus,
     clock::SystemClock,
     config::{self, CommonConfig, ConfigError},
-    stage::Stage,
-    stage_loop,
+    direct::{self, Bounds, Entrance, Queue},
+    stage::{Scope, Stage},
+    stage_loop::{self, LoopError, Outside},
     telemetry::{self, Telemetry},
 };
 
@@ -78,17 +81,64 @@ impl From<ConfigError> for Failure {
     }
 }
 
+/// What brings input to a stage directly (see [`crate::direct`]) while it runs.
+pub trait DirectSources<S: Stage>: Sized + Send + 'static {
+    /// Checks the part of the stage's config that is about them.
+    ///
+    /// # Errors
+    /// Every problem, each naming the key, the value and what is taken.
+    fn new(config: &S::Config, scope: &Scope) -> Result<Self, Vec<String>>;
+
+    /// How much may wait; `None`: the stage takes no direct input.
+    fn bounds(&self) -> Option<Bounds>;
+
+    /// Serves until `stop` says true. What it has handed in by then is answered.
+    ///
+    /// # Errors
+    /// What keeps it from starting, such as a port in use: the process ends.
+    fn serve(
+        self,
+        entrance: Entrance<S::Input>,
+        bus: NatsBus,
+        stop: watch::Receiver<bool>,
+    ) -> impl Future<Output = Result<(), String>> + Send + 'static;
+}
+
+/// A stage whose input comes from its streams alone.
+struct NoSources;
+
+impl<S: Stage> DirectSources<S> for NoSources {
+    fn new(_: &S::Config, _: &Scope) -> Result<Self, Vec<String>> {
+        Ok(Self)
+    }
+
+    fn bounds(&self) -> Option<Bounds> {
+        None
+    }
+
+    async fn serve(self, _: Entrance<S::Input>, _: NatsBus, _: watch::Receiver<bool>) -> Result<(), String> {
+        std::future::pending().await
+    }
+}
+
 /// The whole `main` of a stage's binary.
 pub fn run<S: Stage>() -> ExitCode {
+    run_with::<S, NoSources>()
+}
+
+/// The same for a stage that also takes input directly.
+pub fn run_with<S: Stage, D: DirectSources<S>>() -> ExitCode {
     let arguments = Arguments::parse();
     let file = arguments.config.as_deref();
     let result = match arguments.command {
-        Command::Run => load::<S>(file).and_then(|(common, stage)| serve(common, stage)),
-        Command::Check => load::<S>(file).map(|_| println!("{}: the config is good", S::SPEC.name)),
+        Command::Run => load::<S, D>(file).and_then(|(common, stage, sources)| serve(common, stage, sources)),
+        Command::Check => load::<S, D>(file).map(|_| println!("{}: the config is good", S::SPEC.name)),
         Command::PrintConfig => config::print(S::SPEC.name, S::DEFAULTS, file, std::env::vars())
             .map(|text| print!("{text}"))
             .map_err(Failure::from),
-        Command::Recover { from_now } => load::<S>(file).and_then(|(common, stage)| recover(&common, &stage, from_now)),
+        Command::Recover { from_now } => {
+            load::<S, D>(file).and_then(|(common, stage, _)| recover(&common, &stage, from_now))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,10 +153,16 @@ pub fn run<S: Stage>() -> ExitCode {
     }
 }
 
-fn load<S: Stage>(file: Option<&Path>) -> Result<(CommonConfig, S), Failure> {
+fn load<S: Stage, D: DirectSources<S>>(file: Option<&Path>) -> Result<(CommonConfig, S, D), Failure> {
     let (common, own) = config::load::<S::Config>(S::SPEC.name, S::DEFAULTS, file, std::env::vars())?;
-    let stage = S::new(own, &common.scope()).map_err(|problems| ConfigError { problems })?;
-    Ok((common, stage))
+    let scope = common.scope();
+    let mut problems = Vec::new();
+    let sources = D::new(&own, &scope).map_err(|found| problems.extend(found)).ok();
+    let stage = S::new(own, &scope).map_err(|found| problems.extend(found)).ok();
+    match (stage, sources) {
+        (Some(stage), Some(sources)) => Ok((common, stage, sources)),
+        _ => Err(ConfigError { problems }.into()),
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
@@ -117,7 +173,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::Other(EXIT_FAILED, format!("no async runtime: {error}")))
 }
 
-fn serve<S: Stage>(config: CommonConfig, stage: S) -> Result<(), Failure> {
+fn serve<S: Stage, D: DirectSources<S>>(config: CommonConfig, stage: S, sources: D) -> Result<(), Failure> {
     telemetry::start_logs(&config.telemetry, S::SPEC.name, config.site.shard)
         .map_err(|problem| ConfigError { problems: vec![problem] })?;
     let failed = |error: &dyn std::fmt::Display| Failure::Other(EXIT_FAILED, error.to_string());
@@ -136,23 +192,38 @@ fn serve<S: Stage>(config: CommonConfig, stage: S) -> Result<(), Failure> {
         tracing::info!(site = scope.site, shards = scope.shards, %address, "running");
         let (stop, stopped) = watch::channel(false);
         let clock = Arc::new(SystemClock);
-        let running = stage_loop::run(stage, scope, &config, bus, telemetry, clock, stopped);
+        let mut serving: JoinHandle<Result<(), String>>;
+        let direct = if let Some(bounds) = sources.bounds() {
+            let (entrance, direct) = direct::entrance(bounds, telemetry.clone(), clock.clone());
+            serving = tokio::spawn(sources.serve(entrance, bus.clone(), stopped.clone()));
+            direct
+        } else {
+            serving = tokio::spawn(std::future::pending());
+            Queue::none()
+        };
+        let outside = Outside { bus, direct, telemetry, clock };
+        let running = stage_loop::run(stage, scope, &config, outside, stopped);
         tokio::pin!(running);
         let ended = tokio::select! {
-            ended = &mut running => Some(ended),
-            () = asked_to_stop() => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
+            ended = &mut running => ended.map_err(stopped_by),
+            served = &mut serving => Err(Failure::Other(EXIT_FAILED, match served {
+                Ok(Ok(())) => "a source ended by itself".into(),
+                Ok(Err(problem)) => problem,
+                Err(panic) => format!("a source failed: {panic}"),
+            })),
+            () = asked_to_stop() => {
                 stop.send_replace(true);
                 // What is not drained in time is not lost: it is not acknowledged, and comes again.
-                tokio::time::timeout(DRAIN, running).await.unwrap_or(Ok(()))
+                tokio::time::timeout(DRAIN, &mut running).await.unwrap_or(Ok(())).map_err(stopped_by)
             }
         };
         tracing::info!("stopped");
-        ended.map_err(|error| Failure::Other(error.exit_code(), error.to_string()))
+        ended
     })
+}
+
+fn stopped_by(error: LoopError) -> Failure {
+    Failure::Other(error.exit_code(), error.to_string())
 }
 
 fn recover<S: Stage>(config: &CommonConfig, stage: &S, from_now: bool) -> Result<(), Failure> {

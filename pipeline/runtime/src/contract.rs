@@ -16,6 +16,7 @@ use crate::{
     clock::ManualClock,
     config::CommonConfig,
     dead_letter::DeadLetter,
+    direct::Queue,
     position::HEADER,
     stage::{Incoming, Outbox, Scope, Stage},
     stage_loop,
@@ -195,9 +196,9 @@ async fn live<S: Stage>(stage: S, bus: &MemoryBus, folder: &Path, dice: &mut Dic
     config.state.map_size_mb = 64;
     let (stop, stopped) = watch::channel(false);
     let clock = Arc::new(ManualClock::new(0));
-    let (bus, telemetry) = (bus.clone(), Arc::new(Telemetry::for_tests()));
-    let task =
-        tokio::spawn(async move { stage_loop::run(stage, scope(), &config, bus, telemetry, clock, stopped).await });
+    let telemetry = Arc::new(Telemetry::for_tests());
+    let outside = stage_loop::Outside { bus: bus.clone(), direct: Queue::none(), telemetry, clock };
+    let task = tokio::spawn(async move { stage_loop::run(stage, scope(), &config, outside, stopped).await });
     tokio::time::sleep(Duration::from_millis(3 + dice.below(40))).await;
     if kill && dice.below(3) > 0 {
         task.abort();

@@ -81,7 +81,11 @@ pub(crate) struct Chunk {
 
 /// Writes rejections as messages of about `bytes_max` each. One rejection may be larger by itself: the largest original
 /// that INGEST takes ([`crate::provision::SOURCE_BYTES_MAX`]) stays, in base64, under the server's `max_payload`.
-pub(crate) fn chunks(rejected: Vec<((usize, u64), Rejected)>, bytes_max: usize, streams: &[String]) -> Vec<Chunk> {
+pub(crate) fn chunks<'a>(
+    rejected: Vec<((usize, u64), Rejected)>,
+    bytes_max: usize,
+    stream: impl Fn(usize) -> &'a str,
+) -> Vec<Chunk> {
     let mut messages = Vec::new();
     let (mut letters, mut places) = (Vec::new(), Vec::new());
     let mut bytes = 0;
@@ -93,7 +97,7 @@ pub(crate) fn chunks(rejected: Vec<((usize, u64), Rejected)>, bytes_max: usize, 
         }
         bytes += size;
         places.push((input, sequence, one.row));
-        letters.push(DeadLetter::new(&streams[input], sequence, one));
+        letters.push(DeadLetter::new(stream(input), sequence, one));
     }
     if !letters.is_empty() {
         messages.push((letters, places));
@@ -119,7 +123,7 @@ mod tests {
             Rejected { row: 0, rejection, original: Bytes::from_static(original) }
         };
         let all = vec![((0, 1), rejected(b"text \"quoted\"")), ((0, 2), rejected(b"\xff\x00"))];
-        let messages = chunks(all, 100, &["INGEST".to_owned()]);
+        let messages = chunks(all, 100, |_| "INGEST");
         assert_eq!(messages.len(), 2, "the bound splits them");
         assert_eq!(messages[0].places, [(0, 1, 0)]);
         let read: Vec<_> = messages.iter().flat_map(|message| DeadLetter::read(&message.payload).unwrap()).collect();
@@ -135,7 +139,7 @@ mod tests {
             let rejection =
                 Rejection { reason: Reason::TooLarge, detail: "d".repeat(1_000), subject: "s".into(), readings: 1 };
             let all = vec![((0, 1), Rejected { row: 0, rejection, original: original.clone() })];
-            let messages = chunks(all, 1_000_000, &["INGEST".to_owned()]);
+            let messages = chunks(all, 1_000_000, |_| "INGEST");
             assert!(messages[0].payload.len() < 4_000_000, "{} bytes of {byte}", messages[0].payload.len());
             assert_eq!(DeadLetter::read(&messages[0].payload).unwrap()[0].original().unwrap(), original);
         }

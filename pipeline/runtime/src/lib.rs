@@ -1,7 +1,7 @@
 //! What every stage of eddy stands on: the only crate that knows NATS.
 //!
 //! [`stage`] is the contract that a stage holds to, [`stage_loop`] what runs it, [`bus`] what the loop runs over.
-//! [`client`] is for tools; [`provision`] and [`janitor`] keep the streams.
+//! [`direct`] takes input that comes without a stream; [`client`] is for tools; [`provision`] and [`janitor`] keep the streams.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -14,6 +14,7 @@ pub mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod dead_letter;
+pub mod direct;
 pub mod janitor;
 pub mod position;
 pub mod provision;

@@ -25,7 +25,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     /// After each pull: collects a finished commit, starts one that is due.
     pub(super) async fn settle(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
         if self.store.is_none() {
-            if self.reached.is_ahead_of(&self.checkpoint) {
+            if self.reached.is_ahead_of(&self.checkpoint) || !self.waiting.is_empty() {
                 self.flush(false, stop).await?;
             }
             return Ok(());
@@ -34,7 +34,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let due = self.committed_at.elapsed() >= Duration::from_millis(self.config.state.commit_interval_ms);
         if due && self.commit.is_none() && self.saved.as_ref() != Some(&self.reached) {
             self.start_commit(stop).await?;
-        } else if self.reached.is_ahead_of(&self.checkpoint) {
+        } else if self.reached.is_ahead_of(&self.checkpoint) || !self.waiting.is_empty() {
             self.flush(false, stop).await?;
         }
         Ok(())

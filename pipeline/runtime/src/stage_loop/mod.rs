@@ -1,7 +1,7 @@
 //! The stage loop: the only place that knows in which order a stage pulls, publishes, saves and acknowledges.
 //!
 //! Read in this order: [`run`] and `Runner::session` (the loop), `recover.rs` (where a stage goes on), `process.rs` (one
-//! message), `publish.rs` (the guarded output that is the checkpoint), `commit.rs` (state, then acks).
+//! message), `direct.rs` (input without a stream), `publish.rs` (the guarded output that is the checkpoint), `commit.rs` (state, then acks).
 //!
 //! The order, and what a crash at each point does:
 //! 1. pull, decode, process: nothing is out; the messages come again.
@@ -11,6 +11,7 @@
 //! 5. the ack, once the transaction is committed: the ack floor is the oldest position that a restart needs.
 
 mod commit;
+mod direct;
 mod process;
 mod publish;
 mod recover;
@@ -27,12 +28,14 @@ use crate::{
     bus::{AckToken, Bus, BusError, Delivery, Feed, PullBounds, Source},
     clock::Clock,
     config::CommonConfig,
+    direct::{Answer, Queue, Receipt, Request},
     position::Position,
     stage::{LateRow, Outbox, Rejected, Scope, Stage},
     state::{StateStore, StoreError},
     telemetry::Telemetry,
 };
 
+use self::direct::DIRECT;
 pub use recover::start_afresh;
 
 /// Why a stage stops by itself.
@@ -95,6 +98,18 @@ const PULL_WAIT: Duration = Duration::from_millis(200);
 /// How often [`Stage::tick`] is called, and progress without output is published.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What the loop has to do with the world.
+pub struct Outside<I, B> {
+    /// Streams.
+    pub bus: B,
+    /// Input that comes without a stream; [`Queue::none`] for most stages.
+    pub direct: Queue<I>,
+    /// What it tells about itself.
+    pub telemetry: Arc<Telemetry>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// Runs `stage` until it is told to stop, or must.
 ///
 /// # Errors
@@ -103,12 +118,10 @@ pub async fn run<S: Stage, B: Bus>(
     stage: S,
     scope: Scope,
     config: &CommonConfig,
-    bus: B,
-    telemetry: Arc<Telemetry>,
-    clock: Arc<dyn Clock>,
+    outside: Outside<S::Input, B>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), LoopError> {
-    let mut runner = Runner::new(stage, scope, config, bus, telemetry, clock)?;
+    let mut runner = Runner::new(stage, scope, config, outside)?;
     let mut backoff = BACKOFF_MIN;
     let mut reload = true;
     while !*stop.borrow_and_update() {
@@ -162,14 +175,31 @@ struct Side {
     reached: Position,
 }
 
-/// Where a side output comes from: input, message.
+/// Where a side output comes from: input, message. Direct input comes from [`DIRECT`].
 type Origin = (usize, u64);
+
+/// What came next.
+enum Pulled<I> {
+    /// Messages of an input.
+    Stream(usize, Vec<Delivery>),
+    /// Direct input.
+    Direct(Vec<Request<I>>),
+}
+
+impl<I> Pulled<I> {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Stream(_, deliveries) if deliveries.is_empty())
+    }
+}
 
 struct Runner<S: Stage, B: Bus> {
     stage: S,
     scope: Scope,
     config: CommonConfig,
     bus: B,
+    direct: Queue<S::Input>,
+    /// Direct input whose rows are processed, to be answered once they are out.
+    waiting: Vec<(Answer, Receipt)>,
     telemetry: Arc<Telemetry>,
     clock: Arc<dyn Clock>,
     store: Option<StateStore>,
@@ -207,14 +237,12 @@ struct Runner<S: Stage, B: Bus> {
 }
 
 impl<S: Stage, B: Bus> Runner<S, B> {
-    fn new(
-        stage: S,
-        scope: Scope,
-        config: &CommonConfig,
-        bus: B,
-        telemetry: Arc<Telemetry>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, LoopError> {
+    fn new(stage: S, scope: Scope, config: &CommonConfig, outside: Outside<S::Input, B>) -> Result<Self, LoopError> {
+        let Outside { bus, direct, telemetry, clock } = outside;
+        if S::SPEC.stateful && direct.is_open() {
+            // State with rows that no replay could bring back would be ahead of its position.
+            return Err(LoopError::Failed(format!("{} keeps state, so it can take no direct input", S::SPEC.name)));
+        }
         let store = recover::open_store::<S>(&scope, config)?;
         let site = eddy_schemas::names::encode(&scope.site);
         let sources = recover::sources::<S>(&scope, config);
@@ -251,6 +279,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             stage,
             scope,
             bus,
+            direct,
+            waiting: Vec::new(),
             telemetry,
             clock,
             store,
@@ -275,13 +305,18 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             self.drain(stop).await?;
             return Err(Interrupt::Stop);
         }
-        let (input, deliveries) = self.pull().await?;
-        if !deliveries.is_empty() {
+        let pulled = self.pull().await?;
+        if !pulled.is_empty() {
             let started = Instant::now();
-            self.note_pull(input, &deliveries);
             self.telemetry.busy();
-            for delivery in deliveries {
-                self.take(input, delivery, stop).await?;
+            match pulled {
+                Pulled::Stream(input, deliveries) => {
+                    self.note_pull(input, &deliveries);
+                    for delivery in deliveries {
+                        self.take(input, delivery, stop).await?;
+                    }
+                }
+                Pulled::Direct(requests) => self.take_direct(requests, stop).await?,
             }
             self.flush(false, stop).await?;
             self.telemetry.batch_seconds(started.elapsed());
@@ -294,15 +329,19 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     }
 
     /// What is pending on whichever input has something first.
-    async fn pull(&mut self) -> Result<(usize, Vec<Delivery>), Interrupt> {
+    async fn pull(&mut self) -> Result<Pulled<S::Input>, Interrupt> {
         let limits = &self.config.limits;
         let bounds = PullBounds { messages: limits.pull_messages_max, bytes: limits.pull_bytes_max };
         // A pull that loses the race is dropped while it waits for its first message: nothing was taken from its feed.
         let pulls = self.feeds.iter_mut().map(|feed| Box::pin(feed.pull(bounds, PULL_WAIT)));
-        let (result, input, _) = select_all(pulls).await;
-        match result {
-            Ok(deliveries) => Ok((input, deliveries)),
-            Err(error) => Err(Interrupt::from_bus(error)),
+        tokio::select! {
+            (result, input, _) = select_all(pulls) => match result {
+                Ok(deliveries) => Ok(Pulled::Stream(input, deliveries)),
+                Err(error) => Err(Interrupt::from_bus(error)),
+            },
+            first = self.direct.next() => {
+                Ok(Pulled::Direct(self.direct.gather(first, limits.ack_pending_max as usize, limits.pull_bytes_max).await))
+            }
         }
     }
 

@@ -81,13 +81,13 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         Ok(())
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         let side_bytes: usize = self.rejected.iter().map(|(_, rejected)| rejected.original.len() + 256).sum();
         self.outbox.is_full() || self.late.len() >= 10_000 || side_bytes >= self.config.limits.output_bytes_max / 2
     }
 
     /// Lets the stage work on rows without blocking the runtime; a panic means: recover and try again.
-    fn call_stage(
+    pub(super) fn call_stage(
         &mut self,
         input: usize,
         message: &Incoming,
@@ -147,7 +147,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         Ok(())
     }
 
-    fn collect_sides(&mut self, origin: Origin) {
+    pub(super) fn collect_sides(&mut self, origin: Origin) {
         self.late.extend(self.outbox.late.drain(..).map(|row| (origin, row)));
         self.rejected.extend(self.outbox.rejected.drain(..).map(|rejected| (origin, rejected)));
     }

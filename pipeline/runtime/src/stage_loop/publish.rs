@@ -27,6 +27,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         self.flush_sides(stop).await?;
         let progressed = self.reached.is_ahead_of(&self.checkpoint);
         if !self.has_output() && !(progressed && (force || self.checkpointed_at.elapsed() >= TICK)) {
+            self.answer_direct();
             return Ok(());
         }
         let started = Instant::now();
@@ -42,6 +43,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             }
             Outcome::Taken(_) => return Err(self.refused()),
         }
+        self.answer_direct();
         self.checkpoint = self.reached.clone();
         self.checkpointed_at = Instant::now();
         self.telemetry.publish_seconds(started.elapsed());
@@ -122,15 +124,17 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             }
             let last = self.last_for_sure(stream, &subject, stop).await?;
             match last {
+                // Not stored: the same again; the guard keeps it from being stored twice. (An earlier output of this
+                // instance may name the same position, if direct input alone came since.)
+                Some(last) if last.sequence == guard => self.give_up_if_stopped(stop)?,
+                None if guard == 0 => self.give_up_if_stopped(stop)?,
+                None => return Ok(Outcome::Taken(0)),
                 Some(last)
                     if last.header(INSTANCE) == Some(&self.instance) && last.header(HEADER) == Some(position) =>
                 {
                     return Ok(Outcome::Stored(last.sequence));
                 }
-                Some(last) if last.sequence != guard => return Ok(Outcome::Taken(last.sequence)),
-                None if guard != 0 => return Ok(Outcome::Taken(0)),
-                // Not stored: the same again; the guard keeps it from being stored twice.
-                _ => self.give_up_if_stopped(stop)?,
+                Some(last) => return Ok(Outcome::Taken(last.sequence)),
             }
         }
     }
@@ -172,8 +176,9 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 
     async fn flush_sides(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
         let streams: Vec<String> = self.sources.iter().map(|source| source.stream.clone()).collect();
+        let stream = |input: usize| streams.get(input).map_or(crate::direct::STREAM, String::as_str);
         let is_new = |side: &Side, (input, sequence): Origin, row: usize| {
-            !side.reached.covers(&streams[input], sequence, row as u64)
+            !side.reached.covers(stream(input), sequence, row as u64)
         };
         let late: Vec<_> =
             self.late.drain(..).filter(|(origin, row)| is_new(&self.late_side, *origin, row.row)).collect();
@@ -193,15 +198,16 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             }
             // Each message within the server's bound: an original may be as large as a message can be.
             // A chunk that is not the last one reaches only its own last letter: the process may die behind it.
-            let chunks = crate::dead_letter::chunks(rejected, self.config.limits.output_bytes_max, &streams);
+            let chunks = crate::dead_letter::chunks(rejected, self.config.limits.output_bytes_max, stream);
             let count = chunks.len();
             for (n, chunk) in chunks.into_iter().enumerate() {
                 let mut reaches = self.reached.clone();
                 if n + 1 < count {
                     reaches = self.dead_side.reached.clone();
-                    for (input, sequence, row) in chunk.places {
+                    // Direct input has no place that could be reached.
+                    for (input, sequence, row) in chunk.places.into_iter().filter(|place| place.0 != DIRECT) {
                         let (incarnation, row) = (self.incarnations[input], row as u64 + 1);
-                        reaches.set(&streams[input], Place { incarnation, sequence, row });
+                        reaches.set(&self.sources[input].stream, Place { incarnation, sequence, row });
                     }
                 }
                 self.publish_side(true, chunk.payload, reaches, stop).await?;

@@ -1,5 +1,7 @@
 //! The loop, with a small stage that uses everything a stage can do.
 
+mod direct;
+
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use bytes::Bytes;
@@ -140,8 +142,9 @@ fn start(bus: &MemoryBus, folder: &Path, change: impl FnOnce(&mut CommonConfig))
     change(&mut config);
     let (stop, stopped) = watch::channel(false);
     let scope = Scope { site: "site".into(), shard: 0, shards: 1 };
-    let (bus, telemetry, clock) = (bus.clone(), Arc::new(Telemetry::for_tests()), Arc::new(ManualClock::new(0)));
-    let run = async move { super::run(Sums::default(), scope, &config, bus, telemetry, clock, stopped).await };
+    let (telemetry, clock) = (Arc::new(Telemetry::for_tests()), Arc::new(ManualClock::new(0)));
+    let outside = Outside { bus: bus.clone(), direct: Queue::none(), telemetry, clock };
+    let run = async move { super::run(Sums::default(), scope, &config, outside, stopped).await };
     Instance { stop, task: tokio::spawn(run) }
 }
 

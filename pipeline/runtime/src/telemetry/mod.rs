@@ -224,6 +224,11 @@ impl Telemetry {
         self.add(Metric::Backpressure, None, 1);
     }
 
+    /// Whether the output stream refused what was published last.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
     /// The checkpoint or the state moved.
     pub fn progress(&self) {
         self.full.store(false, Ordering::Relaxed);

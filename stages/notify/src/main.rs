@@ -1,0 +1,2 @@
+//! Alerts to people who do not speak NATS.
+fn main() {}
