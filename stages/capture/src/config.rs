@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::{
     clock_offset::Limits,
     decode::{LineChannel, Rules, SenmlChannel, TimeUnit},
+    sources::{DirectConfig, HttpConfig, MqttConfig, RequestsConfig},
 };
 
 /// The table `[capture]` as it is written; every key stands, commented, in `default.toml`.
@@ -19,10 +20,12 @@ pub struct Config {
     channel_key: String,
     value_key: String,
     values_keys: Vec<String>,
+    device_keys: Vec<String>,
     any_device: bool,
     senml_channel: SenmlChannel,
     line_protocol_channel: LineChannel,
     line_protocol_channel_tags: Vec<String>,
+    line_protocol_device_tags: Vec<String>,
     payload_bytes_max: usize,
     message_readings_max: usize,
     device_channels_max: usize,
@@ -31,6 +34,10 @@ pub struct Config {
     clock_offset_hold_s: i64,
     clock_offset_max_s: i64,
     clock_offset_devices_max: usize,
+    pub(crate) direct: DirectConfig,
+    pub(crate) http: HttpConfig,
+    pub(crate) mqtt: MqttConfig,
+    pub(crate) requests: RequestsConfig,
 }
 
 const SECOND: i64 = 1_000_000_000;
@@ -76,7 +83,9 @@ impl Config {
             ("time_keys", &self.time_keys),
             ("ignored_keys", &self.ignored_keys),
             ("values_keys", &self.values_keys),
+            ("device_keys", &self.device_keys),
             ("line_protocol_channel_tags", &self.line_protocol_channel_tags),
+            ("line_protocol_device_tags", &self.line_protocol_device_tags),
         ];
         for (key, list) in lists {
             if list.len() > 64 {
@@ -102,7 +111,7 @@ impl Config {
         }
     }
 
-    fn rules(self) -> Rules {
+    pub(crate) fn rules(self) -> Rules {
         Rules {
             time_unit: self.time_unit,
             line_time_unit: self.line_protocol_time_unit,
@@ -112,6 +121,8 @@ impl Config {
             channel_key: self.channel_key,
             value_key: self.value_key,
             values_keys: self.values_keys,
+            device_keys: self.device_keys,
+            line_device_tags: self.line_protocol_device_tags,
             any_device: self.any_device,
             senml_channel: self.senml_channel,
             line_channel: self.line_protocol_channel,

@@ -1,5 +1,5 @@
-//! The capture stage as a process: INGEST and CONTROL in, READINGS out.
+//! The capture stage as a process: INGEST, CONTROL, HTTP, MQTT and NATS requests in, READINGS out.
 
 fn main() -> std::process::ExitCode {
-    eddy_runtime::app::run::<eddy_capture::Capture>()
+    eddy_runtime::app::run_with::<eddy_capture::Capture, eddy_capture::Sources>()
 }

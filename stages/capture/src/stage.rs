@@ -43,6 +43,21 @@ pub enum Input {
     Control(Box<Control>, u32),
 }
 
+impl Input {
+    /// What was decoded, for a site of so many shards.
+    pub(crate) fn readings(decoded: Decoded, shards: u32) -> Self {
+        let shards = match shards {
+            0 | 1 => vec![0; decoded.series.len()],
+            shards => {
+                let of = |device: &decode::Device| names::shard_of(&device.name, shards);
+                let devices: Vec<_> = decoded.devices.iter().map(of).collect();
+                decoded.series.iter().map(|series| devices[series.device as usize]).collect()
+            }
+        };
+        Self::Readings(decoded, shards)
+    }
+}
+
 impl Stage for Capture {
     const SPEC: Spec = Spec {
         name: "capture",
@@ -75,17 +90,8 @@ impl Stage for Capture {
         }
         let device = names::decode(last_token(&message.subject, "ingest.<site>.<device>")?);
         let content_type = message.content_type.as_deref();
-        let source = Source { device: &device, arrival: message.stored_at, content_type };
-        let decoded = decode::decode(&message.payload, &source, &self.rules)?;
-        let shards = match self.shards {
-            1 => vec![0; decoded.series.len()],
-            shards => {
-                let of = |device: &decode::Device| names::shard_of(&device.name, shards);
-                let devices: Vec<_> = decoded.devices.iter().map(of).collect();
-                decoded.series.iter().map(|series| devices[series.device as usize]).collect()
-            }
-        };
-        Ok(Input::Readings(decoded, shards))
+        let source = Source { device: Some(&device), arrival: message.stored_at, content_type, ..Source::default() };
+        Ok(Input::readings(decode::decode(&message.payload, &source, &self.rules)?, self.shards))
     }
 
     fn rows(input: &Input) -> usize {
@@ -152,10 +158,13 @@ impl Capture {
     }
 
     fn watch_clocks(&mut self, message: &Incoming, decoded: &Decoded, out: &mut Outbox<ReadingsBuilder>) {
-        if message.sequence <= self.watched {
-            return;
+        // What came directly comes once.
+        if message.stream == "INGEST" {
+            if message.sequence <= self.watched {
+                return;
+            }
+            self.watched = message.sequence;
         }
-        self.watched = message.sequence;
         let mut untracked = 0;
         for device in &decoded.devices {
             if let Some(newest) = device.newest {

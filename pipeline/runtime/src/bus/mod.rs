@@ -2,6 +2,7 @@
 //!
 //! Two implementations: [`nats`] for JetStream, and [`memory`] with the same rules and scripted faults, for tests.
 
+pub mod asked;
 pub mod memory;
 pub mod nats;
 

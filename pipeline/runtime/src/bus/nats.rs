@@ -88,6 +88,10 @@ impl NatsBus {
         Ok(Self { client, jetstream, reconnects, request_timeout })
     }
 
+    pub(super) fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
     /// How often a connection was made so far.
     pub fn connections(&self) -> u64 {
         self.reconnects.load(Ordering::Relaxed)

@@ -3,10 +3,7 @@
 //! The frames are walked first: what a stream says of its lengths is checked before anything is read by it, and a second
 //! batch, which the layout's reader would not look at, is seen.
 
-use std::{
-    collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
@@ -144,14 +141,13 @@ enum Known {
 
 fn layout(readings: &Readings, out: &mut Collector<'_>) -> Result<(), Refused> {
     let (rows, mut known) = (&readings.rows, vec![Known::NotYet; readings.rows.names.len()]);
-    let mut devices = HashMap::from([(out.source.device.to_owned(), 0)]);
     out.reserve(rows.len());
     for row in 0..rows.len() {
         let (time, value) = (rows.time[row], readings.value[row]);
         if rows.control(row).is_none() {
             let name = rows.series[row] as usize;
             if matches!(known[name], Known::NotYet) {
-                known[name] = resolve(&rows.names[name], &mut devices, out).unwrap_or(Known::Refused);
+                known[name] = resolve(&rows.names[name], out).unwrap_or(Known::Refused);
             }
             if let Known::Series { slot, device } = known[name] {
                 let quality = readings.quality[row] & QUALITY_TAKEN;
@@ -165,50 +161,35 @@ fn layout(readings: &Readings, out: &mut Collector<'_>) -> Result<(), Refused> {
             }
         }
         out.begin("row", row);
-        let (reason, problem) = problem(readings, row, &known, &mut devices, out);
+        let (reason, problem) = problem(readings, row, &known, out);
         out.problem(reason, 1, || problem);
         out.end(|| Original::Row(render(readings, row)))?;
     }
     Ok(())
 }
 
-fn resolve(name: &str, devices: &mut HashMap<String, u32>, out: &mut Collector<'_>) -> Result<Known, Refused> {
+fn resolve(name: &str, out: &mut Collector<'_>) -> Result<Known, Refused> {
     let unnamed = || (Reason::InvalidField, format!("series {} is not device/channel", excerpt(name)));
     let series = SeriesName::parse(name).ok_or_else(unnamed)?;
-    let device = match devices.get(&series.device) {
-        Some(device) => *device,
-        None if !out.rules.any_device => {
-            let (other, own) = (excerpt(&series.device), excerpt(out.source.device));
-            return Err((
-                Reason::InvalidField,
-                format!("device {other} in a message of device {own} (any_device is false)"),
-            ));
-        }
-        None => {
-            let device = out.add_device(&series.device).ok_or_else(unnamed)?;
-            devices.insert(series.device.clone(), device);
-            device
-        }
-    };
-    let slot = if device == 0 { out.slot(&series.channel)? } else { out.add_series(device, &series.channel)? };
+    if let Some(own) = out.source.device.filter(|own| !out.rules.any_device && *own != series.device) {
+        let (other, own) = (excerpt(&series.device), excerpt(own));
+        let problem = format!("device {other} in a message of device {own} (any_device is false)");
+        return Err((Reason::InvalidField, problem));
+    }
+    let device = out.device(&series.device)?;
+    let slot = out.add_series(device, &series.channel)?;
     Ok(Known::Series { slot, device })
 }
 
 /// Why a row was not taken.
-fn problem(
-    readings: &Readings,
-    row: usize,
-    known: &[Known],
-    devices: &mut HashMap<String, u32>,
-    out: &mut Collector<'_>,
-) -> Refused {
+fn problem(readings: &Readings, row: usize, known: &[Known], out: &mut Collector<'_>) -> Refused {
     let rows = &readings.rows;
     if let Some(control) = rows.control(row) {
         let id = excerpt(&control.id);
         return (Reason::InvalidField, format!("control {id} among readings: publish it on control.<site>.<kind>"));
     }
     if let Known::Refused = known[rows.series[row] as usize]
-        && let Err(refused) = resolve(rows.name(row), devices, out)
+        && let Err(refused) = resolve(rows.name(row), out)
     {
         return refused;
     }

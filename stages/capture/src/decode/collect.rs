@@ -1,6 +1,6 @@
 //! Where every decoder puts what it finds: good readings in columns, refused parts beside them, both in one order.
 
-use std::{collections::HashMap, ops::Range};
+use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use eddy_schemas::{Timestamp, names, quality, rfc3339, side::Reason};
 
@@ -14,7 +14,7 @@ const PROBLEMS_MAX: usize = 4;
 /// A decoded message: `len()` items in the order of the bytes, each a reading or a refused part.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decoded {
-    /// The devices; the first is the source.
+    /// The devices; the first is the source, where it is known.
     pub devices: Vec<Device>,
     /// The series that readings point to.
     pub series: Vec<Series>,
@@ -133,8 +133,12 @@ pub(super) struct Collector<'a> {
     pub source: &'a Source<'a>,
     pub rules: &'a Rules,
     out: Decoded,
-    by_channel: HashMap<String, u32>,
-    channels: Vec<String>,
+    by_device: HashMap<String, u32>,
+    /// Whose readings come now; `None` until the message has named a device.
+    current: Option<u32>,
+    by_channel: HashMap<(u32, String), u32>,
+    /// Per series added by [`Self::slot`] its device, its channel as it came, and its index in `out.series`.
+    channels: Vec<(u32, String, u32)>,
     hint: usize,
     part: Part,
     lost: u64,
@@ -143,19 +147,47 @@ pub(super) struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     pub fn new(source: &'a Source<'a>, rules: &'a Rules) -> Self {
-        let token = names::encode(source.device);
-        let device = Device { name: source.device.to_owned(), newest: None, token, channels: 0 };
-        Self {
+        let mut collector = Self {
             source,
             rules,
-            out: Decoded { devices: vec![device], ..Decoded::default() },
+            out: Decoded::default(),
+            by_device: HashMap::new(),
+            current: None,
             by_channel: HashMap::new(),
             channels: Vec::new(),
             hint: 0,
             part: Part::default(),
             lost: 0,
             payload_as_original: false,
-        }
+        };
+        collector.current = source.device.and_then(|device| collector.device(device).ok());
+        collector
+    }
+
+    /// Whether parts of the message name their devices: their source does not.
+    pub fn names_devices(&self) -> bool {
+        self.source.device.is_none()
+    }
+
+    /// From here on, readings are of device `name`.
+    ///
+    /// # Errors
+    /// The message does not say which, or the name is none.
+    pub fn enter(&mut self, name: Option<&str>, how: impl FnOnce() -> String) -> Result<(), Refused> {
+        self.current = None;
+        let name = name.ok_or_else(|| (Reason::InvalidField, format!("no device: {}", how())))?;
+        self.current = Some(self.device(name)?);
+        Ok(())
+    }
+
+    /// Whether readings are of a device of that name now.
+    pub fn is_current(&self, name: &str) -> bool {
+        self.current.is_some_and(|device| self.out.devices[device as usize].name == name)
+    }
+
+    fn current(&self) -> Result<u32, Refused> {
+        let unnamed = || (Reason::InvalidField, "no device: the source must name it for this format".to_owned());
+        self.current.ok_or_else(unnamed)
     }
 
     pub fn finish(self) -> Decoded {
@@ -237,7 +269,7 @@ impl<'a> Collector<'a> {
         self.out.missing += 1;
     }
 
-    /// The time of a reading of the source: the device's own, or the arrival.
+    /// The time of a reading of the device whose turn it is: the device's own, or the arrival.
     ///
     /// # Errors
     /// It lies too far ahead of the arrival.
@@ -245,7 +277,9 @@ impl<'a> Collector<'a> {
         match time {
             None => Ok(Stamp { time: self.source.arrival, quality: quality::ARRIVAL_TIME }),
             Some(time) => {
-                self.saw(0, time);
+                if let Some(device) = self.current {
+                    self.saw(device, time);
+                }
                 self.check_future(time)?;
                 Ok(Stamp { time, quality: 0 })
             }
@@ -274,7 +308,7 @@ impl<'a> Collector<'a> {
         Err((Reason::Future, detail))
     }
 
-    /// A reading of a channel of the source.
+    /// A reading of a channel of the device whose turn it is.
     pub fn reading(&mut self, channel: &str, stamp: Stamp, value: f64) {
         if !value.is_finite() {
             return self.problem(Reason::InvalidField, 1, || format!("{} is {value}, not finite", excerpt(channel)));
@@ -285,36 +319,61 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// The series of a channel of the source.
+    /// The series of a channel of the device whose turn it is.
     ///
     /// # Errors
     /// No name, or too many.
     pub fn slot(&mut self, channel: &str) -> Result<u32, Refused> {
+        let device = self.current()?;
         // Records repeat their channels in one order: mostly it is the one after the last.
         for hint in [self.hint, 0] {
-            if self.channels.get(hint).is_some_and(|known| known == channel) {
+            if let Some((of, known, slot)) = self.channels.get(hint)
+                && (*of, known.as_str()) == (device, channel)
+            {
                 self.hint = hint + 1;
-                return Ok(hint as u32);
+                return Ok(*slot);
             }
         }
-        let slot = match self.by_channel.get(channel) {
-            Some(slot) => *slot,
+        let key = (device, channel.to_owned());
+        let at = match self.by_channel.get(&key) {
+            Some(at) => *at,
             None => {
-                let slot = self.add_series(0, channel)?;
-                self.by_channel.insert(channel.to_owned(), slot);
-                self.channels.push(channel.to_owned());
-                slot
+                let slot = self.add_series(device, &self.full(channel))?;
+                self.channels.push((device, channel.to_owned(), slot));
+                self.by_channel.insert(key, self.channels.len() as u32 - 1);
+                self.channels.len() as u32 - 1
             }
         };
-        self.hint = slot as usize + 1;
-        Ok(slot)
+        self.hint = at as usize + 1;
+        Ok(self.channels[at as usize].2)
     }
 
-    /// A device beside the source; `None` if it has no name, or too long a one.
-    pub fn add_device(&mut self, name: &str) -> Option<u32> {
-        let token = token(name)?;
+    /// A channel with what the source puts in its place or in front of it.
+    fn full<'c>(&self, channel: &'c str) -> Cow<'c, str> {
+        match self.source.channel {
+            None => Cow::Borrowed(channel),
+            Some(base) if channel == self.rules.value_key => Cow::Owned(base.to_owned()),
+            Some(base) => Cow::Owned(format!("{base}.{channel}")),
+        }
+    }
+
+    /// The device of that name, added where it is new.
+    ///
+    /// # Errors
+    /// It has no name, or too long a one.
+    pub fn device(&mut self, name: &str) -> Result<u32, Refused> {
+        if let Some(known) = self.by_device.get(name) {
+            return Ok(*known);
+        }
+        let Some(token) = token(name) else {
+            let (found, most) = (excerpt(name), names::NAME_BYTES_MAX);
+            let problem = format!("device {found} is empty or longer than {most} bytes once percent-encoded");
+            return Err((Reason::InvalidField, problem));
+        };
+        let device = self.out.devices.len() as u32;
         self.out.devices.push(Device { name: name.to_owned(), newest: None, token, channels: 0 });
-        Some(self.out.devices.len() as u32 - 1)
+        self.by_device.insert(name.to_owned(), device);
+        Ok(device)
     }
 
     /// A new series of a device.
@@ -371,7 +430,7 @@ mod tests {
     #[test]
     fn refused_parts_past_the_bound_are_counted_in_one_with_the_whole_message() {
         let rules = crate::tests::rules();
-        let source = Source { device: "d", arrival: 0, content_type: None };
+        let source = Source { device: Some("d"), ..Source::default() };
         let mut collector = Collector::new(&source, &rules);
         for number in 0..1000 {
             collector.begin("line", number);

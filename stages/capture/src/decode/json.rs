@@ -40,8 +40,9 @@ fn element_of<'a>(element: &'a RawValue, fields: &mut Vec<Field<'a>>, out: &mut 
     if let Err(error) = object::fields(element.get(), fields) {
         return out.problem(Reason::Malformed, 1, || format!("not a JSON object: {error}"));
     }
-    let stamp = time_of(fields, out.rules).and_then(|time| out.stamp(time));
     let values = values(fields, out.rules);
+    let entered = if out.names_devices() { enter(fields, out) } else { Ok(()) };
+    let stamp = entered.and_then(|()| time_of(fields, out.rules)).and_then(|time| out.stamp(time));
     match stamp {
         Ok(stamp) => values.iter().for_each(|(channel, value)| match number(value) {
             Ok(Some(number)) => out.reading(channel, stamp, number),
@@ -53,6 +54,18 @@ fn element_of<'a>(element: &'a RawValue, fields: &mut Vec<Field<'a>>, out: &mut 
             out.problem(reason, lost.max(1) as u64, || detail);
         }
     }
+}
+
+/// The device that the object names, by the first of the device keys that it has; a number is taken as it is written.
+fn enter(fields: &[Field<'_>], out: &mut Collector<'_>) -> Result<(), Refused> {
+    let keys = &out.rules.device_keys;
+    let named = keys.iter().find_map(|key| fields.iter().find(|(name, _)| name == key)).map(|(_, value)| *value);
+    let name = named.and_then(|value| match object::kind(value) {
+        Kind::String => object::string(value),
+        Kind::Number => Some(Cow::Borrowed(value.get())),
+        _ => None,
+    });
+    out.enter(name.as_deref(), || format!("one of the keys {keys:?} names it (device_keys), or the request"))
 }
 
 /// The object's time, by the first of the time keys that it has.

@@ -78,7 +78,16 @@ fn line(raw: &[u8], start: usize, number: usize, out: &mut Collector<'_>) -> Res
 fn fields(line: &ParsedLine<'_>, out: &mut Collector<'_>) {
     let wanted = |field: &str| !out.rules.ignored_keys.iter().any(|ignored| ignored == field);
     let fields: Vec<_> = line.field_set.iter().filter(|(field, _)| wanted(field)).collect();
-    let unit = out.rules.line_time_unit;
+    if out.names_devices() {
+        let device = out.rules.line_device_tags.iter().find_map(|tag| line.tag_value(tag)).map(ToString::to_string);
+        let tags = &out.rules.line_device_tags;
+        let entered =
+            out.enter(device.as_deref(), || format!("one of the tags {tags:?} names it (line_protocol_device_tags)"));
+        if let Err((reason, detail)) = entered {
+            return out.problem(reason, fields.len().max(1) as u64, || detail);
+        }
+    }
+    let unit = out.source.line_time_unit.unwrap_or(out.rules.line_time_unit);
     let time =
         line.timestamp.map(|time| unit.integer(time)).transpose().map_err(|problem| (Reason::InvalidField, problem));
     let stamp = match time.and_then(|time| out.stamp(time)) {
@@ -116,7 +125,7 @@ fn tags(line: &ParsedLine<'_>, out: &Collector<'_>) -> String {
 fn name(measurement: &str, field: &str, out: &Collector<'_>, channel: &mut String) {
     match out.rules.line_channel {
         LineChannel::Auto if field == "value" => channel.push_str(measurement),
-        LineChannel::Auto if measurement == out.source.device => channel.push_str(field),
+        LineChannel::Auto if out.is_current(measurement) => channel.push_str(field),
         LineChannel::Field => channel.push_str(field),
         LineChannel::Auto | LineChannel::MeasurementField => {
             channel.push_str(measurement);

@@ -9,6 +9,7 @@ mod arrow;
 mod collect;
 mod json;
 mod line;
+mod number;
 mod object;
 mod senml;
 mod table;
@@ -26,14 +27,19 @@ use collect::Collector;
 pub type Refused = (Reason, String);
 
 /// What comes with the bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Source<'a> {
-    /// The device that sent them, as its operator calls it.
-    pub device: &'a str,
+    /// The device that sent them, as its operator calls it. `None`: each part of the message names its own, by one of
+    /// [`Rules::device_keys`] in JSON, [`Rules::line_device_tags`] in line protocol, or its SenML base name.
+    pub device: Option<&'a str>,
+    /// The channel of a bare number or of [`Rules::value_key`]; it stands in front of other channels. `None`: they stand alone.
+    pub channel: Option<&'a str>,
     /// When they arrived: the time of readings that have none, and what "future" is judged against.
     pub arrival: Timestamp,
     /// Their media type (`Content-Type`); without it the content decides.
     pub content_type: Option<&'a str>,
+    /// Unit of line protocol's times, where the request says otherwise than [`Rules::line_time_unit`].
+    pub line_time_unit: Option<TimeUnit>,
 }
 
 /// How formats map to channels and times, and what is too much: `default.toml` explains each.
@@ -53,6 +59,10 @@ pub struct Rules {
     pub channel_key: String,
     /// Key of a long record's value.
     pub value_key: String,
+    /// Keys that name a record's device, where its source does not.
+    pub device_keys: Vec<String>,
+    /// Tags that name a line's device, where its source does not.
+    pub line_device_tags: Vec<String>,
     /// Keys of objects that hold channels.
     pub values_keys: Vec<String>,
     /// Whether a readings batch may name other devices than its source.
@@ -100,6 +110,7 @@ enum Format {
     Senml,
     Line,
     Arrow,
+    Number,
 }
 
 /// Decodes one message.
@@ -117,16 +128,13 @@ pub fn decode(payload: &[u8], source: &Source<'_>, rules: &Rules) -> Result<Deco
     if payload.is_empty() {
         return Err((Reason::Malformed, "the message is empty".into()));
     }
-    if !names::is_valid(source.device) {
-        let problem = format!(
-            "device {} is empty or longer than {} bytes once percent-encoded",
-            collect::excerpt(source.device),
-            names::NAME_BYTES_MAX
-        );
+    if let Some(device) = source.device.filter(|device| !names::is_valid(device)) {
+        let (found, most) = (collect::excerpt(device), names::NAME_BYTES_MAX);
+        let problem = format!("device {found} is empty or longer than {most} bytes once percent-encoded");
         return Err((Reason::InvalidField, problem));
     }
     let format = match source.content_type.map(media_type) {
-        Some(named) if !named.is_empty() && named != "application/octet-stream" => of_media_type(&named)?,
+        Some(named) if !named.is_empty() && named != "application/octet-stream" => of_media_type(&named, payload)?,
         _ => sniff(payload),
     };
     let mut collector = Collector::new(source, rules);
@@ -135,6 +143,7 @@ pub fn decode(payload: &[u8], source: &Source<'_>, rules: &Rules) -> Result<Deco
         Format::Senml => senml::decode(text(payload)?, &mut collector)?,
         Format::Line => line::decode(payload, &mut collector)?,
         Format::Arrow => arrow::decode(payload, &mut collector)?,
+        Format::Number => number::decode(text(payload)?, &mut collector)?,
     }
     Ok(collector.finish())
 }
@@ -151,10 +160,11 @@ fn media_type(header: &str) -> String {
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn of_media_type(named: &str) -> Result<Format, Refused> {
+fn of_media_type(named: &str, payload: &[u8]) -> Result<Format, Refused> {
     match named {
         "application/json" | "text/json" => Ok(Format::Json),
         "application/senml+json" => Ok(Format::Senml),
+        "text/plain" if number::looks_like(payload) => Ok(Format::Number),
         "text/plain" => Ok(Format::Line),
         "application/vnd.apache.arrow.stream" => Ok(Format::Arrow),
         _ if named.starts_with("application/x-influx") || named.starts_with("text/x-influx") => Ok(Format::Line),
@@ -169,7 +179,8 @@ fn of_media_type(named: &str) -> Result<Format, Refused> {
     }
 }
 
-/// What the bytes look like: Arrow's continuation marker, a JSON object or array, a SenML pack, else line protocol.
+/// What the bytes look like: Arrow's continuation marker, a JSON object or array, a SenML pack, a bare number, else line
+/// protocol.
 fn sniff(payload: &[u8]) -> Format {
     if payload.starts_with(&[0xff; 4]) || payload.starts_with(b"ARROW1") {
         return Format::Arrow;
@@ -178,6 +189,7 @@ fn sniff(payload: &[u8]) -> Format {
         Some(b'{') => Format::Json,
         Some(b'[') if std::str::from_utf8(payload).is_ok_and(senml::looks_like) => Format::Senml,
         Some(b'[') => Format::Json,
+        _ if number::looks_like(payload) => Format::Number,
         _ => Format::Line,
     }
 }
@@ -195,9 +207,9 @@ mod tests {
             ("application/x-influxdb-line-protocol", Format::Line),
             ("application/vnd.apache.arrow.stream", Format::Arrow),
         ] {
-            assert_eq!(of_media_type(&media_type(header)), Ok(format), "{header}");
+            assert_eq!(of_media_type(&media_type(header), b"a b=1"), Ok(format), "{header}");
         }
-        assert!(of_media_type("image/png").unwrap_err().1.contains("image/png"));
+        assert!(of_media_type("image/png", b"").unwrap_err().1.contains("image/png"));
         for (content, format) in [
             (&b" {\"a\":1}"[..], Format::Json),
             (b"[{\"a\":1}]", Format::Json),
@@ -206,6 +218,9 @@ mod tests {
             (b"[{\"n\":\"t\",\"v\":1}]", Format::Senml),
             (b"[{\"bn\":\"urn:x:\",\"n\":\"t\",\"v\":1}]", Format::Senml),
             (b"cpu v=1", Format::Line),
+            (b" -21.5e3\n", Format::Number),
+            (b"true", Format::Number),
+            (b"inf", Format::Line),
             (b"\xff\xff\xff\xff....", Format::Arrow),
             (b"\xff\xfe", Format::Line),
         ] {

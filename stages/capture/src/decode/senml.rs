@@ -136,7 +136,17 @@ fn resolve(record: &Record<'_>, base: &Base<'_>, out: &mut Collector<'_>) {
         let (key, value) = *reading;
         return out.problem(Reason::InvalidField, 1, || format!("{key} is {}, not a number", excerpt(value.get())));
     };
-    match (name(record, base, out), stamp(record, base, out)) {
+    let own = record.name.map_or(Some(Cow::Borrowed("")), object::string);
+    let full = own.as_ref().map(|own| format!("{}{own}", base.name));
+    if let (true, Some(full)) = (out.names_devices(), &full) {
+        let device = device_of(full);
+        if let Err((reason, detail)) =
+            out.enter(device, || "a name like urn:dev:<kind>:<device>:<channel> tells it, or the request".into())
+        {
+            return out.problem(reason, 1, || detail);
+        }
+    }
+    match (own.zip(full).map(|(own, full)| channel(&own, &full, out)), stamp(record, base, out)) {
         (Some(name), Ok(stamp)) => out.reading(&name, stamp, value),
         (None, _) => out.problem(Reason::InvalidField, 1, || "n is not a string".into()),
         (_, Err((reason, detail))) => out.problem(reason, 1, || detail),
@@ -158,17 +168,23 @@ fn stamp(record: &Record<'_>, base: &Base<'_>, out: &mut Collector<'_>) -> Resul
     out.stamp(None).map(|arrival| Stamp { time, ..arrival })
 }
 
-/// The channel; `None` if the name is no string.
-fn name(record: &Record<'_>, base: &Base<'_>, out: &Collector<'_>) -> Option<String> {
-    let own = record.name.map_or(Some(Cow::Borrowed("")), object::string)?;
+/// The channel: of `own`, the record's name, or of `full`, with the base name in front.
+fn channel(own: &str, full: &str, out: &Collector<'_>) -> String {
     let channel = match out.rules.senml_channel {
-        SenmlChannel::Name => own.into_owned(),
-        SenmlChannel::Full => {
-            let full = format!("{}{own}", base.name);
-            without_device(&full, out.source.device).to_owned()
-        }
+        SenmlChannel::Name => own,
+        SenmlChannel::Full => without_device(full, out.source.device.or(device_of(full)).unwrap_or_default()),
     };
-    Some(if channel.is_empty() { "value".into() } else { channel })
+    if channel.is_empty() { out.rules.value_key.clone() } else { channel.to_owned() }
+}
+
+/// The device in `urn:dev:<kind>:<device>[:<channel>]` (RFC 9039), or what stands before the first `:` or `/` of
+/// another name.
+fn device_of(full: &str) -> Option<&str> {
+    let device = match full.strip_prefix("urn:dev:") {
+        Some(urn) => urn.split_once(':')?.1.split([':', '/']).next()?,
+        None => full.split_once([':', '/'])?.0,
+    };
+    (!device.is_empty()).then_some(device)
 }
 
 /// `urn:dev:ow:10e2:temp` of device `10e2` is `temp`.

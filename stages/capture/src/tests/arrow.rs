@@ -105,7 +105,8 @@ fn other_devices_in_a_batch_are_refused_where_subjects_tell_devices_apart() {
     batch.push("e/t", 1, 1.0, 0, 1);
     batch.push("d/t", 1, 2.0, 0, 1);
     let rules = crate::decode::Rules { any_device: false, ..rules() };
-    let decoded = decode(&batch.encode(), &Source { device: "d", arrival: NOW, content_type: None }, &rules).unwrap();
+    let decoded =
+        decode(&batch.encode(), &Source { device: Some("d"), arrival: NOW, ..Source::default() }, &rules).unwrap();
     assert_eq!((decoded.value.as_slice(), decoded.bad.len()), (&[2.0][..], 1));
     assert!(decoded.bad[0].detail.contains("device \"e\" in a message of device \"d\""), "{:?}", decoded.bad);
 }

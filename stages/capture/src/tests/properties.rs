@@ -18,7 +18,7 @@ const TYPES: [Option<&str>; 5] = [
 ];
 
 fn decoded(payload: &[u8], content_type: Option<&str>) -> Result<Decoded, Refused> {
-    let result = decode(payload, &Source { device: "d", arrival: 0, content_type }, &rules());
+    let result = decode(payload, &Source { device: Some("d"), content_type, ..Source::default() }, &rules());
     if let Ok(decoded) = &result {
         for columns in [decoded.of.len(), decoded.value.len(), decoded.quality.len()] {
             assert_eq!(columns, decoded.time.len());

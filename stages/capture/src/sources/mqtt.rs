@@ -1,0 +1,210 @@
+//! An MQTT client of any broker: a persistent session, and a PUBACK only once the message is in READINGS, on disk.
+//!
+//! MQTT has no way to refuse: what is wrong with a message goes to the dead letters, and counts as taken. The broker sends
+//! again what was not acknowledged when the connection, capture or the broker went away, so a message may come twice:
+//! readings with a time of their own then count once. An acknowledgement never outlives its connection, for a broker may give
+//! a packet's number to another message after it.
+//!
+//! When the pipeline is full nothing is acknowledged and, past `inflight_max` messages in hand, nothing is read; the
+//! broker keeps what it holds, by its own bounds. A broker that sends only so many unacknowledged messages (Mosquitto:
+//! `max_inflight_messages 20`) bounds the throughput by that number per commit.
+
+use std::time::Duration;
+
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use rumqttc::{
+    AckMode, AsyncClient, ConnectionError, Event, MqttOptions, Packet, Publish, QoS, SubscribeFilter,
+    SubscribeReasonCode, TlsConfiguration, Transport,
+};
+use tokio::sync::watch;
+
+use super::{
+    gate::{Gate, Origin},
+    topic::{Named, Template},
+};
+
+/// Longest wait between two tries to connect.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Bytes of a packet beside its payload: the topic and the fixed header.
+const HEADER_BYTES_MAX: usize = 70_000;
+/// Bytes of a payload: what capture takes.
+const PAYLOAD_BYTES_MAX: usize = 4 << 20;
+
+/// Where the broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Broker {
+    pub host: String,
+    pub port: u16,
+    pub tls: bool,
+}
+
+impl Broker {
+    /// Reads `mqtt://host[:1883]` or `mqtts://host[:8883]`.
+    ///
+    /// # Errors
+    /// What is expected.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let expected = "mqtt://host[:port] or mqtts://host[:port] is taken";
+        let (tls, rest) = match url.split_once("://") {
+            Some(("mqtt" | "tcp", rest)) => (false, rest),
+            Some(("mqtts" | "ssl", rest)) => (true, rest),
+            _ => return Err(expected.into()),
+        };
+        let default = if tls { 8883 } else { 1883 };
+        let (host, port) = match rest.trim_end_matches('/').rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| format!("port {port:?} is none; {expected}"))?)
+            }
+            _ => (rest.trim_end_matches('/'), default),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() || host.contains(['/', '@']) {
+            return Err(format!("host {host:?} is none (user and password have keys of their own); {expected}"));
+        }
+        Ok(Self { host: host.to_owned(), port, tls })
+    }
+}
+
+/// What the config asks for.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub broker: Broker,
+    pub topics: Vec<Template>,
+    pub client_id: String,
+    pub credentials: Option<(String, String)>,
+    /// PEM; empty: the system's authorities.
+    pub ca: Vec<u8>,
+    /// Certificate and key, PEM.
+    pub client_auth: Option<(Vec<u8>, Vec<u8>)>,
+    pub keep_alive_s: u16,
+    pub inflight_max: usize,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("broker", &self.broker).finish_non_exhaustive()
+    }
+}
+
+/// Connects, and connects again, until `stop`.
+pub(super) async fn run(settings: Settings, gate: Gate, mut stop: watch::Receiver<bool>) -> Result<(), String> {
+    let mut backoff = Duration::from_millis(100);
+    while !*stop.borrow_and_update() {
+        let connected = session(&settings, &gate, &mut stop).await;
+        match connected {
+            Ok(()) => break,
+            Err((lived, error)) => {
+                let Broker { host, port, .. } = &settings.broker;
+                tracing::warn!(host, port, %error, "the MQTT broker is not there; trying again");
+                backoff = if lived { Duration::from_millis(100) } else { (backoff * 2).min(BACKOFF_MAX) };
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff) => {}
+            _ = stop.changed() => {}
+        }
+    }
+    Ok(())
+}
+
+fn options(settings: &Settings) -> MqttOptions {
+    let Broker { host, port, tls } = &settings.broker;
+    let mut options = MqttOptions::new(settings.client_id.clone(), (host.clone(), *port));
+    options
+        .set_keep_alive(settings.keep_alive_s)
+        .set_clean_session(false)
+        .set_ack_mode(AckMode::Manual)
+        .set_max_packet_size(PAYLOAD_BYTES_MAX + HEADER_BYTES_MAX, HEADER_BYTES_MAX);
+    if let Some((username, password)) = &settings.credentials {
+        options.set_credentials(username.clone(), password.clone());
+    }
+    if *tls {
+        let transport = if settings.ca.is_empty() {
+            Transport::tls_with_default_config()
+        } else {
+            let (ca, client_auth) = (settings.ca.clone(), settings.client_auth.clone());
+            Transport::Tls(TlsConfiguration::Simple { ca, alpn: None, client_auth })
+        };
+        options.set_transport(transport);
+    }
+    options
+}
+
+/// One connection. Ends well if told to stop; else with whether it had come about, and why it ended.
+async fn session(
+    settings: &Settings,
+    gate: &Gate,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), (bool, ConnectionError)> {
+    // Room for every acknowledgement that can be due, and the subscription.
+    let (client, mut events) = AsyncClient::builder(options(settings)).capacity(settings.inflight_max + 8).build();
+    let mut lived = false;
+    // In the order in which they came, for so they are acknowledged.
+    let mut storing = FuturesOrdered::new();
+    loop {
+        let event = {
+            // Not cut short: what it has read of a packet is its own.
+            let mut next = Box::pin(events.poll());
+            loop {
+                tokio::select! {
+                    event = &mut next, if storing.len() < settings.inflight_max => break event,
+                    Some(publish) = storing.next(), if !storing.is_empty() => acknowledge(&client, &publish),
+                    _ = stop.changed() => return Ok(()),
+                }
+            }
+        };
+        match event.map_err(|error| (lived, error))? {
+            Event::Incoming(Packet::ConnAck(_)) => {
+                lived = true;
+                let filter = |topic: &Template| SubscribeFilter::new(topic.filter(), QoS::AtLeastOnce);
+                let subscribed = client.try_subscribe_many(settings.topics.iter().map(filter));
+                tracing::info!(client_id = settings.client_id, ok = subscribed.is_ok(), "MQTT broker connected");
+            }
+            Event::Incoming(Packet::SubAck(ack)) => {
+                for (topic, code) in settings.topics.iter().zip(&ack.return_codes) {
+                    if matches!(code, SubscribeReasonCode::Failure) {
+                        tracing::error!(
+                            topic = topic.filter(),
+                            "the broker refuses the subscription: check its permissions"
+                        );
+                    }
+                }
+            }
+            Event::Incoming(Packet::Publish(publish)) => storing.push_back(store(gate, &settings.topics, publish)),
+            _ => {}
+        }
+    }
+}
+
+fn acknowledge(client: &AsyncClient, publish: &Publish) {
+    if let Err(error) = client.try_ack(publish) {
+        // The broker sends it again.
+        tracing::warn!(%error, "an MQTT acknowledgement is lost");
+    }
+}
+
+async fn store(gate: &Gate, topics: &[Template], publish: Publish) -> Publish {
+    let topic = String::from_utf8_lossy(&publish.topic);
+    let Named { device, channel } = topics.iter().find_map(|known| known.read(&topic)).unwrap_or_default();
+    let origin = Origin { device: device.as_deref(), channel: channel.as_deref(), ..Origin::default() };
+    gate.store(publish.payload.clone(), origin).await;
+    publish
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_read_from_its_url() {
+        let broker = |host: &str, port, tls| Ok(Broker { host: host.into(), port, tls });
+        assert_eq!(Broker::parse("mqtt://gw"), broker("gw", 1883, false));
+        assert_eq!(Broker::parse("mqtts://gw.plant/"), broker("gw.plant", 8883, true));
+        assert_eq!(Broker::parse("tcp://10.0.0.1:1884"), broker("10.0.0.1", 1884, false));
+        assert_eq!(Broker::parse("mqtt://[::1]:1884"), broker("::1", 1884, false));
+        assert_eq!(Broker::parse("mqtt://[::1]"), broker("::1", 1883, false));
+        for wrong in ["", "gw:1883", "http://gw", "mqtt://", "mqtt://gw:x", "mqtt://u:p@gw"] {
+            assert!(Broker::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
