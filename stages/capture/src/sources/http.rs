@@ -186,7 +186,7 @@ impl Door {
                 return Err(wrong(StatusCode::REQUEST_TIMEOUT, "request timeout", &problem));
             }
         };
-        let body = self.unpack(headers, packed)?;
+        let body = self.unpack(headers, packed).map_err(|answer| *answer)?;
         match tokio::time::timeout(self.settings.timeout, self.gate.offer(body, origin)).await {
             Ok(Ok(receipt)) => Ok(receipt),
             Ok(Err(Failed::Refused((Reason::TooLarge, detail)))) => {
@@ -206,7 +206,7 @@ impl Door {
         blake3::hash(said.as_bytes()) == blake3::hash(token.as_bytes())
     }
 
-    fn unpack(&self, headers: &HeaderMap, packed: Bytes) -> Result<Bytes, Response> {
+    fn unpack(&self, headers: &HeaderMap, packed: Bytes) -> Result<Bytes, Box<Response>> {
         match headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?")) {
             None | Some("identity" | "") => Ok(packed),
             Some("gzip") => {
@@ -214,13 +214,13 @@ impl Door {
                 let mut unpacked = Vec::new();
                 let mut reader = std::io::Read::take(MultiGzDecoder::new(&packed[..]), most as u64 + 1);
                 std::io::Read::read_to_end(&mut reader, &mut unpacked).map_err(|error| {
-                    wrong(StatusCode::BAD_REQUEST, "invalid", &format!("the body is no gzip: {error}"))
+                    Box::new(wrong(StatusCode::BAD_REQUEST, "invalid", &format!("the body is no gzip: {error}")))
                 })?;
-                if unpacked.len() > most { Err(too_long(most)) } else { Ok(unpacked.into()) }
+                if unpacked.len() > most { Err(Box::new(too_long(most))) } else { Ok(unpacked.into()) }
             }
             Some(other) => {
                 let problem = format!("Content-Encoding {other:?} is not read: send gzip or none");
-                Err(wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid", &problem))
+                Err(Box::new(wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid", &problem)))
             }
         }
     }
