@@ -8,7 +8,10 @@
 //! again: at least once up to here, and once from the readings' own times on. Dead letters of such input are at least once.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -67,7 +70,13 @@ pub(crate) struct Request<I> {
     /// Decoded rows, or why the whole message is a dead letter.
     pub input: Result<I, (Reason, String)>,
     pub answer: Answer,
+    lane: Lane,
 }
+
+/// What a source hands in between two interruptions of the stage. After one, the rest of a lane is not stored: who hands in
+/// A, then B, never finds B stored and A not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane(u64);
 
 /// Whom to tell, and the room that is given back then.
 pub(crate) struct Answer {
@@ -98,6 +107,7 @@ pub struct Entrance<I> {
     telemetry: Arc<Telemetry>,
     clock: Arc<dyn Clock>,
     last_arrival: Arc<Mutex<Timestamp>>,
+    lane: Arc<AtomicU64>,
 }
 
 impl<I> Clone for Entrance<I> {
@@ -109,6 +119,7 @@ impl<I> Clone for Entrance<I> {
             telemetry: self.telemetry.clone(),
             clock: self.clock.clone(),
             last_arrival: self.last_arrival.clone(),
+            lane: self.lane.clone(),
         }
     }
 }
@@ -117,6 +128,7 @@ impl<I> Clone for Entrance<I> {
 pub struct Queue<I> {
     receiver: Option<mpsc::Receiver<Request<I>>>,
     linger: Duration,
+    lane: Arc<AtomicU64>,
 }
 
 /// An entrance and its queue.
@@ -124,9 +136,9 @@ pub fn entrance<I>(bounds: Bounds, telemetry: Arc<Telemetry>, clock: Arc<dyn Clo
     let (sender, receiver) = mpsc::channel(bounds.requests_max.max(1));
     let bytes_max = bounds.bytes_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
     let room = Arc::new(Semaphore::new(bytes_max));
-    let last_arrival = Arc::default();
-    let entrance = Entrance { sender, room, bytes_max, telemetry, clock, last_arrival };
-    (entrance, Queue { receiver: Some(receiver), linger: bounds.linger })
+    let (last_arrival, lane) = (Arc::default(), Arc::<AtomicU64>::default());
+    let queue = Queue { receiver: Some(receiver), linger: bounds.linger, lane: lane.clone() };
+    (Entrance { sender, room, bytes_max, telemetry, clock, last_arrival, lane }, queue)
 }
 
 impl<I> Entrance<I> {
@@ -138,14 +150,25 @@ impl<I> Entrance<I> {
         *last
     }
 
-    /// Waits for room, then for the receipt. For sources that push back by reading no further.
+    /// The lane of what is handed in from now on.
+    pub fn lane(&self) -> Lane {
+        Lane(self.lane.load(Ordering::Acquire))
+    }
+
+    /// Waits for room, then for the receipt. For sources that push back by reading no further, and keep an order.
     ///
     /// # Errors
-    /// [`NotStored::Unknown`] if the stage gave up: hand it in again.
-    pub async fn submit(&self, message: Incoming, input: Result<I, (Reason, String)>) -> Result<Receipt, NotStored> {
+    /// [`NotStored::Unknown`] if the stage was interrupted since `lane` was taken: hand it in again, in a new lane, and
+    /// all that came after it.
+    pub async fn submit(
+        &self,
+        lane: Lane,
+        message: Incoming,
+        input: Result<I, (Reason, String)>,
+    ) -> Result<Receipt, NotStored> {
         let room = self.room.clone().acquire_many_owned(self.size(&message)).await.map_err(|_| NotStored::Unknown)?;
         let (sender, receipt) = oneshot::channel();
-        let request = Request { message, input, answer: Answer { sender, _room: room } };
+        let request = Request { message, input, answer: Answer { sender, _room: room }, lane };
         self.sender.send(request).await.map_err(|_| NotStored::Unknown)?;
         receipt.await.map_err(|_| NotStored::Unknown)
     }
@@ -161,7 +184,7 @@ impl<I> Entrance<I> {
         }
         let room = self.room.clone().try_acquire_many_owned(self.size(&message)).map_err(|_| NotStored::Busy)?;
         let (sender, receipt) = oneshot::channel();
-        let request = Request { message, input, answer: Answer { sender, _room: room } };
+        let request = Request { message, input, answer: Answer { sender, _room: room }, lane: self.lane() };
         self.sender.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotStored::Busy,
             mpsc::error::TrySendError::Closed(_) => NotStored::Unknown,
@@ -183,7 +206,12 @@ impl<I> Entrance<I> {
 impl<I> Queue<I> {
     /// For stages that have no direct input.
     pub fn none() -> Self {
-        Self { receiver: None, linger: Duration::ZERO }
+        Self { receiver: None, linger: Duration::ZERO, lane: Arc::default() }
+    }
+
+    /// Gives up all that is on its way.
+    pub(crate) fn interrupt(&self) {
+        self.lane.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -192,9 +220,11 @@ impl<I> Queue<I> {
 
     /// The next request; never ready without an entrance.
     pub(crate) async fn next(&mut self) -> Request<I> {
-        if let Some(receiver) = &mut self.receiver {
+        while let Some(receiver) = &mut self.receiver {
             match receiver.recv().await {
-                Some(request) => return request,
+                Some(request) if request.lane.0 == self.lane.load(Ordering::Acquire) => return request,
+                // Of a lane that was given up: its sender is told by the answer's end.
+                Some(_) => {}
                 None => self.receiver = None,
             }
         }
@@ -216,6 +246,9 @@ impl<I> Queue<I> {
                 Err(_) => tokio::time::timeout_at(deadline, receiver.recv()).await.ok().flatten(),
             };
             let Some(request) = next else { break };
+            if request.lane.0 != self.lane.load(Ordering::Acquire) {
+                continue;
+            }
             bytes += request.message.payload.len();
             gathered.push(request);
         }
@@ -249,7 +282,7 @@ mod tests {
         let senders: Vec<_> = (0..5)
             .map(|_| {
                 let entrance = entrance.clone();
-                tokio::spawn(async move { entrance.submit(message(10), Ok(())).await })
+                tokio::spawn(async move { entrance.submit(entrance.lane(), message(10), Ok(())).await })
             })
             .collect();
         tokio::task::yield_now().await;
@@ -272,6 +305,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn after_an_interruption_the_rest_of_a_lane_is_not_stored() {
+        let (entrance, mut queue) = open(10, 100_000);
+        let lane = entrance.lane();
+        let submit = |lane| {
+            let entrance = entrance.clone();
+            tokio::spawn(async move { entrance.submit(lane, message(10), Ok(())).await })
+        };
+        let (a, b) = (submit(lane), submit(lane));
+        tokio::task::yield_now().await;
+        drop(queue.next().await);
+        queue.interrupt();
+        let c = submit(lane);
+        tokio::task::yield_now().await;
+        let d = submit(entrance.lane());
+        queue.next().await.answer.give(Receipt::default());
+        for lost in [a, b, c] {
+            assert_eq!(lost.await.unwrap(), Err(NotStored::Unknown));
+        }
+        assert_eq!(d.await.unwrap(), Ok(Receipt::default()));
+    }
+
+    #[tokio::test]
     async fn at_the_bound_an_offer_is_busy_at_once_and_a_submission_waits() {
         let (entrance, mut queue) = open(10, 1_000);
         let offered = tokio::spawn({
@@ -283,7 +338,7 @@ mod tests {
         assert_eq!(entrance.offer(message(1), Ok(())).await, Err(NotStored::Busy));
         let waiting = tokio::spawn({
             let entrance = entrance.clone();
-            async move { entrance.submit(message(1), Ok(())).await }
+            async move { entrance.submit(entrance.lane(), message(1), Ok(())).await }
         });
         tokio::task::yield_now().await;
         first.answer.give(Receipt::default());

@@ -21,7 +21,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         stop: &watch::Receiver<bool>,
     ) -> Result<(), Interrupt> {
         self.telemetry.received(requests.len() as u64);
-        for Request { message, input, answer } in requests {
+        for Request { message, input, answer, .. } in requests {
             let mut receipt = Receipt::default();
             match input {
                 Ok(decoded) => self.direct_rows(&message, &decoded, &mut receipt, stop).await?,

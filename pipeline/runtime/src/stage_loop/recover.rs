@@ -58,6 +58,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         self.late.clear();
         // Their senders are not answered, and send again.
         self.waiting.clear();
+        self.direct.interrupt();
         self.rejected.clear();
         // State, then checkpoint, then streams: another instance may be moving them on meanwhile, and each is read no later
         // than what it must not be ahead of.

@@ -3,13 +3,12 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
 use eddy_runtime::{
-    direct::{self, Entrance, NotStored, Receipt},
-    stage::Scope,
+    direct::{self, Entrance, Lane, NotStored, Receipt},
+    stage::{Incoming, Scope},
 };
 use eddy_schemas::{names, side::Reason};
 
@@ -65,29 +64,19 @@ impl Gate {
         }
     }
 
-    /// For senders that can be told nothing but "stored": tries until it is, be it as a dead letter.
-    pub async fn store(&self, payload: Bytes, origin: Origin<'_>) {
-        // A reading without a time of its own keeps its first arrival however often it is handed in: preprocess counts it once.
+    /// See there.
+    pub fn lane(&self) -> Lane {
+        self.entrance.lane()
+    }
+
+    /// For senders that can be told nothing but "stored": waits until it is, be it as a dead letter, and keeps their order.
+    pub async fn store(&self, lane: Lane, payload: Bytes, origin: Origin<'_>) -> Result<(), NotStored> {
+        let (message, input) = self.decode(payload, origin);
+        self.entrance.submit(lane, message, input).await.map(|_| ())
+    }
+
+    fn decode(&self, payload: Bytes, origin: Origin<'_>) -> (Incoming, Result<Input, Refused>) {
         let arrival = self.entrance.arrival();
-        loop {
-            let (message, input) = self.decode_at(payload.clone(), origin, arrival);
-            match self.entrance.submit(message, input).await {
-                Ok(_) => return,
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-    }
-
-    fn decode(&self, payload: Bytes, origin: Origin<'_>) -> (eddy_runtime::stage::Incoming, Result<Input, Refused>) {
-        self.decode_at(payload, origin, self.entrance.arrival())
-    }
-
-    fn decode_at(
-        &self,
-        payload: Bytes,
-        origin: Origin<'_>,
-        arrival: eddy_schemas::Timestamp,
-    ) -> (eddy_runtime::stage::Incoming, Result<Input, Refused>) {
         let Origin { device, channel, content_type, line_time_unit } = origin;
         let source = Source { device, channel, arrival, content_type, line_time_unit };
         let run = || catch_unwind(AssertUnwindSafe(|| decode::decode(&payload, &source, &self.rules)));

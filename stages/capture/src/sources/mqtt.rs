@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use eddy_runtime::direct::{Lane, NotStored};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use rumqttc::{
     AckMode, AsyncClient, ConnectionError, Event, MqttOptions, Packet, Publish, QoS, SubscribeFilter,
@@ -95,7 +96,7 @@ pub(super) async fn run(settings: Settings, gate: Gate, mut stop: watch::Receive
             Ok(()) => break,
             Err((lived, error)) => {
                 let Broker { host, port, .. } = &settings.broker;
-                tracing::warn!(host, port, %error, "the MQTT broker is not there; trying again");
+                tracing::warn!(host, port, %error, "the MQTT connection ended; connecting again");
                 backoff = if lived { Duration::from_millis(100) } else { (backoff * 2).min(BACKOFF_MAX) };
             }
         }
@@ -130,15 +131,21 @@ fn options(settings: &Settings) -> MqttOptions {
     options
 }
 
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Connection(#[from] Box<ConnectionError>),
+    /// What is not acknowledged has to come again, in its order: the broker does that after a new connection.
+    #[error("capture was interrupted")]
+    NotStored,
+}
+
 /// One connection. Ends well if told to stop; else with whether it had come about, and why it ended.
-async fn session(
-    settings: &Settings,
-    gate: &Gate,
-    stop: &mut watch::Receiver<bool>,
-) -> Result<(), (bool, ConnectionError)> {
+async fn session(settings: &Settings, gate: &Gate, stop: &mut watch::Receiver<bool>) -> Result<(), (bool, Ended)> {
     // Room for every acknowledgement that can be due, and the subscription.
     let (client, mut events) = AsyncClient::builder(options(settings)).capacity(settings.inflight_max + 8).build();
-    let mut lived = false;
+    let (mut lived, lane) = (false, gate.lane());
     // In the order in which they came, for so they are acknowledged.
     let mut storing = FuturesOrdered::new();
     loop {
@@ -148,12 +155,15 @@ async fn session(
             loop {
                 tokio::select! {
                     event = &mut next, if storing.len() < settings.inflight_max => break event,
-                    Some(publish) = storing.next(), if !storing.is_empty() => acknowledge(&client, &publish),
+                    Some(stored) = storing.next(), if !storing.is_empty() => match stored {
+                        Ok(publish) => acknowledge(&client, &publish),
+                        Err(_) => return Err((lived, Ended::NotStored)),
+                    },
                     _ = stop.changed() => return Ok(()),
                 }
             }
         };
-        match event.map_err(|error| (lived, error))? {
+        match event.map_err(|error| (lived, Box::new(error).into()))? {
             Event::Incoming(Packet::ConnAck(_)) => {
                 lived = true;
                 let filter = |topic: &Template| SubscribeFilter::new(topic.filter(), QoS::AtLeastOnce);
@@ -170,7 +180,9 @@ async fn session(
                     }
                 }
             }
-            Event::Incoming(Packet::Publish(publish)) => storing.push_back(store(gate, &settings.topics, publish)),
+            Event::Incoming(Packet::Publish(publish)) => {
+                storing.push_back(store(gate, lane, &settings.topics, publish));
+            }
             _ => {}
         }
     }
@@ -183,12 +195,12 @@ fn acknowledge(client: &AsyncClient, publish: &Publish) {
     }
 }
 
-async fn store(gate: &Gate, topics: &[Template], publish: Publish) -> Publish {
+async fn store(gate: &Gate, lane: Lane, topics: &[Template], publish: Publish) -> Result<Publish, NotStored> {
     let topic = String::from_utf8_lossy(&publish.topic);
     let Named { device, channel } = topics.iter().find_map(|known| known.read(&topic)).unwrap_or_default();
     let origin = Origin { device: device.as_deref(), channel: channel.as_deref(), ..Origin::default() };
-    gate.store(publish.payload.clone(), origin).await;
-    publish
+    gate.store(lane, publish.payload.clone(), origin).await?;
+    Ok(publish)
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ async fn submit(door: &Door, value: f64, rows: usize) -> Result<Receipt, NotStor
     let payload = batch(std::iter::repeat_n(value, rows), 1);
     let decoded = Readings::decode(&payload).unwrap();
     let message = direct::message("ingest.site.d".into(), None, payload, door.arrival());
-    door.submit(message, Ok(decoded)).await
+    door.submit(door.lane(), message, Ok(decoded)).await
 }
 
 fn counts(bus: &MemoryBus) -> BTreeMap<String, usize> {
