@@ -21,15 +21,28 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         stop: &watch::Receiver<bool>,
     ) -> Result<(), Interrupt> {
         self.telemetry.received(requests.len() as u64);
-        for Request { message, input, answer, .. } in requests {
+        let mut requests = requests.into_iter();
+        while let Some(Request { message, input, answer, .. }) = requests.next() {
             let mut receipt = Receipt::default();
             match input {
-                Ok(decoded) => self.direct_rows(&message, &decoded, &mut receipt, stop).await?,
+                Ok(decoded) => {
+                    let processed = self.direct_rows(&message, &decoded, &mut receipt, stop).await;
+                    // Before any of their senders is told by the answer's end, and comes again.
+                    processed.inspect_err(|_| self.direct.interrupt())?;
+                }
                 Err((reason, detail)) => self.put_direct_aside(&message, reason, detail, &mut receipt),
             }
             self.waiting.push((answer, receipt));
         }
         Ok(())
+    }
+
+    /// What waits may be out or not: its senders send it again.
+    pub(super) fn give_up_direct(&mut self) {
+        if !self.waiting.is_empty() {
+            self.direct.interrupt();
+            self.waiting.clear();
+        }
     }
 
     async fn direct_rows(

@@ -145,6 +145,7 @@ pub async fn run<S: Stage, B: Bus>(
             Interrupt::Recover(reason) => {
                 tracing::warn!(reason, "recovering from the saved state");
                 reload = true;
+                runner.give_up_direct();
             }
         }
         // A session that lived was healthy; one that ends at once makes the next one wait.

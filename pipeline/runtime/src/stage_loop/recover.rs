@@ -56,9 +56,6 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         self.abandon_commit().await;
         self.outbox.clear();
         self.late.clear();
-        // Their senders are not answered, and send again.
-        self.waiting.clear();
-        self.direct.interrupt();
         self.rejected.clear();
         // State, then checkpoint, then streams: another instance may be moving them on meanwhile, and each is read no later
         // than what it must not be ahead of.
