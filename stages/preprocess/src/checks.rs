@@ -45,13 +45,14 @@ impl Checks {
     }
 
     /// Takes the next value; returns its flags. `after_break`: what came before is too old to compare with.
-    pub fn observe(&mut self, value: f64, after_break: bool, rule: &Rule) -> u16 {
+    /// `stuck_after`: equal values from which on the channel is stuck; 0 for never.
+    pub fn observe(&mut self, value: f64, after_break: bool, rule: &Rule, stuck_after: u32) -> u16 {
         if after_break {
             self.usable = 0;
         }
         let spike = rule.spike_sigmas > 0.0 && self.is_spike(value, rule.spike_sigmas);
         self.run = if self.run > 0 && value == self.last() { self.run.saturating_add(1) } else { 1 };
-        self.stuck = rule.stuck_after > 0 && self.run >= rule.stuck_after;
+        self.stuck = stuck_after > 0 && self.run >= stuck_after;
         self.range = value < rule.min || value > rule.max;
         self.values.rotate_left(1);
         self.values[MEDIAN_ROWS - 1] = value;
@@ -114,6 +115,7 @@ mod tests {
 
     const RULE: Rule = Rule {
         period: 0,
+        learns: false,
         gap: Gap::Hold,
         gap_limit: 0,
         min: -1e300,
@@ -128,7 +130,7 @@ mod tests {
     /// Which rows get `flag`.
     fn flagged(values: impl IntoIterator<Item = f64>, flag: u16) -> Vec<usize> {
         let mut checks = Checks::default();
-        let flags = values.into_iter().map(|value| checks.observe(value, false, &RULE));
+        let flags = values.into_iter().map(|value| checks.observe(value, false, &RULE, RULE.stuck_after));
         flags.enumerate().filter(|(_, flags)| flags & flag != 0).map(|(row, _)| row).collect()
     }
 
@@ -175,7 +177,7 @@ mod tests {
     fn the_largest_values_break_nothing() {
         let mut checks = Checks::default();
         for row in 0..100 {
-            checks.observe(if row % 3 == 0 { f64::MAX } else { -f64::MAX }, false, &RULE);
+            checks.observe(if row % 3 == 0 { f64::MAX } else { -f64::MAX }, false, &RULE, 3);
             assert!(checks.spread.is_finite(), "row {row}");
         }
     }
@@ -195,7 +197,8 @@ mod tests {
             assert_eq!((&again, read.last()), (&record, checks.last()), "row {row}");
             // Read back, it goes on alike.
             let (next, after_break) = (noise(row), row % 30 == 29);
-            assert_eq!(read.observe(next, after_break, &RULE), checks.observe(next, after_break, &RULE), "row {row}");
+            let observe = |checks: &mut Checks| checks.observe(next, after_break, &RULE, RULE.stuck_after);
+            assert_eq!(observe(&mut read), observe(&mut checks), "row {row}");
         }
     }
 }

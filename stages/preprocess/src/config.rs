@@ -42,6 +42,8 @@ pub struct Config {
     pub series_max: usize,
     /// Seconds between grid points; 0 for no grid.
     pub period_s: f64,
+    /// Whether the period of a series without a grid is learned.
+    pub learn_period: bool,
     /// What stands at grid points without a reading.
     pub gap: Gap,
     /// Longest gap that is filled, in grid points.
@@ -69,6 +71,8 @@ pub struct SeriesConfig {
     pub pattern: String,
     /// See [`Config::period_s`].
     pub period_s: Option<f64>,
+    /// See [`Config::learn_period`].
+    pub learn_period: Option<bool>,
     /// See [`Config::gap`].
     pub gap: Option<Gap>,
     /// See [`Config::gap_limit_rows`].
@@ -90,6 +94,8 @@ pub struct SeriesConfig {
 pub struct Rule {
     /// 0 for no grid.
     pub period: i64,
+    /// There is no grid, and the period is learned.
+    pub learns: bool,
     /// What stands at grid points without a reading.
     pub gap: Gap,
     /// Longest gap that is filled, in grid points.
@@ -187,6 +193,7 @@ impl SeriesConfig {
         Self {
             pattern: "*".into(),
             period_s: Some(config.period_s),
+            learn_period: Some(config.learn_period),
             gap: Some(config.gap),
             gap_limit_rows: Some(config.gap_limit_rows),
             min: Some(config.min),
@@ -219,8 +226,10 @@ impl SeriesConfig {
     /// Fills what is left out from `base`, in which everything is set.
     fn rule(&self, base: &Config) -> Rule {
         let silence_after = nanoseconds(self.silence_after_s.unwrap_or(base.silence_after_s));
+        let period = nanoseconds(self.period_s.unwrap_or(base.period_s));
         Rule {
-            period: nanoseconds(self.period_s.unwrap_or(base.period_s)),
+            period,
+            learns: period == 0 && self.learn_period.unwrap_or(base.learn_period),
             gap: self.gap.unwrap_or(base.gap),
             gap_limit: self.gap_limit_rows.unwrap_or(base.gap_limit_rows).into(),
             min: self.min.unwrap_or(base.min),
@@ -259,10 +268,11 @@ pub mod tests {
     }
 
     #[test]
-    fn the_defaults_are_valid_and_have_no_grid() {
+    fn the_defaults_are_valid_and_learn_instead_of_a_grid() {
         let settings = Settings::new(&config("").unwrap()).unwrap();
         let rule = settings.rule(settings.rule_of("d", "t"));
-        assert_eq!((settings.lateness, rule.period, rule.min, rule.max), (0, 0, f64::NEG_INFINITY, f64::INFINITY));
+        assert_eq!((settings.lateness, rule.period, rule.learns), (0, 0, true));
+        assert_eq!((rule.min, rule.max), (f64::NEG_INFINITY, f64::INFINITY));
         assert_eq!(rule.silence_after, 900_000_000_000);
     }
 
@@ -289,6 +299,22 @@ pub mod tests {
             let rule = settings.rule(settings.rule_of(device, channel));
             let found = (rule.period, rule.gap, rule.max, rule.silence_after);
             assert_eq!(found, (period, gap, max, silence), "{device}/{channel}");
+        }
+    }
+
+    #[test]
+    fn a_rule_has_a_grid_or_learns_or_neither() {
+        for (overrides, period, learns) in [
+            ("", 0, true),
+            ("learn_period = false", 0, false),
+            ("period_s = 2", 2_000_000_000, false),
+            ("period_s = 2\n[[series]]\nmatch = \"d/*\"\nperiod_s = 0", 0, true),
+            ("period_s = 2\n[[series]]\nmatch = \"d/*\"\nperiod_s = 0\nlearn_period = false", 0, false),
+            ("learn_period = false\n[[series]]\nmatch = \"d/*\"\nlearn_period = true", 0, true),
+        ] {
+            let settings = Settings::new(&config(overrides).unwrap()).unwrap();
+            let rule = settings.rule(settings.rule_of("d", "t"));
+            assert_eq!((rule.period, rule.learns), (period, learns), "{overrides}");
         }
     }
 

@@ -3,12 +3,20 @@
 //! A state record is one series (`device/channel` as its key) or one device (`device`, which has no `/`). Numbers are
 //! never saved: they depend on who came first.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use eddy_runtime::stage::{SaveRecord, StateError};
 use eddy_schemas::SeriesName;
 
-use crate::{checks::Checks, config::Settings, recent::Recent, record::Reader, silence::LastHeard, waiting::Waiting};
+use crate::{
+    checks::Checks,
+    config::{Rule, Settings},
+    pace::Pace,
+    recent::Recent,
+    record::Reader,
+    silence::LastHeard,
+    waiting::Waiting,
+};
 
 /// One channel of one device.
 #[derive(Debug)]
@@ -21,8 +29,12 @@ pub struct Series {
     pub rule: usize,
     /// Event times of its last samples.
     pub recent: Recent,
+    /// What is known of its period, where that is learned.
+    pub pace: Pace,
     /// What its last values say.
     pub checks: Checks,
+    /// Nanoseconds after which its device is silent, as noted there.
+    silence_after: i64,
     dirty: bool,
 }
 
@@ -42,13 +54,30 @@ pub struct Device {
     pub series: Vec<usize>,
     /// When it was last heard; `None` before its first row.
     pub heard: Option<LastHeard>,
-    /// It is silent after so many nanoseconds: the shortest of its series' settings.
-    pub silence_after: i64,
+    /// Per series after how many nanoseconds it is silent, counted.
+    silences: BTreeMap<i64, u32>,
     /// Its silence was told by the wall clock. Never saved.
     pub silence_told: bool,
     /// Readings that wait for its watermark.
     pub waiting: Waiting,
     dirty: bool,
+}
+
+impl Device {
+    /// It is silent after so many nanoseconds: the shortest of its series'.
+    pub fn silence_after(&self) -> i64 {
+        self.silences.first_key_value().map_or(i64::MAX, |(shortest, _)| *shortest)
+    }
+
+    fn change_silence(&mut self, before: i64, after: i64) {
+        if let Some(count) = self.silences.get_mut(&before) {
+            *count -= 1;
+            if *count == 0 {
+                self.silences.remove(&before);
+            }
+        }
+        *self.silences.entry(after).or_default() += 1;
+    }
 }
 
 /// All devices and series.
@@ -77,10 +106,20 @@ impl Fleet {
     fn add(&mut self, name: &str, parsed: &SeriesName, settings: &Settings) -> usize {
         let device = self.device_or_new(SeriesName::device_token(name));
         let rule = settings.rule_of(&parsed.device, &parsed.channel);
-        let (recent, checks) = (Recent::default(), Checks::default());
-        let number = self.series.add(name, Series { name: name.into(), device, rule, recent, checks, dirty: false });
+        let silence_after = settings.rule(rule).silence_after;
+        let series = Series {
+            name: name.into(),
+            device,
+            rule,
+            recent: Recent::default(),
+            pace: Pace::default(),
+            checks: Checks::default(),
+            silence_after,
+            dirty: false,
+        };
+        let number = self.series.add(name, series);
         let place = &mut self.devices[device];
-        place.silence_after = place.silence_after.min(settings.rule(rule).silence_after);
+        *place.silences.entry(silence_after).or_default() += 1;
         let by_name = place.series.partition_point(|other| *self.series[*other].name < *name);
         place.series.insert(by_name, number);
         number
@@ -92,7 +131,7 @@ impl Fleet {
                 token: token.into(),
                 series: Vec::new(),
                 heard: None,
-                silence_after: i64::MAX,
+                silences: BTreeMap::new(),
                 silence_told: false,
                 waiting: Waiting::default(),
                 dirty: false,
@@ -114,6 +153,14 @@ impl Fleet {
     /// A series that is about to change.
     pub fn series_mut(&mut self, number: usize) -> &mut Series {
         self.series.touch(number, |series| std::mem::replace(&mut series.dirty, true))
+    }
+
+    /// Notes that a series, whose rule this is, is patient for longer or shorter than before.
+    pub fn change_patience(&mut self, number: usize, rule: &Rule) {
+        let series = &mut self.series[number];
+        let after = rule.silence_after.max(series.pace.patience());
+        let before = std::mem::replace(&mut series.silence_after, after);
+        self.devices[series.device].change_silence(before, after);
     }
 
     /// A device to look at.
@@ -154,6 +201,7 @@ impl Fleet {
             if std::mem::take(&mut series.dirty) {
                 value.clear();
                 series.recent.write(&mut value);
+                series.pace.write(&mut value);
                 series.checks.write(&mut value);
                 record(series.name.as_bytes(), Some(&value));
             }
@@ -188,11 +236,16 @@ impl Fleet {
 
     fn load_series(&mut self, name: &str, value: &[u8], settings: &Settings) -> Result<(), String> {
         let mut reader = Reader(value);
-        let (recent, checks) = (Recent::read(&mut reader)?, Checks::read(&mut reader)?);
+        let (recent, pace, checks) = (Recent::read(&mut reader)?, Pace::read(&mut reader)?, Checks::read(&mut reader)?);
         reader.end()?;
         let number = self.known_or_new(name, settings)?;
         let series = &mut self.series[number];
         (series.recent, series.checks) = (recent, checks);
+        let rule = settings.rule(series.rule);
+        if rule.learns {
+            series.pace = pace;
+            self.change_patience(number, rule);
+        }
         Ok(())
     }
 

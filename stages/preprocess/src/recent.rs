@@ -19,6 +19,11 @@ impl Recent {
         self.0.back().copied()
     }
 
+    /// The steps from each to the next, the newest first.
+    pub fn steps(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().rev().zip(self.0.iter().rev().skip(1)).map(|(later, time)| later.abs_diff(*time))
+    }
+
     /// Whether one of them is within `first..=last`.
     pub fn any_within(&self, (first, last): (Timestamp, Timestamp)) -> bool {
         self.0.get(self.0.partition_point(|time| *time < first)).is_some_and(|time| *time <= last)
@@ -38,10 +43,9 @@ impl Recent {
         put_varint(record, self.0.len() as u64);
         let Some(last) = self.last() else { return };
         record.extend(last.to_le_bytes());
-        let steps = || self.0.iter().rev().zip(self.0.iter().rev().skip(1)).map(|(later, time)| later.abs_diff(*time));
-        let unit = steps().fold(0, greatest_common_divisor).max(1);
+        let unit = self.steps().fold(0, greatest_common_divisor).max(1);
         put_varint(record, unit);
-        steps().for_each(|step| put_varint(record, step / unit));
+        self.steps().for_each(|step| put_varint(record, step / unit));
     }
 
     /// Reads what [`Self::write`] wrote.

@@ -5,17 +5,24 @@
 //! but the passing of time can tell that, so it is kept out of the saved state, and out of the samples altogether.
 //!
 //! "Now" is read off the recording as long as rows come (the newest arrival), and goes on with the wall clock from
-//! there when none do. So a stage that catches up on an hour's backlog does not take every device for silent.
+//! there when none do. So a stage that catches up on an hour's backlog does not take every device for silent. Nor does
+//! one that was held up (a full stream, a server that was away, a machine that slept): it is asked once a second while
+//! it is free to hear, and a longer time in between counts for [`STEP_MAX`] only.
 
 use eddy_schemas::Timestamp;
+
+/// Most that "now" goes on from one time that it is asked for to the next.
+pub const STEP_MAX: i64 = 15_000_000_000;
 
 /// The stage's notion of now, in arrival time.
 #[derive(Debug, Default)]
 pub struct ArrivalClock {
     newest: Option<Timestamp>,
-    /// The wall clock when `newest` was found to have moved.
-    moved_at: Option<Timestamp>,
     moved: bool,
+    /// The wall clock when it was last asked.
+    asked_at: Option<Timestamp>,
+    /// How long `newest` has not moved.
+    since: i64,
 }
 
 impl ArrivalClock {
@@ -27,11 +34,9 @@ impl ArrivalClock {
 
     /// Now, given the wall clock; `None` if nothing has ever arrived.
     pub fn now(&mut self, wall: Timestamp) -> Option<Timestamp> {
-        if std::mem::take(&mut self.moved) || self.moved_at.is_none() {
-            self.moved_at = Some(wall);
-        }
-        let since = wall.saturating_sub(self.moved_at?).max(0);
-        Some(self.newest?.saturating_add(since))
+        let step = wall.saturating_sub(self.asked_at.replace(wall).unwrap_or(wall)).clamp(0, STEP_MAX);
+        self.since = if std::mem::take(&mut self.moved) { 0 } else { self.since.saturating_add(step) };
+        Some(self.newest?.saturating_add(self.since))
     }
 }
 
@@ -66,11 +71,20 @@ mod tests {
         assert_eq!(clock.now(1_000), None);
         clock.heard(50);
         clock.heard(40);
-        for (wall, expected) in [(2_000, 50), (2_300, 350), (2_100, 150)] {
+        for (wall, expected) in [(2_000, 50), (2_300, 350), (2_100, 350), (2_150, 400)] {
             assert_eq!(clock.now(wall), Some(expected), "at {wall}");
         }
         clock.heard(60);
         assert_eq!((clock.now(2_500), clock.now(2_501)), (Some(60), Some(61)));
+    }
+
+    #[test]
+    fn an_hour_in_which_the_stage_was_held_up_is_no_hour_of_silence() {
+        let mut clock = ArrivalClock::default();
+        clock.heard(50);
+        let hour = 3_600_000_000_000;
+        assert_eq!((clock.now(0), clock.now(hour)), (Some(50), Some(50 + STEP_MAX)));
+        assert_eq!(clock.now(hour + 1), Some(51 + STEP_MAX));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! **Input** READINGS ([`Readings`]), **output** SAMPLES ([`SamplesBuilder`]); HEALTH and late rows beside it.
 //!
 //! Per row, in this order: a value that is no number is rejected; the device is noted as heard (silence, watermark); the
-//! reading is judged by its series' last samples (new, duplicate, late); missing grid points are filled, directly before
-//! it; its value is checked (range, spike, stuck); it goes out under its own event time. Flags never drop a row: sent =
-//! emitted + duplicate + late + rejected (INV-4), and what waits if `lateness_s` is set.
+//! reading is judged by its series' last samples (new, duplicate, late); its step teaches its series' period, where none
+//! is configured; missing grid points or readings are filled, directly before it; its value is checked (range, spike,
+//! stuck); it goes out under its own event time. Flags never drop a row: sent = emitted + duplicate + late + rejected
+//! (INV-4), and what waits if `lateness_s` is set.
 //!
-//! **State**: per series the times of its last 64 samples and its last five values with their spread (140 bytes as a
-//! record at a steady pace, under 700 at worst); per device when it was last heard, and what waits.
+//! **State**: per series the times of its last 64 samples, what is known of its period, and its last five values with
+//! their spread (150 bytes as a record at a steady pace, under 720 at worst); per device when it was last heard, and what
+//! waits.
 //!
 //! **Order**: rows in READINGS' order; the output is in input order unless `lateness_s` is set. A control keeps its
 //! place; `device_reset` puts out what waits, then forgets the device.
@@ -23,13 +25,14 @@ use eddy_runtime::stage::{Incoming, Input, LateRow, Outbox, SaveRecord, Scope, S
 use eddy_schemas::{
     Control, ControlKind, Readings, SamplesBuilder, SeriesName, Timestamp,
     health::{Condition, Health},
-    names, quality,
+    names,
     side::Reason,
 };
 
 use crate::{
-    config::{Config, Gap, Rule, Settings},
-    fleet::{Fleet, Series},
+    config::{Config, Settings},
+    emit::{channel_condition, emit},
+    fleet::Fleet,
     grid,
     silence::{ArrivalClock, LastHeard},
     waiting::Reading,
@@ -66,7 +69,7 @@ impl Stage for Preprocess {
         output_stream: "SAMPLES",
         output_prefix: "samples",
         stateful: true,
-        state_version: 1,
+        state_version: 2,
     };
     const DEFAULTS: &'static str = include_str!("../default.toml");
     type Config = Config;
@@ -131,7 +134,7 @@ impl Stage for Preprocess {
         for device in self.fleet.devices_mut().filter(|device| !device.silence_told) {
             let Some(heard) = device.heard else { continue };
             let silent = now.saturating_sub(heard.arrival);
-            if silent > device.silence_after && told.len() < SILENCES_MAX {
+            if silent > device.silence_after() && told.len() < SILENCES_MAX {
                 device.silence_told = true;
                 told.push(silence(&device.token, true, heard.newest, silent));
             }
@@ -203,8 +206,7 @@ impl Preprocess {
                 arrival,
             }),
             Verdict::New if self.settings.lateness == 0 => {
-                let rule = self.settings.rule(self.fleet.series(number).rule);
-                emit(self.fleet.series_mut(number), rule, time, input.value[row], input.quality[row], out);
+                self.emit(number, time, input.value[row], input.quality[row], out);
             }
             Verdict::New => {
                 let channel = self.fleet.series(number).channel().into();
@@ -226,10 +228,10 @@ impl Preprocess {
             Some(before) => {
                 let silent = before.silence_before(time, arrival);
                 let is_told = std::mem::take(&mut device.silence_told);
-                if silent > device.silence_after && !is_told {
+                if silent > device.silence_after() && !is_told {
                     out.health.push(silence(&device.token, true, before.newest, silent));
                 }
-                if silent > device.silence_after || is_told {
+                if silent > device.silence_after() || is_told {
                     out.health.push(silence(&device.token, false, time, silent));
                 }
                 before.and(time, arrival)
@@ -271,8 +273,17 @@ impl Preprocess {
         for reading in readings {
             let name = format!("{}/{}", self.fleet.device(device).token, reading.channel);
             let number = self.fleet.find(&name).expect("a reading waits under a series that was looked up");
-            let rule = self.settings.rule(self.fleet.series(number).rule);
-            emit(self.fleet.series_mut(number), rule, reading.time, reading.value, reading.quality, out);
+            self.emit(number, reading.time, reading.value, reading.quality, out);
+        }
+    }
+
+    fn emit(&mut self, number: usize, time: Timestamp, value: f64, quality: u16, out: &mut Outbox<SamplesBuilder>) {
+        let rule = self.settings.rule(self.fleet.series(number).rule);
+        let series = self.fleet.series_mut(number);
+        let patience = series.pace.patience();
+        emit(series, rule, time, value, quality, out);
+        if series.pace.patience() != patience {
+            self.fleet.change_patience(number, rule);
         }
     }
 
@@ -307,62 +318,9 @@ impl Preprocess {
     }
 }
 
-/// Puts out a reading that is the next sample of its series, after the grid points that are missing before it.
-fn emit(series: &mut Series, rule: &Rule, time: Timestamp, value: f64, given: u16, out: &mut Outbox<SamplesBuilder>) {
-    let is_broken = fill_gap(series, rule, time, value, out);
-    let (was_range, was_stuck) = (series.checks.range, series.checks.stuck);
-    let flags = series.checks.observe(value, is_broken, rule);
-    let broken = if is_broken { quality::BREAK } else { 0 };
-    out.main[0].push(&series.name, time, value, given | flags | broken, rule.period);
-    series.recent.push(time);
-    for (flag, kind) in [(quality::SPIKE, "spike"), (quality::RANGE, "range"), (quality::STUCK, "stuck")] {
-        if flags & flag != 0 {
-            out.count(kind, 1);
-        }
-    }
-    for (before, now, condition) in
-        [(was_range, series.checks.range, Condition::Range), (was_stuck, series.checks.stuck, Condition::Stuck)]
-    {
-        if before != now {
-            out.health.push(channel_condition(series, condition, now, time, value));
-        }
-    }
-}
-
-/// Fills the grid points between the last sample and a reading at `time`; says whether they are left unfilled instead.
-fn fill_gap(series: &Series, rule: &Rule, time: Timestamp, value: f64, out: &mut Outbox<SamplesBuilder>) -> bool {
-    let Some(last) = series.recent.last() else { return false };
-    let missing = grid::missing(rule.period, last, time);
-    if missing == 0 {
-        return false;
-    }
-    if rule.gap == Gap::Break || missing > rule.gap_limit {
-        out.count("break", 1);
-        return true;
-    }
-    let before = series.checks.last();
-    let first = grid::point(rule.period, last) + 1;
-    for at in (first..first + missing).map(|point| point * rule.period) {
-        let (value, flag) = if rule.gap == Gap::Hold {
-            (before, quality::HELD)
-        } else {
-            (grid::interpolate((last, before), (time, value), at), quality::INTERPOLATED)
-        };
-        out.main[0].push(&series.name, at, value, flag, rule.period);
-    }
-    // At most 64.
-    out.count(if rule.gap == Gap::Hold { "held" } else { "interpolated" }, missing as u64);
-    false
-}
-
 fn silence(device: &str, active: bool, since: Timestamp, silent: i64) -> Health {
     let (device, condition) = (names::decode(device), Condition::Silence);
     Health { device, channel: None, condition, active, since, value: silent as f64 / 1e9 }
-}
-
-fn channel_condition(series: &Series, condition: Condition, active: bool, since: Timestamp, value: f64) -> Health {
-    let device = names::decode(SeriesName::device_token(&series.name));
-    Health { device, channel: Some(names::decode(series.channel())), condition, active, since, value }
 }
 
 /// A reading as its dead letter shows it; the value as text, for JSON has no NaN.
