@@ -70,7 +70,7 @@ pub struct Embeddings {
     pub filled: ScalarBuffer<u16>,
     /// Per row 1 while the series is being commissioned, else 0.
     pub commissioning: ScalarBuffer<u16>,
-    /// Per row the series' period in nanoseconds; 0 where none is configured.
+    /// Per row the series' period in nanoseconds, configured or learned; 0 where there is none (yet).
     pub period: ScalarBuffer<i64>,
     /// One column per head, in the bundle's order.
     pub heads: Vec<HeadColumn>,

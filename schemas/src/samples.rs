@@ -22,7 +22,7 @@ pub struct Samples {
     pub value: ScalarBuffer<f64>,
     /// Per row the [`crate::quality`] flags.
     pub quality: ScalarBuffer<u16>,
-    /// Per row the series' grid period in nanoseconds; 0 where none is configured (each reading is a sample).
+    /// Per row the series' period in nanoseconds, configured or learned; 0 where there is none (yet).
     pub period: ScalarBuffer<i64>,
 }
 

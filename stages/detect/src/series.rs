@@ -25,7 +25,7 @@ pub struct Window<'a> {
     pub filled: u16,
     /// Whether the series is being commissioned.
     pub commissioning: bool,
-    /// The series' period in nanoseconds; 0 where none is configured.
+    /// The series' period in nanoseconds, configured or learned; 0 where there is none (yet).
     pub period: i64,
     /// One vector per head of the bundle, finite.
     pub vectors: &'a [Vec<f32>],
