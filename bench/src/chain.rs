@@ -1,47 +1,40 @@
-//! The pipeline in one process: embed and detect, through the same bytes as on the bus.
-
-use std::path::PathBuf;
+//! The stages in one process, preprocess to detect, through the same bytes as on the bus.
 
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use eddy_detect::Detect;
 use eddy_embed::Embed;
+use eddy_preprocess::Preprocess;
 use eddy_runtime::{
-    bundle::Bundle,
+    config::ConfigError,
     stage::{Batch, Incoming, Outbox, Scope, Stage},
 };
-use eddy_schemas::{SamplesBuilder, Scores, Timestamp, alert::CloudEvent, flags};
-use serde::de::DeserializeOwned;
+use eddy_schemas::{ReadingsBuilder, SamplesBuilder, Scores, Timestamp, alert::CloudEvent, flags};
+
+use crate::{
+    pipeline::Pipeline,
+    state::{Meter, StateBytes},
+};
 
 /// Rows of one message; the figures do not depend on it.
 const MESSAGE_ROWS: usize = 2000;
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
 
-/// What is run, and with which settings.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Settings {
-    /// Folder of the model bundle.
-    #[arg(long, default_value = "fixtures/bundles/default")]
-    pub bundle: PathBuf,
-    /// A key of detect's config to set otherwise, as in `gate_tail=1e-4`.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// A field of a head of the bundle to set otherwise, for detect alone, as in `raw.weight=0.05`.
-    #[arg(long = "head", value_name = "HEAD.FIELD=VALUE")]
-    pub head: Vec<String>,
-}
-
 /// What came out.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Series, time, score, tail probability and flags of every score row, in order.
+    /// Every score row, in order.
     pub rows: Vec<Row>,
     /// Every alert, in order.
     pub alerts: Vec<CloudEvent>,
+    /// The largest state that was seen between two messages, all series together.
+    pub state_max: StateBytes,
+    /// The state at the end, all series together.
+    pub state_end: StateBytes,
 }
 
 /// A score row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// Event time.
     pub time: Timestamp,
@@ -60,78 +53,140 @@ impl Row {
     }
 }
 
-/// Embed and detect.
+/// What a chain begins with, and the message that is being filled for it.
+enum Front {
+    Preprocess(Box<Preprocess>, ReadingsBuilder),
+    Embed(SamplesBuilder),
+}
+
+/// The stages, new, for the series of one stream.
 pub struct Chain {
+    front: Front,
     embed: Embed,
     detect: Detect,
-    samples: SamplesBuilder,
+    meters: [Meter; 3],
     outcome: Outcome,
 }
 
-impl Chain {
-    /// Both new, with a commissioning of so many rows (0: as many as the bundle says).
+impl Pipeline {
+    /// New stages, that commission a series on so many rows (0: as many as the bundle says).
     ///
     /// # Errors
-    /// What is wrong with the settings or the bundle.
-    pub fn new(settings: &Settings, commissioning_rows: usize) -> Result<Self> {
-        let scope = Scope { site: "bench".into(), shard: 0, shards: 1 };
-        let bundle = settings.bundle.display();
-        let common = [format!("bundle={:?}", bundle.to_string()), "allow_unsigned=true".into()];
-        let rows = [format!("commissioning_rows={commissioning_rows}")];
-        let embed =
-            Embed::new(config(Embed::DEFAULTS, "embed", common.iter().chain(&rows))?, &scope).map_err(joined)?;
-        let mut opened = Bundle::open(&settings.bundle, &[], true)?;
-        for change in &settings.head {
-            set_head(&mut opened, change)?;
-        }
-        let config = config(Detect::DEFAULTS, "detect", common.iter().chain(&settings.set))?;
-        let detect = Detect::with_manifest(config, &scope, &opened.manifest, &opened.digest).map_err(joined)?;
-        Ok(Self { embed, detect, samples: SamplesBuilder::default(), outcome: Outcome::default() })
+    /// What is wrong with the configuration or the bundle.
+    pub fn chain(&self, commissioning_rows: usize) -> Result<Chain> {
+        let preprocess = Preprocess::new(self.preprocess.clone(), &scope()).map_err(problems)?;
+        self.chain_from(Front::Preprocess(Box::new(preprocess), ReadingsBuilder::default()), commissioning_rows)
     }
 
-    /// Adds a sample.
+    /// The same without preprocess: it takes samples.
     ///
     /// # Errors
-    /// If a stage refuses it.
-    pub fn push(&mut self, series: &str, time: Timestamp, value: f64, quality: u16, period: i64) -> Result<()> {
-        self.samples.push(series, time, value, quality, period);
-        if self.samples.len() >= MESSAGE_ROWS { self.flush() } else { Ok(()) }
+    /// What is wrong with the configuration or the bundle.
+    pub fn chain_of_samples(&self, commissioning_rows: usize) -> Result<Chain> {
+        self.chain_from(Front::Embed(SamplesBuilder::default()), commissioning_rows)
+    }
+
+    fn chain_from(&self, front: Front, commissioning_rows: usize) -> Result<Chain> {
+        let mut embed = self.embed.clone();
+        embed.commissioning_rows = commissioning_rows;
+        let detect = Detect::with_manifest(self.detect.clone(), &scope(), &self.manifest, &self.digest);
+        Ok(Chain {
+            front,
+            embed: Embed::new(embed, &scope()).map_err(problems)?,
+            detect: detect.map_err(problems)?,
+            meters: Default::default(),
+            outcome: Outcome::default(),
+        })
+    }
+}
+
+fn scope() -> Scope {
+    Scope { site: "bench".into(), shard: 0, shards: 1 }
+}
+
+fn problems(problems: Vec<String>) -> anyhow::Error {
+    ConfigError { problems }.into()
+}
+
+impl Chain {
+    /// Adds a reading that arrived when it happened.
+    ///
+    /// # Errors
+    /// If a stage refuses a message.
+    pub fn push(&mut self, series: &str, time: Timestamp, value: f64) -> Result<()> {
+        match &mut self.front {
+            Front::Preprocess(_, readings) => readings.push(series, time, value, 0, time),
+            Front::Embed(samples) => samples.push(series, time, value, 0, 0),
+        }
+        self.flush_full()
+    }
+
+    /// Adds a sample, past preprocess.
+    ///
+    /// # Errors
+    /// If a stage refuses a message, or if the chain begins with preprocess.
+    pub fn push_sample(&mut self, series: &str, time: Timestamp, value: f64, quality: u16, period: i64) -> Result<()> {
+        let Front::Embed(samples) = &mut self.front else {
+            return Err(anyhow!("this chain begins with preprocess, which makes the samples"));
+        };
+        samples.push(series, time, value, quality, period);
+        self.flush_full()
+    }
+
+    fn flush_full(&mut self) -> Result<()> {
+        let rows = match &self.front {
+            Front::Preprocess(_, readings) => readings.len(),
+            Front::Embed(samples) => samples.len(),
+        };
+        if rows >= MESSAGE_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        let samples = self.samples.encode();
-        for embeddings in step(&mut self.embed, samples)?.main {
-            let out = step(&mut self.detect, embeddings)?;
-            for scores in out.main {
-                let scores = Scores::decode(&scores)?;
-                self.outcome.rows.extend((0..scores.rows.len()).map(|row| Row {
-                    time: scores.rows.time[row],
-                    score: f64::from(scores.score[row]),
-                    tail: scores.tail[row],
-                    flags: scores.flags[row],
-                }));
-            }
-            for alert in &out.alerts {
-                self.outcome.alerts.push(serde_json::from_slice(alert)?);
+        let samples = match &mut self.front {
+            Front::Preprocess(preprocess, readings) => step(&mut **preprocess, readings.encode())?.main,
+            Front::Embed(samples) => vec![samples.encode()],
+        };
+        for samples in samples {
+            for embeddings in step(&mut self.embed, samples)?.main {
+                let out = step(&mut self.detect, embeddings)?;
+                for scores in out.main {
+                    let scores = Scores::decode(&scores)?;
+                    self.outcome.rows.extend((0..scores.rows.len()).map(|row| Row {
+                        time: scores.rows.time[row],
+                        score: f64::from(scores.score[row]),
+                        tail: scores.tail[row],
+                        flags: scores.flags[row],
+                    }));
+                }
+                for alert in &out.alerts {
+                    self.outcome.alerts.push(serde_json::from_slice(alert)?);
+                }
             }
         }
+        self.measure();
         Ok(())
     }
 
-    /// What came out of all samples.
+    fn measure(&mut self) {
+        let [preprocess, embed, detect] = &mut self.meters;
+        self.outcome.state_end = StateBytes {
+            preprocess: match &mut self.front {
+                Front::Preprocess(stage, _) => preprocess.measure(&mut **stage),
+                Front::Embed(_) => 0,
+            },
+            embed: embed.measure(&mut self.embed),
+            detect: detect.measure(&mut self.detect),
+        };
+        self.outcome.state_max = self.outcome.state_max.max(self.outcome.state_end);
+    }
+
+    /// What came out of everything.
     ///
     /// # Errors
-    /// If a stage refuses the last of them.
+    /// If a stage refuses the last message.
     pub fn finish(mut self) -> Result<Outcome> {
         self.flush()?;
         Ok(self.outcome)
-    }
-
-    /// Bytes of detect's state, all records together.
-    pub fn state_bytes(&mut self) -> usize {
-        let mut bytes = 0;
-        self.detect.save(&mut |key, value| bytes += key.len() + value.map_or(0, <[u8]>::len));
-        bytes
     }
 }
 
@@ -162,42 +217,4 @@ fn step<S: Stage>(stage: &mut S, payload: Vec<u8>) -> Result<Stepped> {
         stepped.alerts.extend(out.alerts.into_iter().map(|alert| alert.payload));
     }
     Ok(stepped)
-}
-
-fn joined(problems: Vec<String>) -> anyhow::Error {
-    anyhow!(problems.join("\n"))
-}
-
-fn config<'a, C: DeserializeOwned>(
-    defaults: &str,
-    table: &str,
-    changes: impl Iterator<Item = &'a String>,
-) -> Result<C> {
-    let mut file: toml::Table = toml::from_str(defaults)?;
-    let keys = file.get_mut(table).and_then(toml::Value::as_table_mut).ok_or_else(|| anyhow!("no table [{table}]"))?;
-    for change in changes {
-        let set: toml::Table = toml::from_str(change)?;
-        keys.extend(set);
-    }
-    Ok(keys.clone().try_into()?)
-}
-
-fn set_head(bundle: &mut Bundle, change: &str) -> Result<()> {
-    let wrong = || anyhow!("--head {change:?}: expected HEAD.FIELD=NUMBER, or HEAD.memory=gated|frozen");
-    let (path, value) = change.split_once('=').ok_or_else(wrong)?;
-    let (name, field) = path.split_once('.').ok_or_else(wrong)?;
-    let head = bundle.manifest.heads.iter_mut().find(|head| head.name == name).ok_or_else(wrong)?;
-    let number = || value.parse::<f64>().map_err(|_| wrong());
-    match field {
-        "weight" => head.weight = number()?,
-        "evidence" => head.evidence = number()?,
-        "floor" => head.floor = number()?,
-        "history_bytes" => head.history_bytes = number()? as u32,
-        "exclusion" => head.exclusion = number()? as usize,
-        "min_rows" => head.min_rows = number()? as usize,
-        "memory" if value == "gated" => head.memory = eddy_runtime::bundle::Memory::Gated,
-        "memory" if value == "frozen" => head.memory = eddy_runtime::bundle::Memory::Frozen,
-        _ => return Err(wrong()),
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use eddy_schemas::{SeriesName, Timestamp, alert::Phase, quality};
 use serde::Deserialize;
 
 use crate::{
-    chain::{Chain, Settings},
+    pipeline::{Pipeline, Settings},
     table,
 };
 
@@ -42,11 +42,12 @@ const GAP_PERIODS: i64 = 6;
 /// # Errors
 /// If a file cannot be read.
 pub fn run(settings: &Settings, data: &Path) -> Result<()> {
+    let pipeline = Pipeline::new(settings)?;
     let truth: Truth = serde_json::from_slice(&std::fs::read(data.join("truth.json")).context("truth.json")?)?;
     let mut by_kind: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     let (mut found, mut all, mut wrong, mut right, mut state_max) = (0, 0, 0, 0, 0);
     for device in &truth.devices {
-        let (opened, state) = episodes(settings, data, device, truth.period_s)?;
+        let (opened, state) = episodes(&pipeline, data, device, truth.period_s)?;
         state_max = state_max.max(state);
         let events: Vec<&Event> = truth.events.iter().filter(|event| event.device == *device).collect();
         let mut hits: HashMap<&str, &str> = HashMap::new();
@@ -85,14 +86,14 @@ pub fn run(settings: &Settings, data: &Path) -> Result<()> {
 
 /// When the device's episodes opened, and by which channel and head; bytes of its state per series.
 fn episodes(
-    settings: &Settings,
+    pipeline: &Pipeline,
     data: &Path,
     device: &str,
     period_s: i64,
 ) -> Result<(Vec<(Timestamp, String)>, usize)> {
     let file = data.join(format!("{}.csv.gz", eddy_schemas::names::encode(device)));
     let table = table::read(&file, b',')?;
-    let mut chain = Chain::new(settings, 0)?;
+    let mut chain = pipeline.chain_of_samples(0)?;
     let names: Vec<String> = table.header[1..].iter().map(|channel| SeriesName::encode(device, channel)).collect();
     let period = period_s * 1_000_000_000;
     let mut newest = vec![Timestamp::MIN; names.len()];
@@ -104,12 +105,12 @@ fn episodes(
             }
             let is_break = newest[at] != Timestamp::MIN && time - newest[at] > GAP_PERIODS * period;
             let quality = if is_break { quality::BREAK } else { 0 };
-            chain.push(&names[at], time, cell.parse()?, quality, period)?;
+            chain.push_sample(&names[at], time, cell.parse()?, quality, period)?;
             newest[at] = time;
         }
     }
-    let state = chain.state_bytes() / names.len();
     let outcome = chain.finish()?;
+    let state = outcome.state_end.detect / names.len();
     let opened = outcome.alerts.iter().filter(|alert| alert.data.phase == Phase::Opened);
     let told = opened.map(|alert| {
         let data = &alert.data;

@@ -18,7 +18,18 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-/// Reads a file, gzipped or not.
+impl Table {
+    /// The number of the column with a title.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn column(&self, title: &str) -> Result<usize> {
+        let found = self.header.iter().position(|other| other == title);
+        found.with_context(|| format!("no column {title:?}, found {}", self.header.join(", ")))
+    }
+}
+
+/// Reads a file, gzipped or not. Every row has as many cells as the header.
 ///
 /// # Errors
 /// If it is not such a file.
@@ -27,24 +38,34 @@ pub fn read(path: &Path, delimiter: u8) -> Result<Table> {
     let is_gzip = path.extension().is_some_and(|extension| extension == "gz");
     let source: Box<dyn Read> = if is_gzip { Box::new(flate2::read::GzDecoder::new(file)) } else { Box::new(file) };
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(source);
-    let header = reader.headers()?.iter().map(str::to_owned).collect();
+    let header = reader.headers()?.iter().map(|title| title.trim().to_owned()).collect();
     let cells = |record: csv::StringRecord| record.iter().map(str::to_owned).collect();
     let rows = reader.records().map(|record| record.map(cells)).collect::<Result<_, _>>()?;
     Ok(Table { header, rows })
 }
 
-/// Writes the result file of a scorer.
+/// Writes the result file of a scorer, gzipped if its name ends so.
 ///
 /// # Errors
 /// If it cannot.
 pub fn write<'a>(path: &Path, rows: impl Iterator<Item = (&'a str, f64)>) -> Result<()> {
-    fs::create_dir_all(path.parent().unwrap_or(path))?;
-    let mut file = BufWriter::new(File::create(path)?);
+    let place = || path.display().to_string();
+    fs::create_dir_all(path.parent().unwrap_or(path)).with_context(place)?;
+    let file = BufWriter::new(File::create(path).with_context(place)?);
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        let gzip = write_rows(flate2::write::GzEncoder::new(file, flate2::Compression::fast()), rows)?;
+        Ok(gzip.finish()?.flush()?)
+    } else {
+        Ok(write_rows(file, rows)?.flush()?)
+    }
+}
+
+fn write_rows<'a, W: Write>(mut file: W, rows: impl Iterator<Item = (&'a str, f64)>) -> Result<W> {
     writeln!(file, "timestamp,anomaly_score")?;
     for (stamp, score) in rows {
         writeln!(file, "{stamp},{score:?}")?;
     }
-    Ok(file.flush()?)
+    Ok(file)
 }
 
 /// A time with a zone, or without one, which is taken for UTC.

@@ -8,6 +8,7 @@ use crate::{
     alerts::{self, AlertsArgs},
     demo::{self, DemoArgs},
     device::{self, DeviceCommand, MaintainArgs},
+    eval::{self, EvalArgs},
     replay::{self, ReplayArgs},
     status::{self, StatusArgs},
     up::{self, UpArgs, UpError},
@@ -90,6 +91,11 @@ Examples:
   eddy device reset 'pump 1'          forget it: after it was replaced
   eddy device recommission 'pump 1'   learn its ordinary behaviour anew: after it was repaired or moved";
 
+const EVAL: &str = "\
+Examples:
+  eddy eval --help                    all of its options
+  eddy eval data --out results --score";
+
 const DEMO: &str = "\
 Starts a gateway in a folder of its own on free ports, replays a recorded fleet with known faults, and prints each alert
 as it comes with the true fault beside it. At the end a plain NATS client that knows only the recording and the streams counts
@@ -130,6 +136,9 @@ enum Command {
     /// Put a device under maintenance: it neither alerts nor learns
     #[command(after_help = MAINTAIN)]
     Maintain(MaintainArgs),
+    /// Run the public benchmarks through the stages, and score the results
+    #[command(after_help = EVAL, disable_help_flag = true)]
+    Eval(EvalArgs),
     /// Forget a device, or learn it anew
     #[command(subcommand, after_help = DEVICE)]
     Device(DeviceCommand),
@@ -159,6 +168,7 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args).await,
             Command::Alerts(args) => alerts::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Eval(args) => Err(eval::run(args)),
             Command::Maintain(args) => device::maintain(args).await,
             Command::Device(command) => device::device(command).await,
         }

@@ -1,0 +1,70 @@
+//! `eddy-eval`: what `eddy eval` runs. A binary of its own, so that `eddy` does not carry the inference engine.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use eddy_bench::eval::{self, EvalArgs};
+use eddy_runtime::config::ConfigError;
+
+/// Bad config or a bad command line (sysexits' EX_USAGE).
+const EXIT_USAGE: u8 = 64;
+const EXIT_FAILED: u8 = 1;
+/// Some streams, or a benchmark's labels, could not be read.
+const EXIT_SOME_FAILED: u8 = 2;
+
+const AFTER: &str = "\
+DATA_DIR holds any of nab/ skab/ gecco/ telemetry/ ucr/. One bundle and one configuration run on all of it, through
+preprocess, embed and detect as the gateway does, without the bus. Labels are read for --score alone. The rows that a benchmark
+grants for learning (NAB: 15%, at most 750; SKAB: 400; elsewhere those before the first `scored` one, of which at most
+2,000 are taken) commission a stream; nothing else differs between benchmarks.
+
+A result is a CSV `timestamp,anomaly_score`, one row per row of the stream.
+
+Examples:
+  eddy eval data --out results --score
+  eddy eval data --out results --only nab,skab --score --json
+  eddy eval data --out results --config /etc/eddy.toml
+  eddy eval data --out results --score --set detect.gate_tail=1e-4 --head raw.weight=0.05
+
+Exit codes:
+  0 done   1 failed   2 some streams failed, the others have results   64 bad command line or config";
+
+/// Runs the public benchmarks through the stages, and scores the results
+#[derive(Debug, Parser)]
+#[command(name = "eddy eval", bin_name = "eddy eval", version, after_help = AFTER)]
+struct Arguments {
+    #[command(flatten)]
+    eval: EvalArgs,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing is left to do if that cannot be printed.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match eval::run(&arguments.eval) {
+        Ok(report) => {
+            for failure in &report.failed {
+                eprintln!("eddy eval: {}: {}", failure.what, failure.problem);
+            }
+            if arguments.eval.json {
+                println!("{}", serde_json::to_string(&report).expect("numbers and strings are JSON"));
+            } else {
+                println!("{report}");
+            }
+            match (report.inputs, report.failed.len()) {
+                (_, 0) => ExitCode::SUCCESS,
+                (0, _) => ExitCode::from(EXIT_FAILED),
+                _ => ExitCode::from(EXIT_SOME_FAILED),
+            }
+        }
+        Err(error) => {
+            eprintln!("eddy eval: {error:#}");
+            ExitCode::from(if error.is::<ConfigError>() { EXIT_USAGE } else { EXIT_FAILED })
+        }
+    }
+}

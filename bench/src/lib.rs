@@ -1,0 +1,16 @@
+//! Quality of detection on recorded streams with labels, run by the pipeline's own code.
+//!
+//! [`inputs`] reads the public benchmarks, [`chain`] runs one of their streams through the stages in this process,
+//! [`result`] picks what stands in a result file, [`eval`] does that for a whole folder, and [`score`] judges the result
+//! files as the benchmarks' own scorers do. Labels are read by [`score`] alone. [`fleet`] is the made-up fleet.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod chain;
+pub mod eval;
+pub mod fleet;
+pub mod inputs;
+pub mod pipeline;
+pub mod result;
+pub mod score;
+pub mod state;
+pub mod table;
