@@ -22,6 +22,12 @@ pub enum Reason {
     Panic,
     /// Made by a bundle that does not fit this stage.
     BundleMismatch,
+    /// A receiver of alerts said that it does not take it.
+    Refused,
+    /// A receiver of alerts did not take it within the tries or the time that it is given.
+    Expired,
+    /// Messages were removed from the stream before their reader came to them.
+    Missed,
 }
 
 impl Reason {
@@ -36,6 +42,9 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::Panic => "panic",
             Self::BundleMismatch => "bundle_mismatch",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Missed => "missed",
         }
     }
 }

@@ -15,5 +15,6 @@ mod bounds;
 mod bus;
 mod faults;
 mod identity;
+mod notify;
 mod rubbish;
 mod schema;

@@ -237,7 +237,8 @@ fn recover<S: Stage>(config: &CommonConfig, stage: &S, from_now: bool) -> Result
     })
 }
 
-async fn asked_to_stop() {
+/// Returns once the process is asked to stop: SIGTERM or SIGINT.
+pub async fn asked_to_stop() {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         tracing::error!("signals cannot be received: only a kill stops this process");

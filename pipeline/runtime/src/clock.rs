@@ -25,6 +25,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// The moment that a date of an HTTP header names, `Sun, 06 Nov 1994 08:49:37 GMT`; `None` if it is none.
+pub fn from_http_date(text: &str) -> Option<Timestamp> {
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    Timestamp::try_from(time.as_nanosecond()).ok()
+}
+
 /// A clock that stands until it is turned.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
@@ -44,5 +50,16 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_of_http_is_a_moment() {
+        assert_eq!(from_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000_000_000));
+        assert_eq!(from_http_date("tomorrow"), None);
     }
 }

@@ -30,7 +30,8 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    fn new(stream: &str, sequence: u64, rejected: Rejected) -> Self {
+    /// Of message `sequence` of `stream`.
+    pub fn new(stream: &str, sequence: u64, rejected: Rejected) -> Self {
         let original = &rejected.original;
         // Text whose JSON escapes take more than base64 would (a megabyte of NUL is six) is no text for people either.
         let is_tidy = |text: &&str| text.len() + escapes(text) <= text.len() * 4 / 3 + 16;
@@ -70,6 +71,11 @@ fn escapes(text: &str) -> usize {
     text.bytes().map(of).sum()
 }
 
+/// A message of these.
+pub(crate) fn payload(letters: &[DeadLetter]) -> Bytes {
+    serde_json::to_vec(letters).expect("a DeadLetter has string keys only, so it always serializes").into()
+}
+
 /// Where a letter comes from: input, message, row.
 pub(crate) type Place = (usize, u64, usize);
 
@@ -102,10 +108,7 @@ pub(crate) fn chunks<'a>(
     if !letters.is_empty() {
         messages.push((letters, places));
     }
-    let chunk = |(letters, places): (Vec<DeadLetter>, Vec<Place>)| {
-        let json = serde_json::to_vec(&letters).expect("a DeadLetter has string keys only, so it always serializes");
-        Chunk { payload: json.into(), places }
-    };
+    let chunk = |(letters, places): (Vec<DeadLetter>, Vec<Place>)| Chunk { payload: payload(&letters), places };
     messages.into_iter().map(chunk).collect()
 }
 

@@ -1,7 +1,8 @@
 //! What every stage of eddy stands on: the only crate that knows NATS.
 //!
 //! [`stage`] is the contract that a stage holds to, [`stage_loop`] what runs it, [`bus`] what the loop runs over.
-//! [`direct`] takes input that comes without a stream; [`client`] is for tools; [`provision`] and [`janitor`] keep the streams.
+//! [`direct`] takes input that comes without a stream; [`reader`] and [`letters`] are for what brings a stream's messages out
+//! of the gateway; [`client`] is for tools; [`provision`] and [`janitor`] keep the streams.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -16,8 +17,10 @@ pub mod contract;
 pub mod dead_letter;
 pub mod direct;
 pub mod janitor;
+pub mod letters;
 pub mod position;
 pub mod provision;
+pub mod reader;
 pub mod stage;
 pub mod stage_loop;
 pub mod state;

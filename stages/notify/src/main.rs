@@ -1,2 +1,5 @@
-//! Alerts to people who do not speak NATS.
-fn main() {}
+//! The notify process: alerts in, webhooks and MQTT out.
+
+fn main() -> std::process::ExitCode {
+    eddy_notify::app::main()
+}

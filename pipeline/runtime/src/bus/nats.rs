@@ -97,6 +97,11 @@ impl NatsBus {
         self.reconnects.load(Ordering::Relaxed)
     }
 
+    /// For the runtime's own modules.
+    pub(crate) fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+
     async fn publish_one(&self, message: Publication) -> Result<u64, PublishError> {
         let ambiguous = |reason: String| PublishError::Ambiguous { subject: message.subject.clone(), reason };
         let mut publish = PublishMessage::build()

@@ -29,6 +29,12 @@ pub enum Metric {
     Panics,
     Backpressure,
     Connections,
+    DeliveredAlerts,
+    FilteredAlerts,
+    DeliveryRetries,
+    UndeliveredAlerts,
+    SinkGaps,
+    SinkPendingAlerts,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,7 +46,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 29] = [
         Self::ReceivedMessages,
         Self::ReceivedRows,
         Self::EmittedMessages,
@@ -64,6 +70,12 @@ impl Metric {
         Self::Panics,
         Self::Backpressure,
         Self::Connections,
+        Self::DeliveredAlerts,
+        Self::FilteredAlerts,
+        Self::DeliveryRetries,
+        Self::UndeliveredAlerts,
+        Self::SinkGaps,
+        Self::SinkPendingAlerts,
     ];
 
     /// Name, kind, label of its own, unit, help.
@@ -94,6 +106,12 @@ impl Metric {
             Self::Panics => ("eddy_panics_total", Counter, None, Unit::Count, "Panics of the stage; three at one message put it aside"),
             Self::Backpressure => ("eddy_backpressure_total", Counter, None, Unit::Count, "Publishes that a full stream sent back"),
             Self::Connections => ("eddy_connections_total", Counter, None, Unit::Count, "Connections made to the server; more than 1 are reconnects"),
+            Self::DeliveredAlerts => ("eddy_delivered_alerts_total", Counter, Some("sink"), Unit::Count, "Alert events that the sink's receiver took"),
+            Self::FilteredAlerts => ("eddy_filtered_alerts_total", Counter, Some("sink"), Unit::Count, "Alert events that the sink's filter left out"),
+            Self::DeliveryRetries => ("eddy_delivery_retries_total", Counter, Some("sink"), Unit::Count, "Deliveries that failed and are tried again"),
+            Self::UndeliveredAlerts => ("eddy_undelivered_alerts_total", Counter, Some("sink"), Unit::Count, "Alert events put aside: refused, or given up after too many tries or too long"),
+            Self::SinkGaps => ("eddy_sink_gaps_total", Counter, Some("sink"), Unit::Count, "Ranges of the stream that were removed before the sink read them"),
+            Self::SinkPendingAlerts => ("eddy_sink_pending_alerts", Gauge, Some("sink"), Unit::Count, "Alert events read and neither delivered nor put aside yet"),
         }
     }
 
@@ -139,7 +157,10 @@ mod tests {
                 _ => "s",
             };
             assert!(metric.is_counter() || name.ends_with(unit), "{name}");
-            assert!(metric.label().is_none_or(|label| ["reason", "kind", "condition"].contains(&label)), "{name}");
+            assert!(
+                metric.label().is_none_or(|label| ["reason", "kind", "condition", "sink"].contains(&label)),
+                "{name}"
+            );
         }
         names.sort_unstable();
         names.dedup();

@@ -36,6 +36,7 @@ pub struct Telemetry {
     in_flight: AtomicU64,
     full: AtomicBool,
     connections: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
+    health: OnceLock<Box<dyn Fn() -> Result<(), String> + Send + Sync>>,
 }
 
 impl Telemetry {
@@ -65,6 +66,7 @@ impl Telemetry {
             in_flight: AtomicU64::new(0),
             full: AtomicBool::new(false),
             connections: OnceLock::new(),
+            health: OnceLock::new(),
         };
         for metric in Metric::ALL {
             if metric.label().is_none() && metric.is_counter() {
@@ -83,6 +85,28 @@ impl Telemetry {
     /// Where to ask, at each scrape, how often a connection was made. Only the first call counts.
     pub fn count_connections(&self, connections: impl Fn() -> u64 + Send + Sync + 'static) {
         let _ = self.connections.set(Box::new(connections));
+    }
+
+    /// What else [`Self::health_check`] asks, where one instance does several things at once. Only the first call counts.
+    pub fn also_check(&self, health: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        let _ = self.health.set(Box::new(health));
+    }
+
+    /// Counts `n` for a sink of alerts. Their names come from the config, so there are few of them.
+    pub fn sink(&self, metric: Metric, sink: &str, n: u64) {
+        self.recorder.register_counter(&self.sink_key(metric, sink), &METADATA).increment(n);
+    }
+
+    /// How many alerts a sink has read and not settled.
+    pub fn sink_pending(&self, sink: &str, alerts: u64) {
+        let key = self.sink_key(Metric::SinkPendingAlerts, sink);
+        self.recorder.register_gauge(&key, &METADATA).set(alerts as f64);
+    }
+
+    fn sink_key(&self, metric: Metric, sink: &str) -> Key {
+        let mut labels = self.labels.clone();
+        labels.push(Label::new("sink", sink.to_owned()));
+        Key::from_parts(metric.name(), labels)
     }
 
     /// The metrics as Prometheus text.
@@ -257,6 +281,9 @@ impl Telemetry {
     /// # Errors
     /// For how long nothing moved, and what waits.
     pub fn health_check(&self) -> Result<(), String> {
+        if let Some(check) = self.health.get() {
+            check()?;
+        }
         let age = self.progress_age();
         if !self.busy.load(Ordering::Relaxed) || age <= self.stall_after {
             return Ok(());
@@ -308,6 +335,23 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn sinks_are_told_apart_and_checked_too() {
+        let telemetry = Telemetry::new("notify", 0, Duration::from_secs(1));
+        telemetry.sink(Metric::DeliveredAlerts, "phone", 2);
+        telemetry.sink_pending("phone", 7);
+        let text = telemetry.render();
+        for line in [
+            "eddy_delivered_alerts_total{stage=\"notify\",shard=\"0\",sink=\"phone\"} 2",
+            "eddy_sink_pending_alerts{stage=\"notify\",shard=\"0\",sink=\"phone\"} 7",
+        ] {
+            assert!(text.contains(line), "{line:?} is missing in:\n{text}");
+        }
+        assert_eq!(telemetry.health_check(), Ok(()));
+        telemetry.also_check(|| Err("phone".into()));
+        assert_eq!(telemetry.health_check(), Err("phone".into()));
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub struct Plan {
     pub config_file: Option<PathBuf>,
     /// Whether the config names a bundle of its own.
     pub own_bundle: bool,
+    /// Whether the config names a sink of alerts: then notify runs too.
+    pub sinks: bool,
     /// Whether events go to standard error.
     pub loud: bool,
 }
@@ -116,12 +118,16 @@ impl Plan {
     pub fn load(dir: &Path, config_file: Option<&Path>) -> Result<Self, UpError> {
         let environment: Vec<_> = std::env::vars().filter(|(name, _)| name != "EDDY_GATEWAY_DIR").collect();
         let names_bundle = |name: &str| matches!(name, "EDDY_EMBED_BUNDLE" | "EDDY_DETECT_BUNDLE");
+        let names_sink = |name: &str| matches!(name, "EDDY_NOTIFY_WEBHOOK" | "EDDY_NOTIFY_MQTT");
         let mut own_bundle = environment.iter().any(|(name, _)| names_bundle(name));
+        let mut sinks = environment.iter().any(|(name, _)| names_sink(name));
         if let Some(path) = config_file {
             let text = std::fs::read_to_string(path).map_err(|e| UpError::Io(path.display().to_string(), e))?;
             let table: toml::Table = text.parse().unwrap_or_default();
             let names = |stage: &str| table.get(stage).is_some_and(|stage| stage.get("bundle").is_some());
             own_bundle |= names("embed") || names("detect");
+            let lists = |kind: &str| table.get("notify")?.get(kind)?.as_array().map(|sinks| !sinks.is_empty());
+            sinks |= lists("webhook").unwrap_or(false) || lists("mqtt").unwrap_or(false);
         }
         let (common, config) =
             eddy_runtime::config::load::<GatewayConfig>("gateway", config::DEFAULTS, config_file, environment)?;
@@ -137,6 +143,7 @@ impl Plan {
             config,
             config_file: config_file.map(absolute).transpose()?,
             own_bundle,
+            sinks,
             loud: true,
         })
     }
@@ -199,6 +206,7 @@ impl Running {
             shards: plan.shards,
             config_file: plan.config_file.as_deref(),
             own_bundle: plan.own_bundle,
+            sinks: plan.sinks,
         };
         let programs = stages::programs(&stage_plan, &plan.config)?;
         let stages = Stages::start(programs, &plan.config, register);

@@ -16,6 +16,8 @@ use super::{
 
 /// The stages on the path to an alert, and whether each shard has its own.
 const STAGES: [(&str, bool); 4] = [("capture", false), ("preprocess", true), ("embed", true), ("detect", true)];
+/// What brings alerts out of the gateway; runs if the config names a sink.
+const NOTIFY: (&str, bool) = ("notify", false);
 /// Bad config, and positions that do not fit: the same start would end in the same way.
 const EXITS_FOR_GOOD: [i32; 2] = [64, 70];
 /// How often logs are looked at, and a stage's address is asked for.
@@ -43,6 +45,8 @@ pub struct StagePlan<'a> {
     pub config_file: Option<&'a Path>,
     /// Whether the config names a bundle: then the default one is not used.
     pub own_bundle: bool,
+    /// Whether the config names a sink of alerts.
+    pub sinks: bool,
 }
 
 /// Every stage process of a gateway.
@@ -52,7 +56,7 @@ pub struct StagePlan<'a> {
 pub fn programs(plan: &StagePlan<'_>, config: &GatewayConfig) -> Result<Vec<StageProgram>, UpError> {
     let bin_dir = bin_dir(config)?;
     let mut programs = Vec::new();
-    for (stage, sharded) in STAGES {
+    for (stage, sharded) in STAGES.into_iter().chain(plan.sinks.then_some(NOTIFY)) {
         let binary = bin_dir.join(format!("eddy-{stage}"));
         if !binary.is_file() {
             return Err(UpError::NoStage(binary.display().to_string()));
