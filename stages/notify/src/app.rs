@@ -85,8 +85,8 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 
 /// A sink that is to run, by its kind.
 enum Made {
-    Webhook(Webhook),
-    Mqtt(Mqtt),
+    Webhook(Arc<Webhook>),
+    Mqtt(Arc<Mqtt>),
 }
 
 /// A sink with all that its config says.
@@ -134,7 +134,7 @@ fn plan(config: &Config, site: &str, clock: Arc<dyn Clock>) -> Result<Vec<Planne
                 name: sink.name.clone(),
                 filter: sink.filter.clone(),
                 delivery: sink.delivery.clone(),
-                made: Made::Webhook(webhook),
+                made: Made::Webhook(Arc::new(webhook)),
             }),
             Err(found) => problems.extend(found),
         }
@@ -145,7 +145,7 @@ fn plan(config: &Config, site: &str, clock: Arc<dyn Clock>) -> Result<Vec<Planne
                 name: sink.name.clone(),
                 filter: sink.filter.clone(),
                 delivery: sink.delivery.clone(),
-                made: Made::Mqtt(mqtt),
+                made: Made::Mqtt(Arc::new(mqtt)),
             }),
             Err(found) => problems.extend(found),
         }
@@ -218,13 +218,12 @@ async fn serve(common: CommonConfig, config: &Config, sinks: Vec<Planned>) -> Re
         let Planned { name, filter, delivery, made } = planned;
         match made {
             Made::Webhook(webhook) => {
-                let sink = together.sink(name, filter, delivery, Arc::new(webhook), progress);
+                let sink = together.sink(name, filter, delivery, webhook, progress);
                 tasks.spawn(sink.run(ledger, stopped.clone()));
             }
             Made::Mqtt(mqtt) => {
                 mqtt.remember(records);
-                let (mqtt, stop) = (Arc::new(mqtt), stopped.clone());
-                let connection = mqtt.clone();
+                let (connection, stop) = (mqtt.clone(), stopped.clone());
                 let sink = together.sink(name, filter, delivery, mqtt, progress);
                 tasks.spawn(sink.run(ledger, stopped.clone()));
                 tasks.spawn(async move { connection.stay_connected(stop).await });

@@ -9,52 +9,34 @@
 //! What is put aside goes to the dead letters first, then the position is written; see [`eddy_runtime::letters`] for why
 //! it is there once.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use eddy_runtime::{
-    bus::{Delivery, PullBounds, Source, nats::NatsBus},
+    bus::{PullBounds, Source, nats::NatsBus},
     clock::Clock,
-    dead_letter::DeadLetter,
     letters::Letters,
-    position::Place,
-    reader::{Kept, Missed, Reader, StartAt, Turn},
-    stage::Rejected,
-    telemetry::{Metric, Telemetry},
+    reader::{Kept, Reader, StartAt},
+    telemetry::Telemetry,
 };
-use eddy_schemas::{
-    names,
-    side::{Reason, Rejection},
-};
-use tokio::{
-    sync::watch,
-    task::{Id, JoinError, JoinSet},
-};
+use eddy_schemas::{names, side::Reason};
+use tokio::sync::watch;
 
 use crate::{
     backoff::Backoff,
     config::DeliveryConfig,
-    event::{ALERT_BYTES_MAX, Event},
     filter::Filter,
-    lanes::Lanes,
-    ledger::{Kv, Ledger, STREAM},
-    outlet::{Outlet, Verdict},
+    ledger::{Ledger, STREAM},
+    life::Life,
+    outlet::Outlet,
     progress::Progress,
 };
 
-/// How long a pull waits for something to come; also how often a sink looks after itself.
-const PULL_WAIT: Duration = Duration::from_secs(1);
 /// One pull's bounds. Its bytes bound what is in memory beside the events that are pending.
-const PULL: PullBounds = PullBounds { messages: 100, bytes: 4_000_000 };
-/// How often the position moves over messages that are no alerts.
-const CATCH_UP: Duration = Duration::from_secs(10);
+pub(crate) const PULL: PullBounds = PullBounds { messages: 100, bytes: 4_000_000 };
 /// After how long the bus brings a message again that is neither acknowledged nor said to be in progress.
 const ACK_WAIT: Duration = Duration::from_secs(60);
 /// Waits while the bus does not answer.
-const BUS: Backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(2) };
+pub(crate) const BUS: Backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(2) };
 /// Wait before a sink that failed begins again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -87,20 +69,7 @@ pub struct Sink<O> {
 }
 
 /// What ends a life of a sink.
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-
-/// A life of a sink: from a position to the next start.
-struct Life<'a, O: Outlet> {
-    sink: &'a Sink<O>,
-    reader: Reader,
-    letters: Letters<NatsBus>,
-    ledger: &'a mut Ledger,
-    lanes: Lanes,
-    under_way: JoinSet<Verdict>,
-    sequences: HashMap<Id, u64>,
-    started: Instant,
-    paused: bool,
-}
+pub(crate) type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 impl<O: Outlet> Sink<O> {
     /// Runs until `stop` says true. A failure is told, and the sink begins again from its position: it must not take the
@@ -135,17 +104,8 @@ impl<O: Outlet> Sink<O> {
             ack_pending_max: (self.pending_max + PULL.messages) as i64,
             ack_wait: ACK_WAIT,
         };
-        let mut life = Life {
-            sink: self,
-            reader: Reader::new(self.bus.clone(), source, self.start_at, kept),
-            letters,
-            ledger,
-            lanes: Lanes::new(self.delivery.order),
-            under_way: JoinSet::new(),
-            sequences: HashMap::new(),
-            started: Instant::now(),
-            paused: false,
-        };
+        let reader = Reader::new(self.bus.clone(), source, self.start_at, kept);
+        let mut life = Life::new(self, reader, letters, ledger);
         let result = life.go_on(stop).await;
         if result.is_ok() {
             life.drain().await?;
@@ -179,253 +139,6 @@ impl<O: Outlet> Sink<O> {
             }
         }
     }
-}
-
-impl<O: Outlet> Life<'_, O> {
-    async fn go_on(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Failed> {
-        let (mut bus_tries, mut bus_due) = (0, Instant::now());
-        let mut caught_up = Instant::now();
-        loop {
-            self.start_deliveries();
-            let room = self.lanes.len() < self.sink.pending_max;
-            if !room && !self.paused {
-                tracing::warn!(
-                    sink = self.sink.name,
-                    pending = self.lanes.len(),
-                    "as many alerts wait as may: reads no further"
-                );
-                self.reader.pause();
-            }
-            self.paused = !room;
-            // With as much under way as may, what is due waits for an end.
-            let free = self.under_way.len() < self.sink.delivery.in_flight_max;
-            let due = self.lanes.next_due().filter(|_| free);
-            let wait = due.map_or(PULL_WAIT, |due| due.saturating_sub(self.now()).min(PULL_WAIT));
-            tokio::select! {
-                biased;
-                () = asked(stop) => return Ok(()),
-                Some(ended) = self.under_way.join_next_with_id() => self.settle(ended).await?,
-                pulled = pull(&mut self.reader, bus_due), if room => match pulled {
-                    Ok(turns) => {
-                        bus_tries = 0;
-                        self.take(turns).await?;
-                    }
-                    Err(eddy_runtime::bus::BusError::Fatal(problem)) => return Err(problem.into()),
-                    Err(problem) => {
-                        bus_tries += 1;
-                        self.sink.telemetry.consumer_reset();
-                        bus_due = Instant::now() + BUS.wait(bus_tries, &self.sink.name);
-                        tracing::warn!(sink = self.sink.name, %problem, "alerts cannot be read; trying again");
-                    }
-                },
-                () = tokio::time::sleep(wait) => {}
-            }
-            self.reader.keep_alive().await;
-            if caught_up.elapsed() >= CATCH_UP {
-                caught_up = Instant::now();
-                // A server that does not answer shows at the next pull.
-                if self.reader.catch_up().await.is_ok() {
-                    self.write_if_moved().await?;
-                }
-            }
-        }
-    }
-
-    fn now(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    fn start_deliveries(&mut self) {
-        while self.under_way.len() < self.sink.delivery.in_flight_max {
-            let Some(event) = self.lanes.start(self.now()) else { return };
-            let (outlet, sequence) = (self.sink.outlet.clone(), event.sequence);
-            let task = self.under_way.spawn(async move { outlet.deliver(&event).await });
-            self.sequences.insert(task.id(), sequence);
-        }
-    }
-
-    /// What was read: into its lane, or done at once.
-    async fn take(&mut self, turns: Vec<Turn>) -> Result<(), Failed> {
-        let mut done = Vec::new();
-        self.sink.telemetry.received(turns.len() as u64);
-        for turn in turns {
-            match turn {
-                Turn::Missed(missed) => self.note_missed(missed).await?,
-                Turn::Message(delivery) => match self.read(&delivery) {
-                    Ok(event) if self.sink.filter.takes(&event.cloud.data) => self.lanes.push(event),
-                    Ok(_) => {
-                        self.count(Metric::FilteredAlerts);
-                        done.push(delivery.sequence);
-                    }
-                    Err(detail) => {
-                        tracing::warn!(
-                            sink = self.sink.name,
-                            sequence = delivery.sequence,
-                            detail,
-                            "no alert: put aside"
-                        );
-                        let (subject, payload) = (delivery.subject.clone(), delivery.payload.clone());
-                        self.put_aside(delivery.sequence, Reason::Malformed, detail, subject, payload).await?;
-                    }
-                },
-            }
-        }
-        self.reader.done(&done).await;
-        // Where a sink began must not be forgotten, however long its first alert takes.
-        if self.ledger.written().is_none() {
-            self.write(&[], Vec::new()).await?;
-        }
-        self.tell(false, None);
-        Ok(())
-    }
-
-    fn read(&self, delivery: &Delivery) -> Result<Event, String> {
-        Event::read(delivery.sequence, delivery.stored_at, &delivery.subject, delivery.payload.clone())
-    }
-
-    /// Everything that has ended by now: one write of the position for all.
-    async fn settle(&mut self, first: Result<(Id, Verdict), JoinError>) -> Result<(), Failed> {
-        let mut ended = vec![first];
-        while let Some(another) = self.under_way.try_join_next_with_id() {
-            ended.push(another);
-        }
-        let (mut done, mut records, mut aside) = (Vec::new(), Vec::new(), Vec::new());
-        let mut last_problem = None;
-        for one in ended {
-            let (id, verdict) = match one {
-                Ok(ended) => ended,
-                Err(panic) => (panic.id(), Verdict::retry(format!("a delivery failed: {panic}"))),
-            };
-            let Some(sequence) = self.sequences.remove(&id) else { continue };
-            let Some(event) = self.lanes.event(sequence) else { continue };
-            match verdict {
-                Verdict::Delivered { keep } => {
-                    records.extend(keep);
-                    done.push(sequence);
-                }
-                Verdict::Refused { problem } => aside.push((event, Reason::Refused, problem)),
-                Verdict::Retry { problem, after } => {
-                    match self.given_up(&event) {
-                        Some(why) => aside.push((event, Reason::Expired, format!("{why}; last: {problem}"))),
-                        None => self.try_again(&event, &problem, after),
-                    }
-                    last_problem = Some(problem);
-                }
-            }
-        }
-        if !done.is_empty() {
-            self.write(&done, records).await?;
-            self.sink.telemetry.sink(Metric::DeliveredAlerts, &self.sink.name, done.len() as u64);
-        }
-        let moved = !done.is_empty() || !aside.is_empty();
-        for sequence in done {
-            self.lanes.finish(sequence);
-        }
-        for (event, reason, detail) in aside {
-            tracing::warn!(sink = self.sink.name, id = event.cloud.id, detail, "alert put aside");
-            self.put_aside(event.sequence, reason, detail, event.subject.clone(), event.json.clone()).await?;
-            self.lanes.finish(event.sequence);
-        }
-        self.tell(moved, last_problem.as_deref());
-        Ok(())
-    }
-
-    fn given_up(&self, event: &Event) -> Option<String> {
-        let delivery = &self.sink.delivery;
-        let tries = self.lanes.tries(event.sequence);
-        let age = self.sink.clock.now().saturating_sub(event.stored_at) / 1_000_000_000;
-        let (too_often, too_old) =
-            (tries >= delivery.tries_max, age >= i64::try_from(delivery.age_s_max).unwrap_or(i64::MAX));
-        (too_often || too_old).then(|| format!("given up after {tries} tries, {age} s after it was raised"))
-    }
-
-    fn try_again(&mut self, event: &Event, problem: &str, after: Option<Duration>) {
-        let delivery = &self.sink.delivery;
-        let backoff = Backoff {
-            min: Duration::from_millis(delivery.retry_wait_ms_min),
-            max: Duration::from_millis(delivery.retry_wait_ms_max),
-        };
-        let tries = self.lanes.tries(event.sequence);
-        let obeyed = after.unwrap_or_default().min(Duration::from_secs(delivery.retry_after_s_max));
-        let wait = backoff.wait(tries, &event.cloud.id).max(obeyed);
-        let again_in_ms = wait.as_millis() as u64;
-        tracing::warn!(sink = self.sink.name, id = event.cloud.id, tries, problem, again_in_ms, "delivery failed");
-        self.lanes.retry(event.sequence, self.now() + wait);
-        self.count(Metric::DeliveryRetries);
-    }
-
-    /// Writes that the message is open, where it is not written yet; the dead letter; that the message is done.
-    async fn put_aside(
-        &mut self,
-        sequence: u64,
-        reason: Reason,
-        detail: String,
-        subject: String,
-        payload: bytes::Bytes,
-    ) -> Result<(), Failed> {
-        let Some(Kept { place: Place { incarnation, .. }, .. }) = self.reader.kept(&[]) else { return Ok(()) };
-        // What is too large for an alert may be too large for a letter.
-        let original = if payload.len() > ALERT_BYTES_MAX { bytes::Bytes::new() } else { payload };
-        let rejection = Rejection { reason, detail, subject, readings: 1 };
-        let letter = DeadLetter::new(STREAM, sequence, Rejected { row: 0, rejection, original });
-        self.write_if_moved().await?;
-        self.letters.write(&Place::whole(incarnation, sequence), letter).await?;
-        self.write(&[sequence], Vec::new()).await?;
-        self.sink.telemetry.rejected(reason, 1);
-        self.count(Metric::UndeliveredAlerts);
-        Ok(())
-    }
-
-    async fn note_missed(&mut self, missed: Missed) -> Result<(), Failed> {
-        let Missed { from, to, incarnation, problem } = missed;
-        tracing::error!(sink = self.sink.name, from, to, problem, "alerts may be missing");
-        let detail = format!("{problem}; alerts among them were not delivered");
-        let subject = format!("alerts.{}.>", names::encode(&self.sink.site));
-        let rejection = Rejection { reason: Reason::Missed, detail, subject, readings: to + 1 - from };
-        let letter = DeadLetter::new(STREAM, from, Rejected { row: 0, rejection, original: bytes::Bytes::new() });
-        self.letters.write(&Place::whole(incarnation, to), letter).await?;
-        self.write(&[], Vec::new()).await?;
-        self.count(Metric::SinkGaps);
-        Ok(())
-    }
-
-    /// Writes the position at which `done` are done, then acknowledges them.
-    async fn write(&mut self, done: &[u64], records: Vec<Kv>) -> Result<(), Failed> {
-        let Some(kept) = self.reader.kept(done) else { return Ok(()) };
-        let mut ledger = self.ledger.clone();
-        let written = tokio::task::spawn_blocking(move || ledger.commit(&kept, records).map(|()| ledger)).await?;
-        *self.ledger = written?;
-        self.reader.done(done).await;
-        Ok(())
-    }
-
-    async fn write_if_moved(&mut self) -> Result<(), Failed> {
-        if self.reader.kept(&[]).as_ref() == self.ledger.written() { Ok(()) } else { self.write(&[], Vec::new()).await }
-    }
-
-    fn count(&self, metric: Metric) {
-        self.sink.telemetry.sink(metric, &self.sink.name, 1);
-    }
-
-    fn tell(&self, moved: bool, problem: Option<&str>) {
-        let pending = self.lanes.len() as u64;
-        self.sink.telemetry.sink_pending(&self.sink.name, pending);
-        self.sink.progress.tell(pending, moved, problem);
-    }
-
-    /// A stop: what is under way may end, and is written down.
-    async fn drain(&mut self) -> Result<(), Failed> {
-        let deadline = tokio::time::Instant::now() + self.sink.grace;
-        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.under_way.join_next_with_id()).await {
-            self.settle(ended).await?;
-        }
-        self.write_if_moved().await
-    }
-}
-
-async fn pull(reader: &mut Reader, due: Instant) -> Result<Vec<Turn>, eddy_runtime::bus::BusError> {
-    tokio::time::sleep_until(due.into()).await;
-    reader.pull(PULL, PULL_WAIT).await
 }
 
 /// Returns once a stop is asked for.

@@ -38,7 +38,7 @@ async fn killed_at_random_every_alert_arrives_and_only_what_was_under_way_twice(
         tokio::spawn(async move {
             for some in all.chunks(5) {
                 publish(&client, some).await;
-                tokio::time::sleep(Duration::from_millis(40)).await;
+                tokio::time::sleep(Duration::from_millis(80)).await;
             }
         })
     };
@@ -65,13 +65,18 @@ async fn killed_at_random_every_alert_arrives_and_only_what_was_under_way_twice(
     }
     assert_eq!(receiver.in_order(), order_of(&all));
     // Stopped as it should be, nothing comes twice at all.
-    assert!(setting.notify.stop().success());
-    setting.notify.restart();
-    let before = receiver.taken().len();
-    let more = opened(&["a"], 1_000, 1);
-    publish(setting.client(), &more).await;
-    setting.wait("one more", || receiver.times().contains_key(&more[0].id)).await;
-    assert_eq!(receiver.taken().len(), before + 1);
+    let mut before = receiver.taken().len();
+    for round in 1..4 {
+        let more = opened(&["a", "b"], round * 1_000, 10);
+        publish(setting.client(), &more).await;
+        setting.wait("some of it", || receiver.times().contains_key(&more[0].id)).await;
+        assert!(setting.notify.stop().success(), "{}", setting.notify.log());
+        setting.notify.restart();
+        setting.wait("the rest", || receiver.times().contains_key(&more[9].id)).await;
+        setting.wait("all of it", || receiver.taken().len() >= before + 10).await;
+        before += 10;
+    }
+    assert_eq!(receiver.taken().len(), before);
     assert!(crate::oracle::dead_letters(setting.client()).await.is_empty());
 }
 

@@ -133,7 +133,7 @@ async fn every_event_is_published_where_asked_for() {
     publish(setting.client(), &all).await;
     let mut seen = BTreeSet::new();
     while seen.len() < all.len() {
-        let Some((topic, payload, _)) = watcher.next(Duration::from_secs(30)).await else {
+        let Some((topic, payload)) = watcher.next(Duration::from_secs(30)).await else {
             panic!("{} of {} events came\n{}", seen.len(), all.len(), setting.notify.log());
         };
         let event: CloudEvent = serde_json::from_slice(&payload).unwrap();

@@ -300,3 +300,23 @@ pub async fn run(args: &UpArgs) -> anyhow::Result<()> {
         Some(first) => anyhow::bail!("{} was given up: {}", first.name, first.ending),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notify_runs_if_the_config_names_a_sink() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("eddy.toml");
+        for (text, sinks) in [
+            ("[site]\nname = \"s\"\n", false),
+            ("[notify]\nwebhook = []\npending_max = 5\n", false),
+            ("[[notify.webhook]]\nname = \"x\"\n", true),
+            ("[[notify.mqtt]]\nname = \"x\"\n", true),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(Plan::load(folder.path(), Some(&file)).unwrap().sinks, sinks, "{text}");
+        }
+    }
+}
