@@ -43,7 +43,7 @@ Exit codes:
   0 stopped as asked   1 failed, or a process had to be given up   64 bad config";
 
 const REPLAY: &str = "\
-Formats, told apart by extension and header; each may be gzipped (.gz):
+Formats, told apart by extension and header; each but Parquet may be gzipped (.gz):
   wide CSV       a column time|timestamp|datetime|date|ts (else the first), a channel per further column of numbers,
                  separated by , ; or tab; optionally a column device
   long CSV       columns time, channel|metric|sensor|field, value, and optionally device
@@ -53,14 +53,22 @@ Formats, told apart by extension and header; each may be gzipped (.gz):
   line protocol  .lp .line .influx: device is the tag device|device_id|sensor|host, else the measurement; a channel is
                  measurement.field, but the measurement for a field `value`, and the field where the measurement is
                  the device
+  JSON lines     .jsonl .ndjson: an object or an array of them on each line; wide, long, or with channels in an object
+                 `values` or `fields`; true and false are 1 and 0; keys that hold no numbers are left out
+  Parquet        .parquet: columns as in wide and long CSV; times of any Arrow unit and time zone, dates, numbers and
+                 text; eddy's own exports (series, time, value …, without what was filled in)
 Columns anomaly, is_anomaly, changepoint, label and scored are labels and never sent.
 Times are RFC 3339, YYYY-MM-DD HH:MM:SS (taken as UTC), or Unix seconds, ms, us or ns by their size.
-A file that names no device is one, called after the file (percent-decoded; folder-number for 0.csv, 1.csv, …).
+A file that names no device is one, called after its folder device=NAME, or after the file (percent-decoded; folder-number
+for 0.csv, 1.csv, …). A folder stands for all of its files, those in folders below it too.
 Files are merged by time; within a file nothing is sorted, repeated rows are sent again.
 
 Examples:
   eddy replay machine_temperature.csv
   eddy replay skab/valve1 --speed 60x
+  eddy replay historian.parquet --device 'pump 1'
+  eddy replay export/class=readings   years of daily files, a few open at a time
+  eddy replay telemetry.jsonl.gz --json
   eddy replay telemetry/SMAP_P-1.csv.gz --start 2026-01-01T00:00:00Z --period 60
   eddy replay plant.lp --url nats://gateway:4222 --site plant1 --json
 

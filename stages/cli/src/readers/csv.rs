@@ -12,15 +12,11 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 
 use super::{
     Names, ReadError, Row, Skipped, Source,
+    columns::{self, CHANNELS, DEVICES, TIMES, VALUE},
     open::error,
     time::{RowClock, TimeFormat},
 };
 
-/// Columns of these names are labels, in any case of letters.
-const LABELS: [&str; 5] = ["anomaly", "changepoint", "label", "scored", "is_anomaly"];
-const TIMES: [&str; 7] = ["time", "timestamp", "datetime", "date_time", "date", "ts", "_time"];
-const DEVICES: [&str; 2] = ["device", "device_id"];
-const CHANNELS: [&str; 4] = ["channel", "metric", "sensor", "field"];
 /// What stands for a missing value, beside an empty cell.
 const MISSING: [&str; 6] = ["nan", "na", "n/a", "null", "none", "-"];
 
@@ -53,7 +49,7 @@ struct Columns {
 
 impl Columns {
     fn of(header: &[String]) -> Result<Self, String> {
-        let find = |known: &[&str]| header.iter().position(|name| known.contains(&name.to_lowercase().as_str()));
+        let find = |known: &[&str]| columns::find(known, header.iter().map(String::as_str));
         if header.iter().all(String::is_empty) {
             return Err("the file is empty; expected a header line".into());
         }
@@ -61,13 +57,13 @@ impl Columns {
             return Err(format!("the first line starts with {:?}; expected a header line, like time,value", header[0]));
         }
         let (time, device) = (find(&TIMES).unwrap_or(0), find(&DEVICES));
-        let shape = match (find(&CHANNELS), find(&["value"])) {
+        let shape = match (find(&CHANNELS), find(&[VALUE])) {
             (Some(channel), Some(value)) => Shape::Long { channel, value },
             _ => {
                 let is_channel = |column: &usize| *column != time && Some(*column) != device;
                 let named = |column: usize| (column, header[column].trim().to_owned());
                 let channels = (0..header.len()).filter(is_channel).map(named);
-                let channels = channels.filter(|(_, name)| !LABELS.contains(&name.to_lowercase().as_str()));
+                let channels = channels.filter(|(_, name)| !columns::is_label(name));
                 Shape::Wide(
                     channels.map(|(column, name)| Channel { column, name, numeric: None, series: None }).collect(),
                 )

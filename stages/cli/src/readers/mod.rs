@@ -1,13 +1,17 @@
-//! Recorded data as rows in time order: CSV in its variants and InfluxDB line protocol, gzipped or not.
+//! Recorded data as rows in time order: CSV in its variants, InfluxDB line protocol, JSON lines, and Parquet.
 //!
 //! A file is read once, from front to back, in its own order; several files are merged by event time
 //! ([`merge::Merged`]). Nothing is sorted, dropped or repaired but labels: a recording is replayed as it was recorded.
 
+mod columns;
 pub mod csv;
+pub mod json_lines;
 pub mod line_protocol;
 pub mod merge;
 pub mod names;
+mod object;
 pub mod open;
+pub mod parquet;
 pub mod time;
 
 pub use merge::Merged;
@@ -82,3 +86,6 @@ impl Skipped {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Seek as _},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,10 +12,43 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{ReadError, ReadOptions, Source, csv::CsvSource, line_protocol::LineProtocolSource};
+use super::{
+    ReadError, ReadOptions, Source, csv::CsvSource, json_lines::JsonLinesSource, line_protocol::LineProtocolSource,
+    parquet::ParquetSource,
+};
 
-/// Extensions that are read, with or without `.gz`.
-const EXTENSIONS: [&str; 6] = ["csv", "tsv", "txt", "lp", "line", "influx"];
+/// Extensions that are read, but for Parquet with or without `.gz`.
+const EXTENSIONS: [&str; 9] = ["csv", "tsv", "txt", "lp", "line", "influx", "jsonl", "ndjson", "parquet"];
+/// What a Parquet file begins with.
+const PARQUET_MAGIC: &[u8] = b"PAR1";
+/// A partition of this name (a folder `device=NAME`) names the device.
+const DEVICE_PARTITION: &str = "device=";
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Csv,
+    LineProtocol,
+    JsonLines,
+    Parquet,
+}
+
+impl Format {
+    /// By its extension, or else by how it begins.
+    fn of(extension: &str, start: &[u8]) -> Self {
+        let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+        match extension {
+            "lp" | "line" | "influx" => Self::LineProtocol,
+            "csv" | "tsv" => Self::Csv,
+            "jsonl" | "ndjson" => Self::JsonLines,
+            "parquet" => Self::Parquet,
+            _ if start.starts_with(PARQUET_MAGIC) => Self::Parquet,
+            _ if matches!(start.trim_ascii_start().first(), Some(b'{' | b'[')) => Self::JsonLines,
+            _ if looks_like_line_protocol(start) => Self::LineProtocol,
+            _ => Self::Csv,
+        }
+    }
+}
 
 /// Counts the bytes of files that were read, for the progress bar.
 pub type BytesRead = Arc<AtomicU64>;
@@ -65,32 +98,44 @@ fn walk(folder: &Path, all: &mut Vec<PathBuf>) -> Result<(), ReadError> {
 /// # Errors
 /// That it cannot be opened, or that its first lines are in no known format.
 pub fn open(path: &Path, options: &ReadOptions, bytes_read: &BytesRead) -> Result<Box<dyn Source>, ReadError> {
-    let file = File::open(path).map_err(|problem| error(path, problem))?;
-    let counted = BufReader::with_capacity(1 << 16, Counted { file, bytes: bytes_read.clone() });
-    let mut reader: Box<dyn BufRead + Send> = match path.extension() {
-        Some(gz) if gz.eq_ignore_ascii_case("gz") => {
-            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(counted)))
+    let mut file = File::open(path).map_err(|problem| error(path, problem))?;
+    let device = options.device.clone().unwrap_or_else(|| device_of(path));
+    let mut magic = Vec::new();
+    let peeked = (&mut file).take(PARQUET_MAGIC.len() as u64).read_to_end(&mut magic).and_then(|_| file.rewind());
+    peeked.map_err(|problem| error(path, problem))?;
+    if Format::of(&extension(path), &magic) == Format::Parquet {
+        if is_gz(path) {
+            return Err(error(path, "a gzipped Parquet file: its columns are compressed already; gunzip it"));
         }
-        _ => Box::new(counted),
+        return Ok(Box::new(ParquetSource::open(path, device, options.rows, bytes_read.clone())?));
+    }
+    let counted = BufReader::with_capacity(1 << 16, Counted { file, bytes: bytes_read.clone() });
+    let mut reader: Box<dyn BufRead + Send> = if is_gz(path) {
+        Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(counted)))
+    } else {
+        Box::new(counted)
     };
     let start = reader.fill_buf().map_err(|problem| error(path, problem))?;
-    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
-    let is_line_protocol = match extension(path).as_str() {
-        "lp" | "line" | "influx" => true,
-        "csv" | "tsv" => false,
-        _ => looks_like_line_protocol(start),
-    };
-    let device = options.device.clone().unwrap_or_else(|| device_of(path));
-    if is_line_protocol {
-        Ok(Box::new(LineProtocolSource::new(path, reader, options.device.clone())))
-    } else {
-        Ok(Box::new(CsvSource::new(path, reader, device, options.rows)?))
-    }
+    Ok(match Format::of(&extension(path), start) {
+        Format::LineProtocol => Box::new(LineProtocolSource::new(path, reader, options.device.clone())),
+        Format::JsonLines => Box::new(JsonLinesSource::new(path, reader, device, options.rows)?),
+        // Parquet within gzip is none of these either: CSV says what is wrong with its header.
+        Format::Csv | Format::Parquet => Box::new(CsvSource::new(path, reader, device, options.rows)?),
+    })
 }
 
-/// The file's name without extensions, percent-decoded; with its folder in front if it is only a number, so that
-/// `valve1/0.csv` and `valve2/0.csv` are two devices.
+fn is_gz(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
+}
+
+/// The innermost folder `device=NAME`, or else the file's name without extensions, both percent-decoded; with its folder in
+/// front if it is only a number, so that `valve1/0.csv` and `valve2/0.csv` are two devices.
 pub fn device_of(path: &Path) -> String {
+    let folders = path.parent().into_iter().flat_map(Path::components).rev();
+    let mut folders = folders.filter_map(|folder| folder.as_os_str().to_str());
+    if let Some(device) = folders.find_map(|folder| folder.strip_prefix(DEVICE_PARTITION)) {
+        return eddy_schemas::names::decode(device);
+    }
     let stem = eddy_schemas::names::decode(&stem(path));
     let folder = path.parent().and_then(Path::file_name);
     match folder {
@@ -159,8 +204,24 @@ mod tests {
             ("skab/valve1/0.csv", "valve1-0"),
             ("a.b.csv", "a.b"),
             ("x.CSV.GZ", "x"),
+            ("export/class=readings/device=pump%201/date=2026-01-01/part-0.parquet", "pump 1"),
         ] {
             assert_eq!(device_of(Path::new(path)), device, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_known_extension_is_told_by_how_it_begins() {
+        for (extension, start, format) in [
+            ("parquet", "", Format::Parquet),
+            ("", "PAR1\u{15}", Format::Parquet),
+            ("json", "\u{feff} {\"time\":1}", Format::JsonLines),
+            ("log", "[{\"time\":1}]", Format::JsonLines),
+            ("txt", "cpu,host=a usage=1 1", Format::LineProtocol),
+            ("txt", "time;a\n", Format::Csv),
+            ("csv", "{}", Format::Csv),
+        ] {
+            assert_eq!(Format::of(extension, start.as_bytes()), format, "{extension:?} {start:?}");
         }
     }
 

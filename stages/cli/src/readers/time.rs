@@ -31,15 +31,29 @@ impl TimeFormat {
     /// Numbers are told apart by magnitude: up to 1e8 rows, then seconds, milliseconds, microseconds, nanoseconds.
     pub fn detect(text: &str) -> Option<Self> {
         if let Some((whole, _)) = decimal(text) {
-            return Some(match whole.unsigned_abs() {
-                n if n < ROWS_BELOW as u64 => Self::RowNumber,
-                n if n < 100_000_000_000 => Self::Unix(1_000_000_000),
-                n if n < 100_000_000_000_000 => Self::Unix(1_000_000),
-                n if n < 100_000_000_000_000_000 => Self::Unix(1_000),
-                _ => Self::Unix(1),
-            });
+            return Some(Self::of_integer(whole));
         }
         parse_text(text).map(|_| Self::Text)
+    }
+
+    /// The format of a file whose first time is the integer `number`.
+    pub fn of_integer(number: i64) -> Self {
+        match number.unsigned_abs() {
+            n if n < ROWS_BELOW as u64 => Self::RowNumber,
+            n if n < 100_000_000_000 => Self::Unix(1_000_000_000),
+            n if n < 100_000_000_000_000 => Self::Unix(1_000_000),
+            n if n < 100_000_000_000_000_000 => Self::Unix(1_000),
+            _ => Self::Unix(1),
+        }
+    }
+
+    /// The time behind an integer; `None` if integers are none in this format, or outside 1677 to 2262.
+    pub fn integer(self, number: i64, rows: RowClock) -> Option<Timestamp> {
+        match self {
+            Self::Text => None,
+            Self::Unix(unit) => number.checked_mul(unit),
+            Self::RowNumber => number.checked_mul(rows.period)?.checked_add(rows.start),
+        }
     }
 
     /// Reads a time; `None` if it is none of this format, or outside 1677 to 2262.
@@ -51,10 +65,7 @@ impl TimeFormat {
                 let fraction = (i128::from(nanos_of_unit) * i128::from(unit)) / 1_000_000_000;
                 (i128::from(whole) * i128::from(unit) + fraction).try_into().ok()
             }
-            Self::RowNumber => {
-                let (row, _) = decimal(text)?;
-                row.checked_mul(rows.period)?.checked_add(rows.start)
-            }
+            Self::RowNumber => self.integer(decimal(text)?.0, rows),
         }
     }
 }
@@ -104,6 +115,10 @@ mod tests {
         ] {
             let format = TimeFormat::detect(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(format.parse(text, ROWS), Some(expected), "{text} as {format:?}");
+            if let Ok(number) = text.parse() {
+                let format = TimeFormat::of_integer(number);
+                assert_eq!(format.integer(number, ROWS), Some(expected), "{number} as {format:?}");
+            }
         }
     }
 
