@@ -1,4 +1,4 @@
-//! `eddy-bench`: quality of detection on the made-up fleet. The public benchmarks are `eddy eval`'s.
+//! `eddy-bench`: load on a real gateway, and quality of detection on the made-up fleet. The public benchmarks are `eddy eval`'s.
 
 use std::path::PathBuf;
 
@@ -6,11 +6,16 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eddy_bench::{fleet, pipeline::Settings};
 
+mod load;
+
 #[derive(Debug, Parser)]
 #[command(
     version,
     about,
     after_help = "Examples:
+  eddy-bench latency --json
+  eddy-bench throughput
+  eddy-bench footprint --series 30000
   eddy-bench fleet fixtures/fleet --set detect.alerts_per_day=2.0"
 )]
 struct Arguments {
@@ -27,10 +32,23 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Measures sensor to alert on a whole gateway, beside a bare four-hop floor.
+    Latency(load::LatencyArgs),
+    /// Measures readings made durable and windows scored a second, beside the same design in Python.
+    Throughput(load::ThroughputArgs),
+    /// Measures memory, idle and loaded, and the cost of a window over a day of event time.
+    Footprint(load::FootprintArgs),
+    /// A process of the floor; `latency` starts it.
+    #[command(hide = true)]
+    FloorHop(load::HopArgs),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Fleet { data, settings } => fleet::run(&settings, &data),
+        Command::Latency(args) => load::run(load::Load::Latency(args)),
+        Command::Throughput(args) => load::run(load::Load::Throughput(args)),
+        Command::Footprint(args) => load::run(load::Load::Footprint(args)),
+        Command::FloorHop(args) => load::run(load::Load::Hop(args)),
     }
 }

@@ -1,0 +1,141 @@
+//! Load: what a whole gateway does under it, measured on real processes and the real server.
+//!
+//! [`latency`] (sensor to alert beside a bare floor), [`throughput`] (readings made durable, windows scored, and the same
+//! design in Python), [`footprint`] (memory, and the cost of a window over a day of event time). Each starts `eddy up` in a
+//! folder of its own ([`gateway`]), feeds a simulated fleet ([`sensors`], [`feed`]), and reads what happened from the
+//! streams themselves ([`journey`]). Progress goes to standard error; standard output is for the figures alone.
+
+mod binaries;
+mod collected;
+mod feed;
+mod figures;
+mod floor;
+mod footprint;
+mod gateway;
+mod journey;
+mod latency;
+mod peer;
+mod process;
+mod sensors;
+mod show;
+#[cfg(test)]
+mod tests;
+mod throughput;
+mod usage;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use floor::HopArgs;
+pub(crate) use footprint::FootprintArgs;
+pub(crate) use latency::LatencyArgs;
+pub(crate) use throughput::ThroughputArgs;
+
+use binaries::Binaries;
+
+/// What every measurement takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Common {
+    /// Print one JSON object in place of a table
+    #[arg(long)]
+    json: bool,
+    /// First rows of a series that set its scaling, fewer than a bundle would ask for, so that the warm-up is short
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(2..=2000))]
+    commissioning_rows: u64,
+    /// The folder in which the gateway's temporary one is made [default: the system's]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Rows past commissioning after which a series can alert: its calibration has enough distances.
+const CALIBRATION_ROWS: u64 = 140;
+
+impl Common {
+    fn warm_rows(&self) -> u64 {
+        self.commissioning_rows + CALIBRATION_ROWS
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(std::env::temp_dir)
+    }
+}
+
+/// One of the measurements.
+#[derive(Debug)]
+pub(crate) enum Load {
+    /// Sensor to alert.
+    Latency(LatencyArgs),
+    /// Readings and windows a second.
+    Throughput(ThroughputArgs),
+    /// Memory.
+    Footprint(FootprintArgs),
+    /// A process of the floor.
+    Hop(HopArgs),
+}
+
+/// Measures, and prints the figures. Ctrl-C or SIGTERM ends it and whatever it started.
+///
+/// # Errors
+/// Whatever keeps it from measuring.
+pub(crate) fn run(load: Load) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        if let Load::Hop(args) = &load {
+            return floor::hop(args).await;
+        }
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        // What it started ends when it is dropped.
+        let figures = tokio::select! {
+            figures = measure(&load) => figures?,
+            _ = terminate.recv() => bail!("stopped by SIGTERM"),
+            _ = interrupt.recv() => bail!("interrupted"),
+        };
+        if load.is_json() {
+            println!("{figures}");
+        } else {
+            print!("{}", show::text(&figures));
+        }
+        Ok(())
+    })
+}
+
+impl Load {
+    fn is_json(&self) -> bool {
+        match self {
+            Self::Latency(args) => args.is_json(),
+            Self::Throughput(args) => args.is_json(),
+            Self::Footprint(args) => args.is_json(),
+            Self::Hop(_) => false,
+        }
+    }
+}
+
+async fn measure(load: &Load) -> Result<Value> {
+    let binaries = Binaries::find()?;
+    match load {
+        Load::Latency(args) => latency::run(args, &binaries).await,
+        Load::Throughput(args) => throughput::run(args, &binaries).await,
+        Load::Footprint(args) => footprint::run(args, &binaries).await,
+        Load::Hop(_) => Ok(Value::Null),
+    }
+}
+
+/// The figures of the last run, and of all runs where there are several.
+fn merged(mut runs: Vec<Value>) -> Value {
+    let all = runs.clone();
+    let mut last = runs.pop().unwrap_or_else(|| json!({}));
+    if all.len() > 1
+        && let Some(object) = last.as_object_mut()
+    {
+        object.insert("scaling".into(), all.into());
+    }
+    last
+}
+
+/// Progress.
+fn say(text: &str) {
+    eprintln!("eddy-bench: {text}");
+}

@@ -1,0 +1,126 @@
+//! Processes that the bench started: what they use, and that they end.
+
+use std::{
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// Linux tells CPU time in hundredths of a second, whatever the kernel's own tick is.
+const TICKS_A_SECOND: f64 = 100.0;
+/// How long a process may take after SIGTERM: `eddy up` stops its stages, then its server.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// A child that does not outlive its handle: SIGTERM, then SIGKILL.
+#[derive(Debug)]
+pub(super) struct Owned(Child);
+
+impl Owned {
+    /// Starts it, with nothing on its standard input, in a process group of its own: Ctrl-C reaches the bench alone.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(super) fn start(command: &mut Command) -> Result<Self> {
+        use std::os::unix::process::CommandExt as _;
+        let program = command.get_program().to_owned();
+        let child = command.stdin(Stdio::null()).process_group(0).spawn();
+        Ok(Self(child.with_context(|| format!("starting {}", program.display()))?))
+    }
+
+    /// Its id.
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// How it ended, if it did.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().ok().flatten()
+    }
+
+    fn end(&mut self) {
+        if self.ended().is_some() {
+            return;
+        }
+        terminate(self.pid());
+        let deadline = Instant::now() + GRACE;
+        while self.ended().is_none() {
+            if Instant::now() > deadline {
+                // It may end this moment; then there is nothing to kill.
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+                return;
+            }
+            sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Asks a process to stop. It may have ended by itself.
+pub(super) fn terminate(pid: u32) {
+    if let Ok(pid) = i32::try_from(pid) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+}
+
+/// Proportional set size in bytes: shared pages are counted in parts, so that a sum over processes is right.
+pub(super) fn pss_bytes(pid: u32) -> Option<u64> {
+    parse_pss(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
+}
+
+/// CPU time so far, user and system, in seconds.
+pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
+    parse_cpu(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_pss(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+/// Fields 14 and 15. The name in field 2 may hold blanks and brackets, so counting starts behind its last bracket.
+fn parse_cpu(stat: &str) -> Option<f64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) as f64 / TICKS_A_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pss_is_read_among_its_parts() {
+        let rollup = "55-7f ---p 0 00:00 0 [rollup]\nRss:  900 kB\nPss:        812 kB\nPss_Anon:     400 kB\n";
+        assert_eq!(parse_pss(rollup), Some(812 << 10));
+        assert_eq!(parse_pss("Rss: 9 kB\nPss_Anon: 4 kB\n"), None);
+        assert!(pss_bytes(std::process::id()).is_some_and(|bytes| bytes > 0));
+    }
+
+    #[test]
+    fn cpu_is_read_behind_a_name_with_brackets() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 5 0 100 1 2";
+        assert_eq!(parse_cpu(stat), Some(3.0));
+        assert_eq!(parse_cpu("7 (x) S 1"), None);
+        assert!(cpu_seconds(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn a_dropped_handle_ends_its_process() {
+        let owned = Owned::start(Command::new("/bin/sleep").arg("600")).unwrap();
+        let pid = owned.pid();
+        drop(owned);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+}
