@@ -3,12 +3,16 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 /// What a gateway runs.
 const NAMES: [&str; 5] = ["eddy", "eddy-capture", "eddy-preprocess", "eddy-embed", "eddy-detect"];
+
+/// What they are made of, in the workspace.
+const SOURCES: [&str; 5] = ["pipeline", "stages", "schemas", "fixtures/bundles", "Cargo.lock"];
 
 /// Where they are, and the bench itself.
 #[derive(Clone, Debug)]
@@ -20,21 +24,28 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Finds them. Missing ones, and those older than the bench (which contains the same stages), are built if cargo
-    /// started the bench.
+    /// Finds them. Missing ones, and those older than a source of theirs, are built if cargo started the bench.
     ///
     /// # Errors
     /// If some are missing and cannot be built.
     pub(super) fn find() -> Result<Self> {
         let bench = std::env::current_exe().context("asking for the path of eddy-bench")?;
         let folder = bench.parent().map(Path::to_owned).unwrap_or_default();
-        let wanting = wanting(&folder, &bench);
-        let cargo = std::env::var_os("CARGO");
-        if !wanting.is_empty()
-            && let Some(cargo) = cargo
-        {
-            eprintln!("{} of {}: missing or older than eddy-bench", wanting.join(", "), folder.display());
-            build(Path::new(&cargo), &folder)?;
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let newest = SOURCES.iter().filter_map(|source| newest(&workspace.join(source))).max();
+        let wanting = wanting(&folder, newest);
+        match std::env::var_os("CARGO") {
+            Some(cargo) if !wanting.is_empty() => {
+                eprintln!("{} of {}: missing, or older than the sources", wanting.join(", "), folder.display());
+                build(Path::new(&cargo), &folder, &workspace)?;
+            }
+            None if !wanting.is_empty() => {
+                eprintln!(
+                    "warning: {} missing or older than the sources: `cargo build --workspace --bins` makes them new",
+                    wanting.join(", ")
+                );
+            }
+            _ => {}
         }
         let missing: Vec<&str> = NAMES.into_iter().filter(|name| !folder.join(name).is_file()).collect();
         if !missing.is_empty() {
@@ -44,9 +55,6 @@ impl Binaries {
                 missing.join(", "),
                 folder.display()
             );
-        }
-        if cargo_is_absent() && !wanting.is_empty() {
-            eprintln!("warning: {} older than eddy-bench: the figures may be those of other code", wanting.join(", "));
         }
         Ok(Self { folder, bench })
     }
@@ -62,17 +70,20 @@ impl Binaries {
     }
 }
 
-fn cargo_is_absent() -> bool {
-    std::env::var_os("CARGO").is_none()
+/// When the newest file below `path` was changed; `None` where there is none.
+fn newest(path: &Path) -> Option<SystemTime> {
+    if path.is_file() {
+        return path.metadata().and_then(|metadata| metadata.modified()).ok();
+    }
+    std::fs::read_dir(path).ok()?.filter_map(|entry| newest(&entry.ok()?.path())).max()
 }
 
-fn wanting(folder: &Path, bench: &Path) -> Vec<&'static str> {
-    let made = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let own = made(bench);
-    NAMES.into_iter().filter(|name| made(&folder.join(name)) < own).collect()
+fn wanting(folder: &Path, newest: Option<SystemTime>) -> Vec<&'static str> {
+    let made = |name: &str| folder.join(name).metadata().and_then(|metadata| metadata.modified()).ok();
+    NAMES.into_iter().filter(|name| made(name).is_none_or(|made| newest.is_some_and(|newest| made < newest))).collect()
 }
 
-fn build(cargo: &Path, folder: &Path) -> Result<()> {
+fn build(cargo: &Path, folder: &Path, workspace: &Path) -> Result<()> {
     let mut command = Command::new(cargo);
     command.args(["build", "--workspace", "--bins"]);
     match folder.file_name().and_then(|name| name.to_str()) {
@@ -84,7 +95,7 @@ fn build(cargo: &Path, folder: &Path) -> Result<()> {
         command.arg("--target-dir").arg(target);
     }
     // The workspace of this source: cargo may have been started elsewhere with --manifest-path.
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    command.current_dir(workspace);
     eprintln!("building: {command:?}");
     // Standard output is kept for the figures.
     let status = command.stdout(Stdio::null()).status().context("starting cargo")?;
@@ -99,17 +110,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_or_older_is_wanting() {
+    fn what_is_missing_or_older_than_its_sources_is_wanting() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("eddy"), "").unwrap();
-        std::fs::write(at("bench"), "").unwrap();
+        std::fs::create_dir_all(at("sources/deep")).unwrap();
+        std::fs::write(at("sources/deep/lib.rs"), "").unwrap();
+        let sources = newest(&at("sources"));
+        assert!(sources.is_some() && newest(&at("nowhere")).is_none());
+        for name in NAMES {
+            std::fs::write(at(name), "").unwrap();
+        }
+        assert_eq!(wanting(folder.path(), sources), Vec::<&str>::new());
         let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000);
         std::fs::File::options().write(true).open(at("eddy")).unwrap().set_modified(old).unwrap();
-        assert_eq!(wanting(folder.path(), &at("bench")), NAMES);
-        for name in NAMES {
-            std::fs::write(at(name), "new").unwrap();
-        }
-        assert_eq!(wanting(folder.path(), &at("bench")), Vec::<&str>::new());
+        std::fs::remove_file(at("eddy-embed")).unwrap();
+        assert_eq!(wanting(folder.path(), sources), ["eddy", "eddy-embed"]);
+        assert_eq!(wanting(folder.path(), None), ["eddy-embed"]);
     }
 }
