@@ -1,6 +1,6 @@
 //! What came out of a gateway, read by a client that knows nothing of its inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eddy_runtime::{
     client::{Client, ReadFrom},
@@ -8,6 +8,8 @@ use eddy_runtime::{
 };
 use eddy_schemas::{Readings, Scores, flags};
 use futures_util::TryStreamExt;
+
+use crate::recording::{Device, unique};
 
 /// Alerts and scores by device and series: the same whatever the order between devices.
 #[derive(Debug, PartialEq)]
@@ -38,8 +40,19 @@ pub async fn outcome(client: &Client) -> Outcome {
     outcome
 }
 
-/// Score rows of series (not of joint vectors), and how many of them are there more than once.
-pub async fn scored_and_doubled(client: &Client) -> (u64, u64) {
+/// How many readings (series and time) of the recording are neither scored nor late, and how many score rows are there
+/// more than once. A score row that no reading stands behind is one that preprocess filled in: it may stand at the time of a
+/// late one.
+pub async fn lost_and_doubled(client: &Client, devices: &[Device]) -> (u64, u64) {
+    let seen = scored(client).await;
+    let late = late_rows(client).await;
+    let is_lost = |key: &&(String, i64)| !seen.contains_key(*key) && !late.contains(*key);
+    let lost = unique(devices).iter().filter(is_lost).count();
+    (lost as u64, seen.values().filter(|times| **times > 1).count() as u64)
+}
+
+/// Score rows of series (not of joint vectors): how many there are of each series and time.
+async fn scored(client: &Client) -> BTreeMap<(String, i64), u64> {
     let messages = client.read("DETECTIONS", &["scores.>"], ReadFrom::Start).await.unwrap();
     let messages: Vec<_> = messages.try_collect().await.unwrap();
     let mut seen = BTreeMap::<(String, i64), u64>::new();
@@ -51,14 +64,18 @@ pub async fn scored_and_doubled(client: &Client) -> (u64, u64) {
             }
         }
     }
-    (seen.len() as u64, seen.values().filter(|times| **times > 1).count() as u64)
+    seen
 }
 
-/// How many late rows SIDE holds.
-pub async fn late_rows(client: &Client) -> u64 {
+/// Series and times of the late rows in SIDE.
+async fn late_rows(client: &Client) -> BTreeSet<(String, i64)> {
     let messages: Vec<_> =
         client.read("SIDE", &["late.>"], ReadFrom::Start).await.unwrap().try_collect().await.unwrap();
-    messages.iter().map(|message| Readings::decode(&message.payload).unwrap().rows.len() as u64).sum()
+    let rows = messages.iter().flat_map(|message| {
+        let rows = Readings::decode(&message.payload).unwrap().rows;
+        (0..rows.len()).map(|row| (rows.name(row).to_owned(), rows.time[row])).collect::<Vec<_>>()
+    });
+    rows.collect()
 }
 
 /// Every dead letter.

@@ -1,6 +1,6 @@
 //! The committed recording, as messages.
 
-use std::{io::Read, path::Path};
+use std::{collections::BTreeSet, io::Read, path::Path};
 
 use bytes::Bytes;
 use eddy_runtime::client::Client;
@@ -84,10 +84,10 @@ fn encode(device: &str, readings: &[Reading]) -> Bytes {
     batch.encode().into()
 }
 
-/// How many different readings (series and time) there are.
-pub fn unique(devices: &[Device]) -> u64 {
+/// The different readings, by series and time.
+pub fn unique(devices: &[Device]) -> BTreeSet<(String, i64)> {
     let all = devices.iter().flat_map(|device| {
-        device.readings.iter().map(|(channel, time, _)| (device.name.clone(), channel.clone(), *time))
+        device.readings.iter().map(|(channel, time, _)| (SeriesName::encode(&device.name, channel), *time))
     });
-    all.collect::<std::collections::BTreeSet<_>>().len() as u64
+    all.collect()
 }
