@@ -1,10 +1,10 @@
 //! Parquet: wide tables (a channel per column of numbers), long ones (channel and value), and eddy's own exports.
 //!
-//! **Memory** is bounded whatever the file's size: a batch of at most [`BATCH_ROWS_MAX`] rows of the columns that are
+//! **Memory** is bounded whatever the file's size: a batch of at most 1,024 rows of the columns that are
 //! needed, and the pages that it is cut from. A file is opened for its first row, which says when its turn comes in the
 //! merge, closed again, and reopened behind that row: of a year in daily files two are open at a time, not 365.
 //!
-//! What a file's columns mean is [`plan`]'s to say; what they hold, [`cells`]'.
+//! What a file's columns mean is `plan`'s to say; what they hold, `cells`'.
 
 mod cells;
 mod plan;
