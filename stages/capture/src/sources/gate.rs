@@ -35,6 +35,10 @@ pub(super) enum Failed {
     NotStored(NotStored),
 }
 
+/// Decoding so many bytes takes long enough to make other connections wait: it is done beside them. A single reading is decoded
+/// in less time than it takes to change the thread.
+const LARGE_BYTES: usize = 16 * 1024;
+
 /// Decodes and hands in.
 #[derive(Clone)]
 pub(super) struct Gate {
@@ -81,7 +85,9 @@ impl Gate {
         let source = Source { device, channel, arrival, content_type, line_time_unit };
         let run = || catch_unwind(AssertUnwindSafe(|| decode::decode(&payload, &source, &self.rules)));
         let decoded = match tokio::runtime::Handle::current().runtime_flavor() {
-            tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(run),
+            tokio::runtime::RuntimeFlavor::MultiThread if payload.len() >= LARGE_BYTES => {
+                tokio::task::block_in_place(run)
+            }
             _ => run(),
         };
         let decoded = decoded.unwrap_or_else(|_| Err((Reason::Panic, "decoding it panicked".into())));

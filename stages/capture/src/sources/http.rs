@@ -30,9 +30,13 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::watch};
 
-use self::answer::{full, not_stored, receipt, refused, wrong};
+use self::answer::{full, not_stored, receipt, refused, unwell, wrong};
 use super::gate::{Failed, Gate, Origin};
 use crate::decode::TimeUnit;
+
+/// In how many times [`Settings::timeout`] a connection must have come to an answer: its body and the storing may take one
+/// each, its head one more.
+const ANSWER_WITHIN: u32 = 3;
 
 /// What the config asks for.
 #[derive(Clone)]
@@ -75,7 +79,7 @@ pub(super) async fn serve(settings: Settings, gate: Gate, mut stop: watch::Recei
     write_address(&settings.address_file, &bound.to_string())
         .map_err(|error| format!("capture.http.address_file = {}: {error}", settings.address_file.display()))?;
     tracing::info!(address = %bound, token = settings.token.is_some(), "taking readings over HTTP");
-    let listener = listener::Bounded::new(listener, settings.connections_max);
+    let listener = listener::Bounded::new(listener, settings.connections_max, settings.timeout * ANSWER_WITHIN);
     let routes = Router::new()
         .route("/api/v2/write", post(write))
         .route("/write", post(write))
@@ -101,14 +105,14 @@ fn write_address(file: &std::path::Path, address: &str) -> std::io::Result<()> {
 
 async fn health(State(door): State<Arc<Door>>) -> Response {
     if door.gate.is_full() {
-        return full();
+        return unwell();
     }
     let body = r#"{"name":"eddy","message":"ready to take readings","status":"pass"}"#;
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 async fn ping(State(door): State<Arc<Door>>) -> Response {
-    if door.gate.is_full() { full() } else { StatusCode::NO_CONTENT.into_response() }
+    if door.gate.is_full() { unwell() } else { StatusCode::NO_CONTENT.into_response() }
 }
 
 async fn write(
@@ -130,7 +134,8 @@ async fn write(
     };
     let origin = Origin {
         device: parameters.device.as_deref(),
-        content_type: Some("text/plain"),
+        // Not text/plain, which may also be a bare number.
+        content_type: Some("application/x-influxdb-line-protocol"),
         line_time_unit: unit,
         ..Origin::default()
     };

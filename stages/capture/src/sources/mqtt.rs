@@ -5,9 +5,12 @@
 //! readings with a time of their own then count once. An acknowledgement never outlives its connection, for a broker may give
 //! a packet's number to another message after it.
 //!
+//! A *retained* message is no reading: the broker sends it whenever a subscription is made, on each connection, though it was
+//! published long ago and once. It is acknowledged and let go. What is published while the subscription stands comes without
+//! that flag (MQTT 3.1.1, 3.3.1.3), also after capture was away: nothing is lost by it.
+//!
 //! When the pipeline is full nothing is acknowledged and, past `inflight_max` messages in hand, nothing is read; the
-//! broker keeps what it holds, by its own bounds. A broker that sends only so many unacknowledged messages (Mosquitto:
-//! `max_inflight_messages 20`) bounds the throughput by that number per commit.
+//! broker keeps what it holds, by its own bounds.
 
 use std::time::Duration;
 
@@ -89,9 +92,10 @@ impl std::fmt::Debug for Settings {
 
 /// Connects, and connects again, until `stop`.
 pub(super) async fn run(settings: Settings, gate: Gate, mut stop: watch::Receiver<bool>) -> Result<(), String> {
+    let options = options(&settings)?;
     let mut backoff = Duration::from_millis(100);
     while !*stop.borrow_and_update() {
-        let connected = session(&settings, &gate, &mut stop).await;
+        let connected = session(&settings, options.clone(), &gate, &mut stop).await;
         match connected {
             Ok(()) => break,
             Err((lived, error)) => {
@@ -108,7 +112,7 @@ pub(super) async fn run(settings: Settings, gate: Gate, mut stop: watch::Receive
     Ok(())
 }
 
-fn options(settings: &Settings) -> MqttOptions {
+fn options(settings: &Settings) -> Result<MqttOptions, String> {
     let Broker { host, port, tls } = &settings.broker;
     let mut options = MqttOptions::new(settings.client_id.clone(), (host.clone(), *port));
     options
@@ -121,14 +125,16 @@ fn options(settings: &Settings) -> MqttOptions {
     }
     if *tls {
         let transport = if settings.ca.is_empty() {
-            Transport::tls_with_default_config()
+            Transport::try_tls_with_default_config().map_err(|error| {
+                format!("the system's authorities cannot be read ({error}): name one in capture.mqtt.tls_ca_file")
+            })?
         } else {
             let (ca, client_auth) = (settings.ca.clone(), settings.client_auth.clone());
             Transport::Tls(TlsConfiguration::Simple { ca, alpn: None, client_auth })
         };
         options.set_transport(transport);
     }
-    options
+    Ok(options)
 }
 
 /// Why a connection ended.
@@ -142,9 +148,14 @@ enum Ended {
 }
 
 /// One connection. Ends well if told to stop; else with whether it had come about, and why it ended.
-async fn session(settings: &Settings, gate: &Gate, stop: &mut watch::Receiver<bool>) -> Result<(), (bool, Ended)> {
+async fn session(
+    settings: &Settings,
+    options: MqttOptions,
+    gate: &Gate,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), (bool, Ended)> {
     // Room for every acknowledgement that can be due, and the subscription.
-    let (client, mut events) = AsyncClient::builder(options(settings)).capacity(settings.inflight_max + 8).build();
+    let (client, mut events) = AsyncClient::builder(options).capacity(settings.inflight_max + 8).build();
     let (mut lived, lane) = (false, gate.lane());
     // In the order in which they came, for so they are acknowledged.
     let mut storing = FuturesOrdered::new();
@@ -167,24 +178,36 @@ async fn session(settings: &Settings, gate: &Gate, stop: &mut watch::Receiver<bo
             Event::Incoming(Packet::ConnAck(_)) => {
                 lived = true;
                 let filter = |topic: &Template| SubscribeFilter::new(topic.filter(), QoS::AtLeastOnce);
-                let subscribed = client.try_subscribe_many(settings.topics.iter().map(filter));
-                tracing::info!(client_id = settings.client_id, ok = subscribed.is_ok(), "MQTT broker connected");
+                if let Err(error) = client.try_subscribe_many(settings.topics.iter().map(filter)) {
+                    tracing::error!(%error, "subscribing failed");
+                    return Err((false, Box::new(ConnectionError::RequestsDone).into()));
+                }
+                tracing::info!(client_id = settings.client_id, "MQTT broker connected");
             }
             Event::Incoming(Packet::SubAck(ack)) => {
-                for (topic, code) in settings.topics.iter().zip(&ack.return_codes) {
-                    if matches!(code, SubscribeReasonCode::Failure) {
-                        tracing::error!(
-                            topic = topic.filter(),
-                            "the broker refuses the subscription: check its permissions"
-                        );
-                    }
-                }
+                settings.topics.iter().zip(&ack.return_codes).for_each(|(topic, code)| subscribed(topic, *code));
             }
+            Event::Incoming(Packet::Publish(publish)) if publish.retain => acknowledge(&client, &publish),
+            // Unconstrained, or a burst would be handed in out of order, and so be late: when a task's budget is used up, tokio
+            // wakes what it had put off last first.
             Event::Incoming(Packet::Publish(publish)) => {
-                storing.push_back(store(gate, lane, &settings.topics, publish));
+                storing.push_back(tokio::task::unconstrained(store(gate, lane, &settings.topics, publish)));
             }
             _ => {}
         }
+    }
+}
+
+fn subscribed(topic: &Template, code: SubscribeReasonCode) {
+    let topic = topic.filter();
+    match code {
+        SubscribeReasonCode::Failure => {
+            tracing::error!(topic, "the broker refuses the subscription: check its permissions");
+        }
+        SubscribeReasonCode::Success(QoS::AtMostOnce) => {
+            tracing::error!(topic, "the broker grants QoS 0 only: what it sends while capture is away is lost");
+        }
+        SubscribeReasonCode::Success(_) => tracing::info!(topic, "subscribed"),
     }
 }
 

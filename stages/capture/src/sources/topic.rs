@@ -103,6 +103,8 @@ impl Template {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -128,6 +130,59 @@ mod tests {
     fn what_no_template_can_be_is_refused() {
         for wrong in ["", "#/a", "a+/b", "{device}/{device}", "{channel...}/a", "{site}/a"] {
             assert!(Template::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// Whether a broker would send `topic` to a subscriber of `filter` (MQTT 3.1.1, 4.7).
+    fn is_sent(filter: &str, topic: &str) -> bool {
+        let mut topic = topic.split('/');
+        for level in filter.split('/') {
+            match (level, topic.next()) {
+                ("#", _) => return true,
+                (_, None) => return false,
+                ("+", Some(_)) => {}
+                (level, Some(part)) if level != part => return false,
+                _ => {}
+            }
+        }
+        topic.next().is_none()
+    }
+
+    fn level() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-c]", Just("+".into()), Just("{device}".into()), Just("{channel}".into())]
+    }
+
+    proptest! {
+        /// What the broker sends is read, and nothing else: a message without its names would be a dead letter. (`a/#` is also
+        /// sent what is on `a`: that one has no channel.)
+        #[test]
+        fn a_template_reads_what_its_filter_is_sent(
+            mut levels in proptest::collection::vec(level(), 1..5),
+            rest in prop_oneof![Just(""), Just("#"), Just("{channel...}")],
+            topic in "([a-c]|d\\.e| f)?(/([a-c]|d\\.e| f)?){0,5}",
+        ) {
+            if !rest.is_empty() {
+                levels.push(rest.into());
+            }
+            let text = levels.join("/");
+            let Ok(template) = Template::parse(&text) else { return Ok(()) };
+            let read = template.read(&topic);
+            let parts: Vec<&str> = topic.split('/').collect();
+            let is_parent = rest == "{channel...}" && parts.len() + 1 == levels.len();
+            prop_assert_eq!(read.is_some(), is_sent(&template.filter(), &topic) && !is_parent, "{} {}", text, topic);
+            if let Some(Named { device, channel }) = read {
+                let at = |place: &str| levels.iter().position(|level| level == place);
+                prop_assert_eq!(device.as_deref(), at("{device}").map(|at| parts[at]));
+                let joined = at("{channel...}").map(|at| parts[at..].join("."));
+                prop_assert_eq!(channel, at("{channel}").map(|at| parts[at].to_owned()).or(joined));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,40}", topic in "\\PC{0,40}") {
+            if let Ok(template) = Template::parse(&text) {
+                let _ = (template.filter(), template.read(&topic));
+            }
         }
     }
 }

@@ -47,6 +47,12 @@ pub(super) fn full() -> Response {
     not_stored(NotStored::Busy)
 }
 
+/// The same to whoever asks how it is.
+pub(super) fn unwell() -> Response {
+    let body = json!({ "name": "eddy", "message": NotStored::Busy.to_string(), "status": "fail" });
+    json(StatusCode::SERVICE_UNAVAILABLE, &body)
+}
+
 /// 429 where nothing was taken, 503 where that is not known; sending it again is right in both cases.
 pub(super) fn not_stored(error: NotStored) -> Response {
     let (status, code) = match error {
