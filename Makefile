@@ -8,7 +8,7 @@ TOOLS := .tools
 NATS_SERVER := $(TOOLS)/py/bin/nats-server
 DENY_VERSION := 0.20.2
 
-.PHONY: all demo test lint tools build release bundle recording clean
+.PHONY: all demo test lint tools clients build release bundle recording clean
 
 all: build
 
@@ -21,6 +21,15 @@ $(NATS_SERVER):
 	@$(NATS_SERVER) --version
 
 tools: $(NATS_SERVER)
+
+# Clients that people feed a gateway with. Tests of what cannot be installed print SKIPPED.
+$(TOOLS)/py/.clients: tests/clients/requirements.txt | $(NATS_SERVER)
+	@$(TOOLS)/py/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@
+
+clients: $(TOOLS)/py/.clients
+	@PATH="$$PATH:/usr/sbin"; command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq mosquitto mosquitto-clients curl openssl; } \
+	|| echo "clients: SKIPPED mosquitto: install it (apt-get install mosquitto mosquitto-clients)"
 
 # --- build -----------------------------------------------------------------
 build: tools
@@ -35,7 +44,7 @@ demo: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --recording fixtures/fleet
 
 # --- checks ----------------------------------------------------------------
-test: build
+test: build clients
 	@command -v cargo-nextest >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc --quiet

@@ -14,17 +14,18 @@ fn recording() -> Vec<Device> {
 }
 
 /// A seed that can be given again: `EDDY_SEED=… make test`.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let seed = std::env::var("EDDY_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| std::process::id().into());
     println!("EDDY_SEED={seed}");
     seed
 }
 
-struct Dice(u64);
+/// A reproducible source of chance.
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }

@@ -51,8 +51,13 @@ impl Gateway {
 
     /// Server and streams only.
     pub async fn without_stages(bounds: &StreamBounds) -> Self {
+        Self::without_stages_with(bounds, "").await
+    }
+
+    /// The same with more lines in the server's config.
+    pub async fn without_stages_with(bounds: &StreamBounds, server: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start(folder.path());
+        let server = Server::start(folder.path(), server);
         let client = connect(&server.url()).await;
         provision(&client, SITE, 1, bounds).await.unwrap();
         Self { folder, server, stages: Vec::new(), client }

@@ -1,7 +1,7 @@
 //! The whole gateway with the real nats-server: what dies, what is full, what is rubbish.
 //!
 //! `server` and `stage` start and kill real processes, `gateway` puts them together, `recording` feeds them, `oracle`
-//! reads what came out. The oracle of every fault test is INV-3: the alerts of an undisturbed run.
+//! reads what came out; `sources` has people's own clients. The oracle of every fault test is INV-3: the alerts of an undisturbed run.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,3 +18,4 @@ mod identity;
 mod notify;
 mod rubbish;
 mod schema;
+mod sources;

@@ -23,13 +23,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts on a random port of the loopback, with its store in `folder`.
-    pub fn start(folder: &Path) -> Self {
+    /// Starts on a random port of the loopback, with its store in `folder` and `more` lines in its config.
+    pub fn start(folder: &Path, more: &str) -> Self {
         let folder = folder.join("nats");
         std::fs::create_dir_all(&folder).unwrap();
         let config = format!(
             "jetstream {{ store_dir: {:?}, sync_interval: always, max_file_store: 2GB, max_memory_store: 16MB }}\n\
-             max_payload: 4MB\n",
+             max_payload: 4MB\n{more}",
             folder.join("store")
         );
         std::fs::write(folder.join("nats.conf"), config).unwrap();
