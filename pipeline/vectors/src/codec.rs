@@ -75,6 +75,11 @@ impl<'a> Get<'a> {
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| self.error("a text is not UTF-8"))
     }
 
+    /// How many bytes are left.
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
     /// That nothing is left.
     ///
     /// # Errors

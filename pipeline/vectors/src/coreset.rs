@@ -193,6 +193,9 @@ impl VectorCoreset {
     /// If the record is not one of this shape.
     pub fn load(&mut self, record: &mut Get<'_>) -> Result<(), CodecError> {
         (self.scale, self.epsilon) = (record.f32()?, record.f32()?);
+        if !(self.scale.is_normal() && self.scale > 0.0 && self.epsilon.is_finite() && self.epsilon >= 0.0) {
+            return Err(record.error("a scale or an epsilon is none"));
+        }
         let count = record.count(self.rows_max)?;
         self.seen = (0..count).map(|_| record.u16()).collect::<Result<_, _>>()?;
         self.rows.clear();
@@ -251,6 +254,17 @@ mod tests {
         coreset.take_dirty();
         assert!(!coreset.admit(&vector(1, 16, 2.0), 0) && !coreset.take_dirty());
         assert!(!coreset.admit(&vector(1, 16, 2.0), 1) && coreset.take_dirty());
+    }
+
+    #[test]
+    fn a_record_whose_scale_could_not_grow_is_refused() {
+        for (scale, epsilon) in [(0.0, 0.0), (-1.0, 0.0), (f32::NAN, 0.0), (1.0, -1.0), (1.0, f32::INFINITY)] {
+            let mut record = Vec::new();
+            record.put_f32(scale);
+            record.put_f32(epsilon);
+            record.put_count(0);
+            assert!(VectorCoreset::new(5, 100).load(&mut Get::new(&record)).is_err(), "{scale} {epsilon}");
+        }
     }
 
     #[test]

@@ -85,7 +85,13 @@ impl Delay {
     /// # Errors
     /// If the record ends before.
     pub fn load(&mut self, record: &mut Get<'_>) -> Result<(), CodecError> {
-        for _ in 0..record.u8()? {
+        let count = usize::from(record.u8()?);
+        // One more than wait at a time: a row goes in before the oldest comes out.
+        if count > ROWS_MAX + 1 {
+            return Err(record.error("more rows wait than can"));
+        }
+        self.waiting.clear();
+        for _ in 0..count {
             let row = record.u32()?;
             self.waiting.push_back((row, record.bytes(packed_bytes(self.dimensions))?.to_vec()));
         }

@@ -50,7 +50,12 @@ impl Running {
     /// # Errors
     /// If the record ends before.
     pub fn load(record: &mut Get<'_>) -> Result<Self, CodecError> {
-        Ok(Self { count: record.u32()?, mean: record.f64()?, squares: record.f64()? })
+        let running = Self { count: record.u32()?, mean: record.f64()?, squares: record.f64()? };
+        if running.mean.is_finite() && running.squares.is_finite() {
+            Ok(running)
+        } else {
+            Err(record.error("a mean or deviation is no number"))
+        }
     }
 }
 

@@ -71,7 +71,8 @@ impl ScalarCoreset {
         let enough = self.rows_max - (self.rows_max / 8).max(1);
         if self.epsilon == 0.0 {
             let range = self.values[self.values.len() - 1] - self.values[0];
-            self.epsilon = range / (4 * self.rows_max) as f32;
+            // A range of the smallest numbers there are would leave 0, which no factor makes larger.
+            self.epsilon = (range / (4 * self.rows_max) as f32).max(f32::MIN_POSITIVE);
         }
         while self.values.len() > enough {
             self.epsilon *= 1.5;
@@ -107,6 +108,12 @@ impl ScalarCoreset {
         self.epsilon = record.f32()?;
         let count = record.count(self.rows_max)?;
         self.values = (0..count).map(|_| record.f32()).collect::<Result<_, _>>()?;
+        if !(self.epsilon.is_finite() && self.epsilon >= 0.0) {
+            return Err(record.error("an epsilon is no distance"));
+        }
+        if !self.values.iter().all(|value| value.is_finite()) || !self.values.is_sorted() {
+            return Err(record.error("the values of a coreset do not ascend"));
+        }
         self.dirty = false;
         Ok(())
     }
@@ -136,6 +143,26 @@ mod tests {
         coreset.save(&mut record);
         assert!(record.len() <= 256);
         assert!(values.iter().all(|value| coreset.nearest(*value).unwrap() <= 3.0 * coreset.epsilon()));
+    }
+
+    /// Found by reading for the fuzzer: thinning never ended.
+    #[test]
+    fn values_at_the_end_of_the_number_line_are_thinned_too() {
+        let mut coreset = ScalarCoreset::new(32);
+        (0..100).for_each(|step| _ = coreset.admit(f32::from_bits(step)));
+        assert!((1..=6).contains(&coreset.len()), "{}", coreset.len());
+    }
+
+    #[test]
+    fn a_record_that_thinning_could_not_end_with_is_refused() {
+        for (epsilon, values) in [(-1.0, [0.0, 1.0]), (f32::NAN, [0.0, 1.0]), (0.5, [1.0, 0.0]), (0.5, [0.0, f32::NAN])]
+        {
+            let mut record = Vec::new();
+            record.put_f32(epsilon);
+            record.put_count(values.len());
+            values.iter().for_each(|value| record.put_f32(*value));
+            assert!(ScalarCoreset::new(128).load(&mut Get::new(&record)).is_err(), "{epsilon} {values:?}");
+        }
     }
 
     #[test]

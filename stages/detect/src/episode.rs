@@ -138,7 +138,7 @@ impl Episode {
     /// # Errors
     /// If the record is not one.
     pub fn load(record: &mut Get<'_>) -> Result<Self, CodecError> {
-        Ok(Self {
+        let episode = Self {
             open: record.u8()? != 0,
             opened: record.i64()?,
             severity: match record.u8()? {
@@ -156,7 +156,13 @@ impl Episode {
             tail: record.f64()?,
             threshold: record.f64()?,
             score: record.f32()?,
-        })
+        };
+        let tails = [episode.tail_min, episode.told, episode.tail, episode.threshold];
+        if tails.iter().all(|p| p.is_finite() && *p >= 0.0) {
+            Ok(episode)
+        } else {
+            Err(record.error("a tail probability is none"))
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 use eddy_vectors::{
     calibration::Calibration,
     codec::{CodecError, Get, Put},
+    delay::packed_bytes,
     running::Running,
 };
 
@@ -31,6 +32,16 @@ use crate::{
 const HOT_DIMENSIONS_MAX: usize = 4;
 /// Most bytes of a held window list or of a joint vector that is read back.
 const HELD_BYTES_MAX: usize = 1 << 20;
+/// The joint of a device stands in two records, which change together.
+const OTHER_CHANNELS: &str = "the two records of a device's joint are not of the same channels";
+
+/// The windows that are held, each of `bytes`.
+fn held_windows(record: &mut Get<'_>, held: usize, bytes: usize, stride: u32) -> Result<Vec<u8>, CodecError> {
+    if !held.is_multiple_of(bytes.max(1)) || stride == 0 {
+        return Err(record.error("what is held is not whole windows, or none is ever held"));
+    }
+    record.bytes(held).map(<[u8]>::to_vec)
+}
 
 fn put_head(state: &HeadState, record: &mut Vec<u8>) {
     state.distances.save(record);
@@ -42,6 +53,9 @@ fn put_head(state: &HeadState, record: &mut Vec<u8>) {
 fn get_head(state: &mut HeadState, record: &mut Get<'_>) -> Result<(), CodecError> {
     state.distances = Running::load(record)?;
     state.commissioned = record.f32()?;
+    if !(state.commissioned.is_finite() && state.commissioned >= 0.0) {
+        return Err(record.error("a distance of commissioning is none"));
+    }
     let pending = usize::from(record.u8()?);
     if pending > PENDING_MAX {
         return Err(record.error("too many distances wait for the calibration"));
@@ -101,7 +115,7 @@ impl Series {
             }
         }
         let held = record.count(HELD_ROWS_MAX * held_bytes(plan))?;
-        self.held = record.bytes(held)?.to_vec();
+        self.held = held_windows(record, held, held_bytes(plan), self.held_stride)?;
         Ok(())
     }
 
@@ -180,22 +194,36 @@ impl Joint {
         record.put(&joined.held);
     }
 
-    /// The part for `channels` channels, made if the other record has not made it.
-    fn joined(&mut self, plan: &HeadPlan, channels: u16) -> &mut Joined {
-        if !matches!(&self.phase, Phase::Running(joined) if joined.channels == channels) {
+    /// The part for `channels` channels, made if the other record has not made it. `bytes` a channel are still to be read:
+    /// they are counted before there is room for them.
+    fn joined(
+        &mut self,
+        plan: &HeadPlan,
+        channels: u16,
+        bytes: usize,
+        record: &Get<'_>,
+    ) -> Result<&mut Joined, CodecError> {
+        if record.left() < usize::from(channels) * bytes {
+            return Err(record.error("the record ends before its last channel"));
+        }
+        if matches!(&self.phase, Phase::Collecting(buffers) if buffers.is_empty()) {
             self.phase = Phase::Running(Box::new(Joined::new(plan, channels)));
         }
         match &mut self.phase {
-            Phase::Running(joined) => joined,
-            Phase::Collecting(_) => unreachable!("it was just made to run"),
+            Phase::Running(joined) if joined.channels == channels => Ok(joined),
+            _ => Err(record.error(OTHER_CHANNELS)),
         }
     }
 
     fn load_hot(&mut self, plan: Option<&HeadPlan>, record: &mut Get<'_>) -> Result<(), CodecError> {
         (self.tail, self.time, self.gated_rounds) = (record.f64()?, record.i64()?, record.u32()?);
         let channels = record.u16()?;
+        if channels == 0 && self.channels() > 0 {
+            return Err(record.error(OTHER_CHANNELS));
+        }
         let Some(plan) = plan.filter(|_| channels > 0) else { return Ok(()) };
-        let joined = self.joined(plan, channels);
+        // Whether it has spoken; its part of the newest vector, and of the difference.
+        let joined = self.joined(plan, channels, 1 + 8 * plan.dimensions, record)?;
         (joined.rounds, joined.newest) = (record.u32()?, record.i64()?);
         for said in &mut joined.delivered {
             *said = record.u8()? != 0;
@@ -206,7 +234,7 @@ impl Joint {
         get_head(&mut joined.state, record)?;
         (joined.held_stride, joined.held_seen) = (record.u32()?, record.u32()?);
         let held = record.count(HELD_BYTES_MAX)?;
-        joined.held = record.bytes(held)?.to_vec();
+        joined.held = held_windows(record, held, packed_bytes(joined.vector.len()), joined.held_stride)?;
         Ok(())
     }
 
@@ -238,14 +266,20 @@ impl Joint {
     pub fn load_cold(&mut self, plan: &HeadPlan, record: &mut Get<'_>) -> Result<(), CodecError> {
         let channels = record.u16()?;
         if channels == 0 {
+            if self.channels() > 0 {
+                return Err(record.error(OTHER_CHANNELS));
+            }
             let count = record.count(usize::from(u16::MAX))?;
             let buffers = (0..count).map(|_| Buffer::load(record, plan.dimensions)).collect::<Result<_, _>>()?;
             self.phase = Phase::Collecting(buffers);
             return Ok(());
         }
-        let joined = self.joined(plan, channels);
+        let joined = self.joined(plan, channels, 8 * plan.dimensions, record)?;
         for (center, spread) in &mut joined.scale {
             (*center, *spread) = (record.f32()?, record.f32()?);
+            if !(center.is_finite() && spread.is_finite() && *spread > 0.0) {
+                return Err(record.error("a component's scale is none"));
+            }
         }
         joined.state.delay.load(record)?;
         joined.state.calibration = Calibration::load(record)?;

@@ -12,6 +12,9 @@ use crate::{
     series::{Changed, Series},
 };
 
+/// A device of more channels than this is no device; a record that says so is refused before there is room for them.
+pub const CHANNELS_MAX: usize = 4096;
+
 /// Where a series stands: its device and its place among its channels.
 pub type Slot = (u32, u16);
 
@@ -76,6 +79,14 @@ impl Registry {
     }
 
     /// Puts a series at its place among its device's channels; places before it may be filled later.
+    /// Whether series `name` can stand at `place` of its device: no other one does, and it stands nowhere else.
+    fn has_place(&self, name: &str, place: u16) -> bool {
+        let device = self.device(SeriesName::device_token(name));
+        let there = device.and_then(|slot| self.get(slot).channels.get(usize::from(place)));
+        let is_free = there.is_none_or(|series| series.name.is_empty() || series.name == name);
+        is_free && self.find(name).is_none_or(|(_, known)| known == place)
+    }
+
     fn put_channel(&mut self, plan: &Plan, device: u32, series: &str, place: u16) {
         let channel = SeriesName::parse(series).map_or_else(String::new, |name| name.channel);
         let channels = &mut self.get_mut(device).channels;
@@ -163,6 +174,9 @@ impl Registry {
 
     fn load_named(&mut self, plan: &Plan, kind: &str, name: &str, record: &mut Get<'_>) -> Result<(), CodecError> {
         let joint = plan.joint.map(|head| &plan.heads[head]);
+        if name.is_empty() {
+            return Err(record.error("a record of a device or series without a name"));
+        }
         match (kind, joint) {
             ("d", _) => {
                 let slot = self.device_or_new(name);
@@ -176,12 +190,24 @@ impl Registry {
                 device.joint.load_cold(head, record)?;
                 device.joint.changed_cold = false;
             }
+            // A bundle without a joint head: there is only this much of one.
+            ("j", None) => {
+                record.u16()?;
+                record.count(0)?;
+            }
             ("h" | "q" | "c" | "m", _) => {
                 let (head, name) = match name.split_once(',') {
                     Some((head, name)) if kind == "m" => (head.parse::<usize>().ok(), name),
                     _ => (None, name),
                 };
                 let place = record.u16()?;
+                if SeriesName::parse(name).is_none() {
+                    return Err(record.error("a series that is not called device/channel"));
+                }
+                // The channels below it are made room for: see `CHANNELS_MAX`.
+                if usize::from(place) >= CHANNELS_MAX || !self.has_place(name, place) {
+                    return Err(record.error("a series' place among its device's channels is not its own"));
+                }
                 let device = self.device_or_new(SeriesName::device_token(name));
                 self.put_channel(plan, device, name, place);
                 let series = &mut self.get_mut(device).channels[usize::from(place)];

@@ -26,15 +26,13 @@ use crate::{
     episode::Step,
     joint::Round,
     plan::Plan,
-    registry::{Registry, Slot},
+    registry::{CHANNELS_MAX, Registry, Slot},
     series::{Judgement, Window},
     turn::{Turn, round_marks},
 };
 
 /// Vectors are kept within this: their squares stay finite as f32, and what is f16 on the bus may overflow to infinity.
 const COMPONENT_MAX: f32 = 1e15;
-/// A device of more channels than this is no device.
-const CHANNELS_MAX: usize = 4096;
 
 /// The stage.
 pub struct Detect {

@@ -96,6 +96,9 @@ impl Held {
         let mut before = Before::default();
         for row in 0..rows {
             before = reader.next(before).ok_or_else(|| format!("its log ends in sample {row} of {rows}"))?;
+            if !before.sample.value.is_finite() {
+                return Err(format!("sample {row} of its log is {}, not finite", before.sample.value));
+            }
         }
         if !reader.0.is_empty() {
             return Err(format!("its log has {} bytes more than its {rows} samples", reader.0.len()));

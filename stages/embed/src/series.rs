@@ -198,6 +198,9 @@ impl Table {
     }
 
     fn load_series(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
+        if SeriesName::parse(name).is_none() {
+            return Err(format!("{name:?} is not device/channel"));
+        }
         let short = || format!("{} bytes are too few", value.len());
         let (tag, rest) = value.split_first().ok_or_else(short)?;
         match *tag {
@@ -206,7 +209,7 @@ impl Table {
                 let (mut log, mut chunks) = (Vec::new(), 0);
                 while let Some(chunk) = self.chunks.remove(&chunk_key(name, chunks)) {
                     log.extend_from_slice(&chunk);
-                    chunks += 1;
+                    chunks = chunks.checked_add(1).ok_or("more chunks of its log than were ever written")?;
                 }
                 log.extend_from_slice(tail);
                 let held = Held::from_log(log, u32::from_le_bytes(*rows) as usize)?;
@@ -227,14 +230,27 @@ impl Table {
                         window.len()
                     ));
                 }
-                let scale = Scale { mean: f64::from_le_bytes(*mean), sd: f64::from_le_bytes(*sd) };
+                let (scale, filled) = (
+                    Scale { mean: f64::from_le_bytes(*mean), sd: f64::from_le_bytes(*sd) },
+                    u16::from_le_bytes(*filled),
+                );
+                if !(scale.mean.is_finite() && scale.sd.is_finite() && scale.sd > 0.0) {
+                    return Err(format!("scaled by mean {} and deviation {}, which none can be", scale.mean, scale.sd));
+                }
+                if usize::from(filled) > self.width {
+                    return Err(format!("{filled} samples in a window of {}", self.width));
+                }
+                let float = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                if let Some(at) = window.chunks_exact(4).position(|sample| !float(sample).is_finite()) {
+                    return Err(format!("sample {at} of its window is not finite"));
+                }
                 let slot = self.add(name, Phase::Running(scale));
                 let (to, _) = self.windows[slot as usize * self.width..].split_at_mut(self.width);
                 for (to, from) in to.iter_mut().zip(window.chunks_exact(4)) {
-                    *to = f32::from_le_bytes([from[0], from[1], from[2], from[3]]);
+                    *to = float(from);
                 }
                 if let Some(series) = &mut self.series[slot as usize] {
-                    series.filled = u16::from_le_bytes(*filled);
+                    series.filled = filled;
                 }
             }
             other => return Err(format!("expected a record of kind 0 or 1, found {other}")),

@@ -225,13 +225,13 @@ impl Fleet {
     /// # Errors
     /// If it is not one that [`Self::save`] told.
     pub fn load(&mut self, key: &[u8], value: &[u8], settings: &Settings) -> Result<(), StateError> {
-        let name = String::from_utf8_lossy(key).into_owned();
-        let loaded = if name.contains('/') {
-            self.load_series(&name, value, settings)
-        } else {
-            self.load_device(&name, value, settings)
+        let loaded = match std::str::from_utf8(key) {
+            Ok(name) if name.contains('/') => self.load_series(name, value, settings),
+            Ok("") => Err("a device without a name".into()),
+            Ok(token) => self.load_device(token, value, settings),
+            Err(error) => Err(format!("its key is not UTF-8: {error}")),
         };
-        loaded.map_err(|problem| StateError { key: name, problem })
+        loaded.map_err(|problem| StateError { key: String::from_utf8_lossy(key).into_owned(), problem })
     }
 
     fn load_series(&mut self, name: &str, value: &[u8], settings: &Settings) -> Result<(), String> {

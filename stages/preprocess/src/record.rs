@@ -45,9 +45,10 @@ impl<'a> Reader<'a> {
         self.array().map(i64::from_le_bytes)
     }
 
-    /// An `f64`.
+    /// A finite `f64`: no other is ever written.
     pub fn f64(&mut self) -> Result<f64, String> {
-        self.array().map(f64::from_le_bytes)
+        let number = self.array().map(f64::from_le_bytes)?;
+        if number.is_finite() { Ok(number) } else { Err(format!("{number} where a finite number is expected")) }
     }
 
     /// A number that [`put_varint`] wrote.

@@ -7,6 +7,7 @@ use eddy_vectors::delay;
 use super::*;
 use source::{Event, Item, Source};
 
+mod damaged;
 mod source;
 
 const DIGEST: &str = "digest";

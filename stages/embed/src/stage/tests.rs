@@ -7,6 +7,8 @@ use eddy_schemas::{Control, Embeddings, SamplesBuilder, Vectors, dump};
 
 use super::*;
 
+mod damaged;
+
 const SITE: &str = "site";
 const WINDOW: usize = 64;
 

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::tests::config;
 
+mod damaged;
+
 const SECOND: i64 = 1_000_000_000;
 
 /// One row to send: a reading with its arrival, or a control.
