@@ -106,7 +106,7 @@ impl Embeddings {
         }
         let bundle = schema.metadata().get("eddy.bundle").cloned().unwrap_or_default();
         Ok(Self {
-            rows: Rows::read(&LAYOUT, &batch)?,
+            rows: Rows::read_named(&LAYOUT, &batch)?,
             quality: flag("quality")?,
             filled: flag("filled")?,
             commissioning: flag("commissioning")?,

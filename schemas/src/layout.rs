@@ -5,7 +5,12 @@
 //! Release N reads N-1: a column says since which version it exists and what stands in for it in older batches.
 //! A newer or unknown version is refused, never guessed at.
 
-use std::{collections::HashMap, io::Cursor, sync::Arc};
+use std::{
+    collections::HashMap,
+    io::Cursor,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
@@ -85,6 +90,12 @@ impl Layout {
     /// # Errors
     /// Every way in which the bytes are not a batch of this layout in a version that is known.
     pub(crate) fn read(&self, bytes: &[u8]) -> Result<(RecordBatch, u16), LayoutError> {
+        // Arrow's reader checks most lengths with an error and a few with an assertion: both mean the same of the bytes.
+        let contradict = || ArrowError::IpcError("its lengths contradict each other".to_owned());
+        catch_unwind(AssertUnwindSafe(|| self.read_stream(bytes))).unwrap_or_else(|_| Err(contradict().into()))
+    }
+
+    fn read_stream(&self, bytes: &[u8]) -> Result<(RecordBatch, u16), LayoutError> {
         let mut reader = StreamReader::try_new(Cursor::new(bytes), None)?;
         let schema = reader.schema();
         let of = |key: &str| schema.metadata().get(key).cloned().unwrap_or_default();
@@ -103,6 +114,9 @@ impl Layout {
             }
         };
         let batch = reader.next().ok_or_else(|| self.content("the stream holds no batch"))??;
+        if reader.next().is_some() {
+            return Err(self.content("the stream holds more than one batch: send one message for each"));
+        }
         Ok((batch, version))
     }
 

@@ -84,6 +84,18 @@ impl Rows {
         }
         Ok(Self { names, series: keys, time: time.values().clone(), controls })
     }
+
+    /// As [`Self::read`]; and every measurement is of a series that has a name. (A dictionary of controls alone has an
+    /// empty one for them to point to. In READINGS such a row is put aside by itself.)
+    pub(crate) fn read_named(layout: &Layout, batch: &RecordBatch) -> Result<Self, LayoutError> {
+        let rows = Self::read(layout, batch)?;
+        if rows.names.iter().any(String::is_empty)
+            && let Some(row) = (0..rows.len()).find(|row| rows.control(*row).is_none() && rows.name(*row).is_empty())
+        {
+            return Err(layout.content(format!("row {row} is of a series without a name")));
+        }
+        Ok(rows)
+    }
 }
 
 /// Collects the first columns of a batch.

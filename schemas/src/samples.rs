@@ -37,7 +37,7 @@ impl Samples {
         let quality: &UInt16Array = LAYOUT.column(&batch, "quality")?;
         let period: &Int64Array = LAYOUT.column(&batch, "period")?;
         Ok(Self {
-            rows: Rows::read(&LAYOUT, &batch)?,
+            rows: Rows::read_named(&LAYOUT, &batch)?,
             value: value.values().clone(),
             quality: quality.values().clone(),
             period: period.values().clone(),

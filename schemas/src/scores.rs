@@ -63,8 +63,12 @@ impl Scores {
         let tail: &Float64Array = LAYOUT.column(&batch, "tail")?;
         let flags: &UInt16Array = LAYOUT.column(&batch, "flags")?;
         let vector: &BinaryArray = LAYOUT.column(&batch, "vector")?;
+        if let Some(row) = (0..vector.len()).find(|row| vector.is_valid(*row) && vector.value_length(*row) % 2 != 0) {
+            let bytes = vector.value(row).len();
+            return Err(LAYOUT.content(format!("row {row}: a vector of {bytes} bytes, not of two for each component")));
+        }
         Ok(Self {
-            rows: Rows::read(&LAYOUT, &batch)?,
+            rows: Rows::read_named(&LAYOUT, &batch)?,
             score: score.values().clone(),
             tail: tail.values().clone(),
             flags: flags.values().clone(),

@@ -30,9 +30,9 @@ impl Place {
         Self { incarnation, sequence, row: Self::WHOLE }
     }
 
-    /// The first message that is not covered to its end: where a consumer goes on.
+    /// The first message that is not covered to its end: where a consumer goes on. (No stream has a message `u64::MAX`.)
     pub fn next_sequence(&self) -> u64 {
-        if self.row == Self::WHOLE { self.sequence + 1 } else { self.sequence.max(1) }
+        if self.row == Self::WHOLE { self.sequence.saturating_add(1) } else { self.sequence.max(1) }
     }
 
     /// Whether row `row` of message `sequence` is covered.

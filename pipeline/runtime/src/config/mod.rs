@@ -17,7 +17,7 @@ use self::merge::Merged;
 use crate::stage::Scope;
 
 /// The shared part of every stage's defaults.
-pub const DEFAULTS: &str = include_str!("default.toml");
+pub const DEFAULTS: &str = include_str!("../default.toml");
 
 /// Everything that is wrong with a config.
 #[derive(Debug, thiserror::Error)]
