@@ -1,6 +1,7 @@
 //! Tests of the whole stage.
 
 mod arrow;
+mod checks;
 mod contract;
 mod golden;
 mod properties;

@@ -8,6 +8,9 @@ use super::{Refused, Rules, Source};
 
 /// So many refused parts of a message are kept one by one; the rest are counted in one more, with the whole message.
 pub(crate) const BAD_MAX: usize = 100;
+/// Bytes of rows rendered for the dead letters, in a message; past them the rest is counted in one more, as past
+/// [`BAD_MAX`]. A row is told with the names of all its columns, which stand in the message once.
+const ROWS_BYTES_MAX: usize = 64 * 1024;
 /// So many problems of one part are told.
 const PROBLEMS_MAX: usize = 4;
 
@@ -142,6 +145,8 @@ pub(super) struct Collector<'a> {
     hint: usize,
     part: Part,
     lost: u64,
+    /// Bytes of the rows rendered so far.
+    rendered: usize,
     payload_as_original: bool,
 }
 
@@ -158,6 +163,7 @@ impl<'a> Collector<'a> {
             hint: 0,
             part: Part::default(),
             lost: 0,
+            rendered: 0,
             payload_as_original: false,
         };
         collector.current = source.device.and_then(|device| collector.device(device).ok());
@@ -251,12 +257,16 @@ impl<'a> Collector<'a> {
             detail.push_str(&format!("; and {untold} more"));
         }
         let mut kept = Bad { after: self.out.time.len(), reason, detail, readings, original: Original::Bytes(0..0) };
-        if self.out.bad.len() < BAD_MAX {
+        let told = self.out.bad.len();
+        if told < BAD_MAX && self.rendered < ROWS_BYTES_MAX {
             kept.original = original();
+            if let Original::Row(row) = &kept.original {
+                self.rendered += row.len();
+            }
         } else {
             self.payload_as_original = true;
             kept.detail = format!(
-                "{BAD_MAX} parts of the message were put aside one by one, the others as one, first: {}",
+                "{told} parts of the message were put aside one by one, the others as one, first: {}",
                 kept.detail
             );
             kept.original = Original::Message;

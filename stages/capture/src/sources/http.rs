@@ -26,12 +26,14 @@ use axum::{
 };
 use bytes::Bytes;
 use eddy_schemas::side::Reason;
-use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::watch};
 
 use self::answer::{full, not_stored, receipt, refused, unwell, wrong};
-use super::gate::{Failed, Gate, Origin};
+use super::{
+    gate::{Failed, Gate, Origin},
+    gzip,
+};
 use crate::decode::TimeUnit;
 
 /// In how many times [`Settings::timeout`] a connection must have come to an answer: its body and the storing may take one
@@ -216,12 +218,14 @@ impl Door {
             None | Some("identity" | "") => Ok(packed),
             Some("gzip") => {
                 let most = self.settings.body_bytes_max;
-                let mut unpacked = Vec::new();
-                let mut reader = std::io::Read::take(MultiGzDecoder::new(&packed[..]), most as u64 + 1);
-                std::io::Read::read_to_end(&mut reader, &mut unpacked).map_err(|error| {
-                    Box::new(wrong(StatusCode::BAD_REQUEST, "invalid", &format!("the body is no gzip: {error}")))
-                })?;
-                if unpacked.len() > most { Err(Box::new(too_long(most))) } else { Ok(unpacked.into()) }
+                gzip::unpack(&packed, most).map(Bytes::from).map_err(|problem| {
+                    Box::new(match problem {
+                        gzip::Wrong::TooLong => too_long(most),
+                        gzip::Wrong::NoGzip(error) => {
+                            wrong(StatusCode::BAD_REQUEST, "invalid", &format!("the body is no gzip: {error}"))
+                        }
+                    })
+                })
             }
             Some(other) => {
                 let problem = format!("Content-Encoding {other:?} is not read: send gzip or none");

@@ -9,10 +9,11 @@
 
 mod config;
 mod gate;
+pub(crate) mod gzip;
 mod http;
 mod mqtt;
 mod requests;
-mod topic;
+pub(crate) mod topic;
 
 use eddy_runtime::{
     app::DirectSources,

@@ -2,7 +2,7 @@
 
 /// A topic with places: `plant/{device}/{channel}`, `+/{device}/#`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Template {
+pub(crate) struct Template {
     levels: Vec<Level>,
 }
 
@@ -17,13 +17,13 @@ enum Level {
     Device,
     /// `{channel}`
     Channel,
-    /// `{channel...}`, the last one: all that is left, joined by dots
+    /// `{channel...}`, the last one: all that is left, joined by dots; none where nothing is
     ChannelRest,
 }
 
 /// What a topic tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Named {
+pub(crate) struct Named {
     pub device: Option<String>,
     pub channel: Option<String>,
 }
@@ -85,7 +85,10 @@ impl Template {
             if *level == Level::Rest {
                 return Some(named);
             }
-            let part = parts.next()?;
+            let Some(part) = parts.next() else {
+                // To MQTT, `a/#` is `a` too: a device that says something without a channel.
+                return (*level == Level::ChannelRest).then_some(named);
+            };
             match level {
                 Level::Text(text) if text != part => return None,
                 Level::Text(_) | Level::Any | Level::Rest => {}
@@ -113,6 +116,8 @@ mod tests {
             ("plant/{device}/{channel}", "plant/+/+", "plant/pump 7/temp", Some("pump 7"), Some("temp")),
             ("+/{device}/#", "+/+/#", "a/pump/b/c", Some("pump"), None),
             ("{device}/{channel...}", "+/#", "pump/motor/temp", Some("pump"), Some("motor.temp")),
+            ("{device}/{channel...}", "+/#", "pump", Some("pump"), None),
+            ("+/{device}/#", "+/+/#", "a/pump", Some("pump"), None),
             ("sensors", "sensors", "sensors", None, None),
         ] {
             let read = Template::parse(template).unwrap();

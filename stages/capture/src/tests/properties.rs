@@ -1,40 +1,29 @@
-//! Whatever bytes come: no decoder panics, and what a message tells adds up (INV-4, INV-6).
+//! Whatever bytes come: all that [`super::checks`] says holds, and what a message tells adds up (INV-4, INV-6).
 
 use std::{fmt::Write, sync::Arc};
 
-use arrow_array::{ArrayRef, Float64Array, Int64Array};
+use arrow_array::{
+    ArrayRef, BooleanArray, DictionaryArray, Float32Array, Float64Array, Int64Array, StringArray, types::Int32Type,
+};
 use eddy_schemas::ReadingsBuilder;
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::{rules, table};
+use super::{
+    checks::{self, Format, Setting, sources},
+    table,
+};
 use crate::decode::{Decoded, Original, Refused, Source, decode};
 
-const TYPES: [Option<&str>; 5] = [
-    None,
-    Some("application/json"),
-    Some("application/senml+json"),
-    Some("text/plain"),
-    Some("application/vnd.apache.arrow.stream"),
-];
+const FORMATS: [Format; 6] = [Format::Sniffed, Format::Json, Format::Senml, Format::Line, Format::Arrow, Format::Plain];
 
-fn decoded(payload: &[u8], content_type: Option<&str>) -> Result<Decoded, Refused> {
-    let result = decode(payload, &Source { device: Some("d"), content_type, ..Source::default() }, &rules());
-    if let Ok(decoded) = &result {
-        for columns in [decoded.of.len(), decoded.value.len(), decoded.quality.len()] {
-            assert_eq!(columns, decoded.time.len());
-        }
-        assert!(decoded.value.iter().all(|value| value.is_finite()));
-        assert!(decoded.of.iter().all(|series| (*series as usize) < decoded.series.len()));
-        let mut last = 0;
-        for bad in &decoded.bad {
-            assert!(bad.readings > 0 && bad.after >= last && bad.after <= decoded.time.len());
-            last = bad.after;
-            if let Original::Bytes(range) = &bad.original {
-                assert!(payload.get(range.clone()).is_some());
-            }
-        }
-    }
-    result
+/// A message of device `d`, with all checks.
+fn decoded(payload: &[u8], format: Format) -> Result<Decoded, Refused> {
+    checks::decoded(payload, Setting::new(format, [1, 0]))
+}
+
+/// Every choice of source and rules.
+fn settings() -> impl Strategy<Value = [u8; 2]> {
+    any::<[u8; 2]>()
 }
 
 fn value() -> impl Strategy<Value = String> {
@@ -51,45 +40,92 @@ fn value() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for content_type in TYPES {
-            decoded(&payload, content_type).ok();
+    fn any_bytes(payload in vec(any::<u8>(), 0..200), setting in settings()) {
+        for format in FORMATS {
+            checks::decoded(&payload, Setting::new(format, setting)).ok();
         }
+        sources::gzip(&payload);
+        sources::gzip(&sources::pack(&payload.repeat(30)));
     }
 
     #[test]
-    fn nearly_right_text(payload in "[\\[{]?([\\[\\]{}:,\"\\\\= #\n\r-]|time|t|bn|n|v|vs|values|channel|null|true|1|1\\.5e3|\"a\"|é){0,40}[}\\]]?") {
-        for content_type in TYPES {
-            decoded(payload.as_bytes(), content_type).ok();
+    fn any_topic(template in "(plant|\\+|\\{device\\}|\\{channel\\}|a b|)(/(\\+|#|\\{device\\}|\\{channel(\\.\\.\\.)?\\}|a|)){0,4}", topic in "(plant|a|pump 7|)(/[a-c é]{0,2}){0,4}") {
+        sources::topic(format!("{template}\n{topic}").as_bytes());
+    }
+
+    #[test]
+    fn nearly_right_text(
+        payload in "[\\[{]?([\\[\\]{}:,\"\\\\= #\n\r-]|time|t|bn|n|v|vs|values|channel|null|true|1|1\\.5e3|\"a\"|é){0,40}[}\\]]?",
+        setting in settings(),
+    ) {
+        for format in FORMATS {
+            checks::decoded(payload.as_bytes(), Setting::new(format, setting)).ok();
         }
     }
 
     #[test]
     fn an_arrow_stream_with_bytes_changed(
-        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        own in any::<bool>(),
+        changes in vec((any::<Index>(), any::<u8>()), 1..6),
+        cut in proptest::option::of(any::<Index>()),
+        which in 0..3,
+        setting in settings(),
     ) {
-        let mut payload = if own {
-            let mut batch = ReadingsBuilder::default();
-            batch.push("d/t", 1, 1.0, 0, 1);
-            batch.push("e/u", 2, 2.0, 0, 2);
-            batch.encode()
-        } else {
-            let time: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
-            table(vec![("time", time), ("t", Arc::new(Float64Array::from(vec![Some(1.0), None, Some(3.0)])))])
+        let time: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let mut payload = match which {
+            0 => {
+                let mut batch = ReadingsBuilder::default();
+                batch.push("d/t", 1, 1.0, 0, 1);
+                batch.push("e/u", 2, 2.0, 0, 2);
+                batch.encode()
+            }
+            1 => table(vec![("time", time), ("t", Arc::new(Float64Array::from(vec![Some(1.0), None, Some(3.0)])))]),
+            _ => {
+                let channel: DictionaryArray<Int32Type> = vec![Some("t"), None, Some("u")].into_iter().collect();
+                let value = Arc::new(Float32Array::from(vec![1.0, 2.0, f32::NAN]));
+                table(vec![("time", time), ("channel", Arc::new(channel)), ("value", value)])
+            }
         };
         for (index, byte) in changes {
             let at = index.index(payload.len());
             payload[at] = byte;
         }
-        decoded(&payload, None).ok();
+        if let Some(cut) = cut {
+            payload.truncate(cut.index(payload.len()));
+        }
+        checks::decoded(&payload, Setting::new(Format::Sniffed, setting)).ok();
     }
 
     #[test]
-    fn json_adds_up(records in proptest::collection::vec((any::<bool>(), proptest::collection::vec(value(), 1..6)), 0..150)) {
+    fn arrow_tables_add_up(
+        rows in vec((any::<Option<i64>>(), any::<Option<f64>>(), any::<bool>(), proptest::option::of("[a-c/.é]{0,3}")), 0..60),
+        long in any::<bool>(),
+        setting in settings(),
+    ) {
+        let time: ArrayRef = Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.0)));
+        let value: ArrayRef = Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.1)));
+        let on: ArrayRef = Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.2))));
+        let names: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|row| row.3.clone())));
+        let payload = if long {
+            table(vec![("time", time), ("channel", names), ("value", value)])
+        } else {
+            table(vec![("time", time), ("t", value), ("on", on)])
+        };
+        let told = rows.iter().map(|row| u64::from(row.1.is_some()) + u64::from(!long));
+        let nulls = rows.iter().filter(|row| row.1.is_none()).count() as u64;
+        let decoded = checks::decoded(&payload, Setting::new(Format::Arrow, setting)).unwrap();
+        // A row whose time is refused counts as one reading even if it tells none, and its nulls are not counted.
+        let (least, most) = (told.clone().sum::<u64>(), told.map(|told| told.max(1)).sum::<u64>());
+        prop_assert!((least..=most).contains(&decoded.readings()) && decoded.missing <= nulls);
+        if decoded.bad.is_empty() {
+            prop_assert_eq!((decoded.readings(), decoded.missing), (least, nulls));
+        }
+    }
+
+    #[test]
+    fn json_adds_up(records in vec((any::<bool>(), vec(value(), 1..6)), 0..150)) {
         let (mut text, mut values) = (String::from("["), 0);
         for (index, (bad_time, fields)) in records.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
@@ -103,19 +139,19 @@ proptest! {
             text.push('}');
         }
         text.push(']');
-        prop_assert_eq!(decoded(text.as_bytes(), Some("application/json")).unwrap().readings(), values as u64);
+        prop_assert_eq!(decoded(text.as_bytes(), Format::Json).unwrap().readings(), values as u64);
     }
 
     #[test]
-    fn senml_adds_up(values in proptest::collection::vec(value(), 1..150)) {
+    fn senml_adds_up(values in vec(value(), 1..150)) {
         let records: Vec<_> = values.iter().map(|value| format!("{{\"n\":\"a\",\"t\":3e8,\"v\":{value}}}")).collect();
         let told = values.iter().filter(|value| *value != "null").count();
         let pack = format!("[{}]", records.join(","));
-        prop_assert_eq!(decoded(pack.as_bytes(), None).unwrap().readings(), told as u64);
+        prop_assert_eq!(decoded(pack.as_bytes(), Format::Sniffed).unwrap().readings(), told as u64);
     }
 
     #[test]
-    fn lines_add_up(lines in proptest::collection::vec(0..7_usize, 0..300)) {
+    fn lines_add_up(lines in vec(0..7_usize, 0..300)) {
         const KINDS: [(&str, u64); 7] = [
             ("cpu,host=a used=1,free=2i 5", 2),
             ("t value=\"a string\",u=T 5\r", 2),
@@ -128,15 +164,29 @@ proptest! {
         let text: Vec<_> = lines.iter().map(|kind| KINDS[*kind].0).collect();
         let told: u64 = lines.iter().map(|kind| KINDS[*kind].1).sum();
         let text = text.join("\n") + "\n";
-        prop_assert_eq!(decoded(text.as_bytes(), Some("text/plain")).unwrap().readings(), told);
+        prop_assert_eq!(decoded(text.as_bytes(), Format::Plain).unwrap().readings(), told);
     }
 
     #[test]
-    fn readings_batches_add_up(values in proptest::collection::vec(any::<f64>(), 1..300)) {
+    fn readings_batches_add_up(values in vec(any::<f64>(), 1..300)) {
         let mut batch = ReadingsBuilder::default();
         for (row, value) in values.iter().enumerate() {
             batch.push(["d/t", "e/t", "d/u"][row % 3], row as i64, *value, 0, 1);
         }
-        prop_assert_eq!(decoded(&batch.encode(), None).unwrap().readings(), values.len() as u64);
+        prop_assert_eq!(decoded(&batch.encode(), Format::Sniffed).unwrap().readings(), values.len() as u64);
     }
+}
+
+/// Names that are too long, in a table whose every row is refused: each row told with all its columns would be a hundred
+/// times the message.
+#[test]
+fn refused_rows_take_no_more_than_the_message_they_came_in() {
+    let names: Vec<String> = (0..20).map(|column| format!("{column}{}", "n".repeat(5_000))).collect();
+    let values: ArrayRef = Arc::new(Float32Array::from(vec![1.0; 200]));
+    let payload = table(names.iter().map(|name| (name.as_str(), values.clone())).collect());
+    let rules = super::rules();
+    let decoded = decode(&payload, &Source { device: Some("d"), ..Source::default() }, &rules).unwrap();
+    assert_eq!((decoded.readings(), decoded.time.len()), (4_000, 0));
+    assert!(checks::bytes(&decoded) <= 2 * payload.len() + checks::BYTES_MIN, "{} bytes", checks::bytes(&decoded));
+    assert_eq!(decoded.bad.last().unwrap().original, Original::Message);
 }
