@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use eddy_runtime::{
-    bus::{BusError, Delivery, nats::NatsBus},
+    bus::{BusError, Delivery, PullBounds, nats::NatsBus},
     dead_letter::DeadLetter,
     letters::Letters,
     position::Place,
@@ -72,8 +72,8 @@ impl<'a, O: Outlet> Life<'a, O> {
         let mut caught_up = Instant::now();
         loop {
             self.start_deliveries();
-            let room = self.lanes.len() < self.sink.pending_max;
-            if !room && !self.paused {
+            let room = self.sink.pending_max.saturating_sub(self.lanes.len());
+            if room == 0 && !self.paused {
                 tracing::warn!(
                     sink = self.sink.name,
                     pending = self.lanes.len(),
@@ -81,7 +81,7 @@ impl<'a, O: Outlet> Life<'a, O> {
                 );
                 self.reader.pause();
             }
-            self.paused = !room;
+            self.paused = room == 0;
             // With as much under way as may, what is due waits for an end.
             let free = self.under_way.len() < self.sink.delivery.in_flight_max;
             let due = self.lanes.next_due().filter(|_| free);
@@ -90,7 +90,7 @@ impl<'a, O: Outlet> Life<'a, O> {
                 biased;
                 () = asked(stop) => return Ok(()),
                 Some(ended) = self.under_way.join_next_with_id() => self.settle(ended).await?,
-                pulled = pull(&mut self.reader, bus_due), if room => match pulled {
+                pulled = pull(&mut self.reader, room, bus_due), if room > 0 => match pulled {
                     Ok(turns) => {
                         bus_tries = 0;
                         self.take(turns).await?;
@@ -308,7 +308,8 @@ impl<'a, O: Outlet> Life<'a, O> {
     }
 }
 
-async fn pull(reader: &mut Reader, due: Instant) -> Result<Vec<Turn>, BusError> {
+/// At most `room` messages, and none before `due`.
+async fn pull(reader: &mut Reader, room: usize, due: Instant) -> Result<Vec<Turn>, BusError> {
     tokio::time::sleep_until(due.into()).await;
-    reader.pull(PULL, PULL_WAIT).await
+    reader.pull(PullBounds { messages: PULL.messages.min(room), ..PULL }, PULL_WAIT).await
 }
