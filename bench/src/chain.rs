@@ -16,8 +16,8 @@ use crate::{
     state::{Meter, StateBytes},
 };
 
-/// Rows of one message; the figures do not depend on it.
-const MESSAGE_ROWS: usize = 2000;
+/// Rows of one message; the figures do not depend on it, but state is measured between messages.
+const MESSAGE_ROWS: usize = 256;
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
 
 /// What came out.

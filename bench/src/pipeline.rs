@@ -10,12 +10,15 @@ use eddy_detect::Detect;
 use eddy_embed::Embed;
 use eddy_preprocess::Preprocess;
 use eddy_runtime::{
-    bundle::{Bundle, COMMISSIONING_ROWS_MAX, Manifest, Memory},
+    bundle::{Bundle, Manifest, Memory},
     config::{self, ConfigError},
     stage::Stage,
 };
 use tempfile::TempDir;
 
+/// Most rows that commission a stream: embed holds them until then, at some ten bytes each, and more of them change no
+/// figure (bench/quality/README.md). It is also the most that NAB grants.
+const COMMISSIONING_ROWS_MAX: usize = 750;
 const STAGES: [&str; 3] = ["preprocess", "embed", "detect"];
 const CARRIED: [(&str, &[u8]); 3] = [
     ("model.onnx", include_bytes!("../../fixtures/bundles/default/model.onnx")),
@@ -92,8 +95,8 @@ impl Pipeline {
         pipeline.chain(0).map(|_| pipeline)
     }
 
-    /// How many rows commission a series where `granted` may: the config's count (the bundle's where that is 0), unless
-    /// the protocol grants fewer or more, up to what embed holds.
+    /// How many rows commission a series where a benchmark grants so many: these, at least 2 and at most 750; where it
+    /// grants none as many as the config says (0: as the bundle does).
     pub fn commissioning_rows(&self, granted: usize) -> usize {
         if granted == 0 { self.embed.commissioning_rows } else { granted.clamp(2, COMMISSIONING_ROWS_MAX) }
     }
@@ -192,7 +195,7 @@ mod tests {
         assert_eq!((pipeline.detect.gate_tail, pipeline.preprocess.period_s), (1e-4, 300.0));
         let raw = pipeline.manifest.heads.iter().find(|head| head.name == "raw").unwrap();
         assert_eq!(raw.weight, 0.05);
-        assert_eq!([0, 1, 750, 10_080].map(|granted| pipeline.commissioning_rows(granted)), [0, 2, 750, 2000]);
+        assert_eq!([0, 1, 750, 10_080].map(|granted| pipeline.commissioning_rows(granted)), [0, 2, 750, 750]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ const AFTER: &str = "\
 DATA_DIR holds any of nab/ skab/ gecco/ telemetry/ ucr/. One bundle and one configuration run on all of it, through
 preprocess, embed and detect as the gateway does, without the bus. Labels are read for --score alone. The rows that a benchmark
 grants for learning (NAB: 15%, at most 750; SKAB: 400; elsewhere those before the first `scored` one, of which at most
-2,000 are taken) commission a stream; nothing else differs between benchmarks.
+750 are taken) commission a stream; nothing else differs between benchmarks.
 
 A result is a CSV `timestamp,anomaly_score`, one row per row of the stream.
 
