@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::{Embeddings, LayoutError, Readings, Rows, Samples, Scores, embeddings::Vectors, rfc3339};
 
-/// The rows of a batch of whichever layout. Every bit of a row shows, so that equal lines are equal rows.
+/// The rows of a batch of whichever layout. Every bit of a row shows (those of a burst as a digest), so that equal lines are
+/// equal rows.
 ///
 /// # Errors
 /// If the bytes are none of the layouts that this release reads.
@@ -14,6 +15,11 @@ pub fn rows(bytes: &[u8]) -> Result<Vec<String>, LayoutError> {
             return Ok(lines(&batch.rows, |row, line| {
                 let arrival = rfc3339(batch.arrival[row]);
                 let _ = write!(line, "value={:?} quality={} arrival={arrival}", batch.value[row], batch.quality[row]);
+                if let Some(burst) = batch.burst(row) {
+                    let bytes: Vec<u8> = burst.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                    let (count, digest) = (burst.values.len(), blake3::hash(&bytes).to_hex());
+                    let _ = write!(line, " burst={count}@{:?}Hz:{digest}", burst.rate_hz);
+                }
             }));
         }
         Err(LayoutError::Layout { found, .. }) => found,
@@ -25,6 +31,9 @@ pub fn rows(bytes: &[u8]) -> Result<Vec<String>, LayoutError> {
             Ok(lines(&batch.rows, |row, line| {
                 let (value, quality, period) = (batch.value[row], batch.quality[row], batch.period[row]);
                 let _ = write!(line, "value={value:?} quality={quality} period={period}");
+                if let Some(spectrum) = batch.spectrum(row) {
+                    let _ = write!(line, " spectrum={spectrum:?}");
+                }
             }))
         }
         "embeddings" => embeddings(&Embeddings::decode(bytes)?),
@@ -44,7 +53,7 @@ fn embeddings(batch: &Embeddings) -> Result<Vec<String>, LayoutError> {
         let _ = write!(line, "quality={quality} filled={filled} commissioning={} ", batch.commissioning[row]);
         let _ = write!(line, "period={} bundle={}", batch.period[row], batch.bundle);
         for column in &batch.heads {
-            let range = row * column.head.dimensions..(row + 1) * column.head.dimensions;
+            let Some(range) = column.range(row) else { continue };
             let _ = match &column.vectors {
                 Vectors::F32(values) => write!(line, " {}={:?}", column.head.name, &values[range]),
                 Vectors::F16(values) => write!(line, " {}={:?}", column.head.name, &values[range]),

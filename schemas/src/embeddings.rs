@@ -1,8 +1,11 @@
 //! EMBEDDINGS: one vector per head for the window that ends at each sample.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Int64Array, UInt16Array};
+use arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Int64Array, UInt16Array,
+    types::{ArrowPrimitiveType, Float16Type, Float32Type},
+};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field};
 use half::f16;
@@ -10,9 +13,11 @@ use half::f16;
 use crate::{
     Control, Rows, RowsBuilder, Timestamp,
     layout::{Layout, LayoutError},
+    lists::{Lists, ListsBuilder},
 };
 
-const LAYOUT: Layout = Layout { name: "embeddings", oldest: 1, current: 1 };
+/// Since version 2 a head that not every row has is a column of lists, which a batch without any such row leaves out.
+const LAYOUT: Layout = Layout { name: "embeddings", oldest: 1, current: 2 };
 
 /// Up to this many dimensions a head travels as f32, above as f16.
 pub const F32_DIMENSIONS_MAX: usize = 4;
@@ -24,6 +29,8 @@ pub struct HeadLayout {
     pub name: String,
     /// Length of its vectors.
     pub dimensions: usize,
+    /// Whether rows may lack it: it comes of an input that not every row has.
+    pub optional: bool,
 }
 
 /// The vectors of one head, row by row.
@@ -40,14 +47,25 @@ pub enum Vectors {
 pub struct HeadColumn {
     /// Name and size.
     pub head: HeadLayout,
-    /// `rows x dimensions`, row-major; zeros on a control's row.
+    /// `rows x dimensions`, row-major; zeros on a control's row. Of an optional head only those that there are.
     pub vectors: Vectors,
+    /// The rows that have a vector, ascending; `None` for a head that every row has.
+    pub rows: Option<Vec<u32>>,
 }
 
 impl HeadColumn {
-    /// Copies the vector of `row` into `out`, whose length is the head's dimensions.
-    pub fn copy_to(&self, row: usize, out: &mut [f32]) {
-        let range = row * self.head.dimensions..(row + 1) * self.head.dimensions;
+    /// Where the vector of `row` stands in `vectors`, if there is one.
+    pub fn range(&self, row: usize) -> Option<Range<usize>> {
+        let place = match &self.rows {
+            None => row,
+            Some(rows) => rows.binary_search(&u32::try_from(row).ok()?).ok()?,
+        };
+        Some(place * self.head.dimensions..(place + 1) * self.head.dimensions)
+    }
+
+    /// Copies the vector of `row` into `out`, whose length is the head's dimensions; whether there is one.
+    pub fn copy_to(&self, row: usize, out: &mut [f32]) -> bool {
+        let Some(range) = self.range(row) else { return false };
         match &self.vectors {
             Vectors::F32(values) => out.copy_from_slice(&values[range]),
             Vectors::F16(values) => {
@@ -56,6 +74,58 @@ impl HeadColumn {
                 }
             }
         }
+        true
+    }
+
+    fn read(field: &Field, column: &ArrayRef) -> Result<Self, LayoutError> {
+        let name = field.name()["head.".len()..].to_owned();
+        if let DataType::List(item) = field.data_type() {
+            return if *item.data_type() == DataType::Float16 {
+                Self::read_lists::<Float16Type>(field.name(), name, column, Vectors::F16)
+            } else {
+                Self::read_lists::<Float32Type>(field.name(), name, column, Vectors::F32)
+            };
+        }
+        let wrong = || LAYOUT.content(format!("column {:?} is of type {}", field.name(), field.data_type()));
+        let column: &FixedSizeListArray = column.as_any().downcast_ref().ok_or_else(wrong)?;
+        if column.null_count() > 0 {
+            return Err(LAYOUT.content(format!("column {:?} has nulls", field.name())));
+        }
+        let dimensions = column.value_length() as usize;
+        let values = column.values().as_any();
+        let vectors = if dimensions <= F32_DIMENSIONS_MAX {
+            Vectors::F32(values.downcast_ref::<Float32Array>().ok_or_else(wrong)?.values().clone())
+        } else {
+            Vectors::F16(values.downcast_ref::<Float16Array>().ok_or_else(wrong)?.values().clone())
+        };
+        Ok(Self { head: HeadLayout { name, dimensions, optional: false }, vectors, rows: None })
+    }
+
+    fn read_lists<T: ArrowPrimitiveType>(
+        column_name: &str,
+        name: String,
+        column: &ArrayRef,
+        vectors: fn(ScalarBuffer<T::Native>) -> Vectors,
+    ) -> Result<Self, LayoutError> {
+        let lists = Lists::read::<T>(&LAYOUT, column_name, column)?;
+        let (mut rows, mut values, mut dimensions) = (Vec::new(), Vec::new(), 0);
+        for row in lists.rows() {
+            let vector = lists.get(row).unwrap_or_default();
+            if rows.is_empty() {
+                dimensions = vector.len();
+            }
+            if vector.len() != dimensions || dimensions == 0 {
+                let found = vector.len();
+                return Err(
+                    LAYOUT.content(format!("column {column_name:?}: row {row} has {found} of {dimensions} values"))
+                );
+            }
+            values.extend_from_slice(vector);
+            // A batch is bounded in bytes far below u32::MAX rows.
+            rows.push(row as u32);
+        }
+        let head = HeadLayout { name, dimensions, optional: true };
+        Ok(Self { head, vectors: vectors(values.into()), rows: Some(rows) })
     }
 }
 
@@ -72,7 +142,7 @@ pub struct Embeddings {
     pub commissioning: ScalarBuffer<u16>,
     /// Per row the series' period in nanoseconds, configured or learned; 0 where there is none (yet).
     pub period: ScalarBuffer<i64>,
-    /// One column per head, in the bundle's order.
+    /// One column per head, in the bundle's order; an optional head that no row has has none.
     pub heads: Vec<HeadColumn>,
     /// Digest of the bundle that made the vectors.
     pub bundle: String,
@@ -89,20 +159,10 @@ impl Embeddings {
         let period: &Int64Array = LAYOUT.column(&batch, "period")?;
         let schema = batch.schema();
         let mut heads = Vec::new();
-        for field in schema.fields().iter().filter(|field| field.name().starts_with("head.")) {
-            let column: &FixedSizeListArray = LAYOUT.column(&batch, field.name())?;
-            let dimensions = column.value_length() as usize;
-            let values = column.values().as_any();
-            let wrong = || LAYOUT.content(format!("column {:?} is of type {}", field.name(), field.data_type()));
-            let vectors = if dimensions <= F32_DIMENSIONS_MAX {
-                Vectors::F32(values.downcast_ref::<Float32Array>().ok_or_else(wrong)?.values().clone())
-            } else {
-                Vectors::F16(values.downcast_ref::<Float16Array>().ok_or_else(wrong)?.values().clone())
-            };
-            heads.push(HeadColumn {
-                head: HeadLayout { name: field.name()["head.".len()..].to_owned(), dimensions },
-                vectors,
-            });
+        for (field, column) in schema.fields().iter().zip(batch.columns()) {
+            if field.name().starts_with("head.") {
+                heads.push(HeadColumn::read(field, column)?);
+            }
         }
         let bundle = schema.metadata().get("eddy.bundle").cloned().unwrap_or_default();
         Ok(Self {
@@ -129,14 +189,19 @@ pub struct EmbeddingsBuilder {
     period: Vec<i64>,
     /// Per head `rows x dimensions`; f32 until it is written.
     vectors: Vec<Vec<f32>>,
+    /// The rows that have the optional heads, ascending.
+    optional_rows: Vec<usize>,
     row_bytes: usize,
+    /// What a row that has the optional heads takes beside.
+    optional_bytes: usize,
 }
 
 impl EmbeddingsBuilder {
     /// For the bundle with this digest and these heads.
     pub fn new(bundle: &str, heads: &[HeadLayout]) -> Self {
         let head_bytes =
-            |head: &HeadLayout| head.dimensions * if head.dimensions <= F32_DIMENSIONS_MAX { 4 } else { 2 };
+            |head: &&HeadLayout| head.dimensions * if head.dimensions <= F32_DIMENSIONS_MAX { 4 } else { 2 };
+        let (optional, every): (Vec<_>, Vec<_>) = heads.iter().partition(|head| head.optional);
         Self {
             bundle: bundle.to_owned(),
             heads: heads.to_vec(),
@@ -146,7 +211,9 @@ impl EmbeddingsBuilder {
             commissioning: Vec::new(),
             period: Vec::new(),
             vectors: vec![Vec::new(); heads.len()],
-            row_bytes: 14 + heads.iter().map(head_bytes).sum::<usize>(),
+            optional_rows: Vec::new(),
+            row_bytes: 14 + every.iter().map(head_bytes).sum::<usize>(),
+            optional_bytes: optional.iter().map(head_bytes).sum::<usize>(),
         }
     }
 
@@ -159,6 +226,11 @@ impl EmbeddingsBuilder {
         self.period.push(period);
     }
 
+    /// The row that was pushed last has the optional heads too; once.
+    pub fn push_optional(&mut self) {
+        self.optional_rows.push(self.rows.len().saturating_sub(1));
+    }
+
     /// Adds a control. The vectors of all rows before it must have been added.
     pub fn push_control(&mut self, control: &Control) {
         self.rows.push_control(control);
@@ -166,12 +238,13 @@ impl EmbeddingsBuilder {
         self.filled.push(0);
         self.commissioning.push(0);
         self.period.push(0);
-        for (head, vectors) in self.heads.iter().zip(&mut self.vectors) {
+        for (head, vectors) in self.heads.iter().zip(&mut self.vectors).filter(|(head, _)| !head.optional) {
             vectors.extend(std::iter::repeat_n(0.0, head.dimensions));
         }
     }
 
-    /// Adds vectors of head `index` for the rows pushed since its last ones; a multiple of its dimensions.
+    /// Adds vectors of head `index` for the rows pushed since its last ones (of an optional head: those that have it); a
+    /// multiple of its dimensions.
     pub fn extend_head(&mut self, index: usize, vectors: &[f32]) {
         self.vectors[index].extend_from_slice(vectors);
     }
@@ -188,7 +261,8 @@ impl EmbeddingsBuilder {
 
     /// About how many bytes the batch takes once written.
     pub fn bytes(&self) -> usize {
-        self.rows.bytes() + self.rows.len() * self.row_bytes
+        let lists = if self.optional_rows.is_empty() { 0 } else { self.rows.len() * 5 };
+        self.rows.bytes() + self.rows.len() * self.row_bytes + lists + self.optional_rows.len() * self.optional_bytes
     }
 
     /// Writes the batch; the builder is empty afterwards.
@@ -201,6 +275,7 @@ impl EmbeddingsBuilder {
             fields.push(Field::new(name, DataType::UInt16, false));
         }
         fields.push(Field::new("period", DataType::Int64, false));
+        let rows = self.rows.len();
         let mut columns = self.rows.finish();
         for flags in [&mut self.quality, &mut self.filled, &mut self.commissioning] {
             columns.push(Arc::new(UInt16Array::from(std::mem::take(flags))) as ArrayRef);
@@ -208,6 +283,14 @@ impl EmbeddingsBuilder {
         columns.push(Arc::new(Int64Array::from(std::mem::take(&mut self.period))));
         for (head, vectors) in self.heads.iter().zip(&mut self.vectors) {
             let vectors = std::mem::take(vectors);
+            if head.optional {
+                if !self.optional_rows.is_empty() {
+                    let column = optional_column(head.dimensions, &self.optional_rows, &vectors, rows);
+                    fields.push(Field::new(format!("head.{}", head.name), column.data_type().clone(), true));
+                    columns.push(column);
+                }
+                continue;
+            }
             let values: ArrayRef = if head.dimensions <= F32_DIMENSIONS_MAX {
                 Arc::new(Float32Array::from(vectors))
             } else {
@@ -218,7 +301,23 @@ impl EmbeddingsBuilder {
             fields.push(Field::new(format!("head.{}", head.name), column.data_type().clone(), false));
             columns.push(Arc::new(column));
         }
+        self.optional_rows.clear();
         LAYOUT.write(fields, columns, &[("eddy.bundle", &self.bundle)])
+    }
+}
+
+/// The column of a head that only `with` of the batch's rows have.
+fn optional_column(dimensions: usize, with: &[usize], vectors: &[f32], rows: usize) -> ArrayRef {
+    let vectors = vectors.chunks_exact(dimensions);
+    assert_eq!(vectors.len(), with.len(), "each row that has the optional heads has a vector of each");
+    if dimensions <= F32_DIMENSIONS_MAX {
+        let mut lists = ListsBuilder::<Float32Type>::default();
+        with.iter().zip(vectors).for_each(|(row, vector)| lists.push(*row, vector.iter().copied()));
+        lists.finish(rows)
+    } else {
+        let mut lists = ListsBuilder::<Float16Type>::default();
+        with.iter().zip(vectors).for_each(|(row, vector)| lists.push(*row, vector.iter().copied().map(f16::from_f32)));
+        lists.finish(rows)
     }
 }
 
@@ -226,10 +325,51 @@ impl EmbeddingsBuilder {
 mod tests {
     use super::*;
 
+    fn head(name: &str, dimensions: usize, optional: bool) -> HeadLayout {
+        HeadLayout { name: name.into(), dimensions, optional }
+    }
+
+    #[test]
+    fn an_optional_head_is_there_for_the_rows_that_have_it_and_costs_the_others_nothing() {
+        for dimensions in [2, 6] {
+            let with = [head("value", 1, false), head("spectrum", dimensions, true), head("last", 1, false)];
+            let mut builder = EmbeddingsBuilder::new("digest", &with);
+            let mut plain = EmbeddingsBuilder::new("digest", &[head("value", 1, false), head("last", 1, false)]);
+            let push = |builder: &mut EmbeddingsBuilder, last: usize| {
+                (0..100).for_each(|time| builder.push("d/t", time, 0, 1, false, 0));
+                [0, last].iter().for_each(|head| builder.extend_head(*head, &[0.5; 100]));
+            };
+            push(&mut builder, 2);
+            push(&mut plain, 1);
+            assert_eq!((builder.bytes(), builder.encode()), (plain.bytes(), plain.encode()));
+            push(&mut builder, 2);
+            let kind = crate::ControlKind::Recommission { device: "d".into() };
+            builder.push_control(&Control { id: "x".into(), origin: "cli".into(), time: 3, kind });
+            for time in 0..3 {
+                builder.push("d/v", time, 0, 1, false, 0);
+                if time != 1 {
+                    builder.push_optional();
+                }
+            }
+            [0, 2].iter().for_each(|head| builder.extend_head(*head, &[0.5; 3]));
+            let vectors: Vec<f32> = (0..2 * dimensions).map(|x| x as f32).collect();
+            builder.extend_head(1, &vectors);
+            let read = Embeddings::decode(&builder.encode()).unwrap();
+            assert_eq!(
+                read.heads.iter().map(|column| &column.head).collect::<Vec<_>>(),
+                with.iter().collect::<Vec<_>>()
+            );
+            let column = &read.heads[1];
+            assert_eq!(column.rows.as_deref(), Some(&[101, 103][..]));
+            let mut vector = vec![0.0; dimensions];
+            assert!(column.copy_to(103, &mut vector) && vector == vectors[dimensions..]);
+            assert!(!column.copy_to(102, &mut vector) && read.heads[2].copy_to(102, &mut [0.0]));
+        }
+    }
+
     #[test]
     fn round_trip_of_two_heads() {
-        let heads =
-            [HeadLayout { name: "value".into(), dimensions: 1 }, HeadLayout { name: "raw".into(), dimensions: 5 }];
+        let heads = [head("value", 1, false), head("raw", 5, false)];
         let mut builder = EmbeddingsBuilder::new("digest", &heads);
         builder.push("d/t", 1, 0, 1, true, 1000);
         builder.push("d/u", 1, 4, 2, false, 0);

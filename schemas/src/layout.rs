@@ -55,6 +55,9 @@ pub enum LayoutError {
     },
 }
 
+/// Columns that rows may lack; no other has nulls. (A column of lists is read by [`crate::lists`].)
+const NULLABLE: [&str; 3] = ["control", "vector", "burst_rate_hz"];
+
 /// A layout: its name and the versions that this release reads.
 #[derive(Debug)]
 pub struct Layout {
@@ -127,7 +130,7 @@ impl Layout {
     /// The column `name` as an array of type `A`.
     pub(crate) fn column<'a, A: 'static>(&self, batch: &'a RecordBatch, name: &str) -> Result<&'a A, LayoutError> {
         let column = batch.column_by_name(name).ok_or_else(|| self.content(format!("column {name:?} is missing")))?;
-        if name != "control" && name != "vector" && column.null_count() > 0 {
+        if !NULLABLE.contains(&name) && column.null_count() > 0 {
             return Err(self.content(format!("column {name:?} has nulls")));
         }
         column

@@ -9,11 +9,13 @@
 //! Every batch names its layout and version; see [`layout`] for how versions are read.
 
 pub mod alert;
+pub mod bursts;
 pub mod control;
 pub mod dump;
 mod embeddings;
 pub mod health;
 pub mod layout;
+mod lists;
 pub mod names;
 pub mod quality;
 mod readings;
