@@ -1,5 +1,6 @@
 //! The `[capture]` table; `default.toml` says what each key means.
 
+use eddy_schemas::bursts;
 use serde::Deserialize;
 
 use crate::{
@@ -21,6 +22,9 @@ pub struct Config {
     value_key: String,
     values_keys: Vec<String>,
     device_keys: Vec<String>,
+    burst_rate_key: String,
+    burst_values_key: String,
+    burst_values_max: usize,
     any_device: bool,
     senml_channel: SenmlChannel,
     line_protocol_channel: LineChannel,
@@ -59,6 +63,8 @@ impl Config {
         range("payload_bytes_max", count(self.payload_bytes_max), 1024, 67_108_864);
         range("message_readings_max", count(self.message_readings_max), 1, 10_000_000);
         range("device_channels_max", count(self.device_channels_max), 1, 100_000);
+        let bursts = (count(bursts::VALUES_MIN), count(bursts::VALUES_MAX));
+        range("burst_values_max", count(self.burst_values_max), bursts.0, bursts.1);
         range("clock_offset_limit_s", self.clock_offset_limit_s, 0, 86_400);
         range("clock_offset_messages", self.clock_offset_messages.into(), 1, 10_000);
         range("clock_offset_hold_s", self.clock_offset_hold_s, 0, 86_400);
@@ -106,6 +112,17 @@ impl Config {
         if self.channel_key == self.value_key {
             problems.push(format!("capture.channel_key and capture.value_key are both {:?}", self.value_key));
         }
+        for (key, value) in [("burst_rate_key", &self.burst_rate_key), ("burst_values_key", &self.burst_values_key)] {
+            if value.is_empty() {
+                problems.push(format!("capture.{key} is empty: a key is taken"));
+            }
+        }
+        if self.burst_rate_key == self.burst_values_key {
+            problems.push(format!(
+                "capture.burst_rate_key and capture.burst_values_key are both {:?}",
+                self.burst_rate_key
+            ));
+        }
         if self.line_protocol_time_unit == TimeUnit::Rfc3339 {
             problems.push("capture.line_protocol_time_unit is \"rfc3339\": line protocol has numbers only".into());
         }
@@ -123,6 +140,9 @@ impl Config {
             values_keys: self.values_keys,
             device_keys: self.device_keys,
             line_device_tags: self.line_protocol_device_tags,
+            burst_rate_key: self.burst_rate_key,
+            burst_values_key: self.burst_values_key,
+            burst_values_max: self.burst_values_max,
             any_device: self.any_device,
             senml_channel: self.senml_channel,
             line_channel: self.line_protocol_channel,

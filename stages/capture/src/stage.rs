@@ -2,7 +2,7 @@
 //!
 //! - **Input**: INGEST `ingest.<site>.<device>`, what a device sent, in any format of [`crate::decode`]; CONTROL
 //!   `control.<site>.<kind>`, one [`Control`] as JSON. Controls meet the readings here and keep their place from now on.
-//! - **Output**: READINGS, a batch for each shard: series, event time, value, quality, arrival. A message's readings
+//! - **Output**: READINGS, a batch for each shard: series, event time, value, quality, arrival; and bursts where there are. A message's readings
 //!   keep its order, a record's channels theirs. Refused parts go to the dead letters with their own bytes.
 //! - **State**: none. (Which clocks seem off is remembered for reports only: see [`crate::clock_offset`].)
 //! - **Ordering**: none is needed; that of the input is kept.
@@ -198,7 +198,11 @@ fn emit(
                 let series = decoded.of[reading] as usize;
                 let (time, value, quality) = (decoded.time[reading], decoded.value[reading], decoded.quality[reading]);
                 let text = &decoded.series[series].text;
-                out.main[shards[series] as usize].push(text, time, value, quality, message.stored_at);
+                let batch = &mut out.main[shards[series] as usize];
+                batch.push(text, time, value, quality, message.stored_at);
+                if let Some(burst) = decoded.bursts.get(reading) {
+                    batch.burst(burst);
+                }
             }
         }
         if out.is_full() {

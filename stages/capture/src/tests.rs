@@ -69,7 +69,10 @@ fn run(stage: &mut Capture, message: &Incoming) -> Vec<String> {
                     assert_eq!(read.arrival[row], message.stored_at);
                     let flags = quality::names(read.quality[row]).join(",");
                     let (name, time) = (read.rows.name(row), rfc3339(read.rows.time[row]));
-                    format!("{name} {time} {:?} {flags}", read.value[row]).trim_end().to_owned()
+                    let burst = read.burst(row).map_or_else(String::new, |burst| {
+                        format!("burst of {} at {} Hz", burst.values.len(), burst.rate_hz)
+                    });
+                    format!("{name} {time} {:?} {flags} {burst}", read.value[row]).trim_end().to_owned()
                 }
             });
         }

@@ -12,7 +12,7 @@ use arrow_schema::ArrowError;
 use eddy_schemas::{LayoutError, Readings, SeriesName, quality, side::Reason};
 
 use super::{
-    Refused,
+    Refused, burst,
     collect::{Collector, Original, excerpt},
     table,
 };
@@ -143,7 +143,7 @@ fn layout(readings: &Readings, out: &mut Collector<'_>) -> Result<(), Refused> {
     let (rows, mut known) = (&readings.rows, vec![Known::NotYet; readings.rows.names.len()]);
     out.reserve(rows.len());
     for row in 0..rows.len() {
-        let (time, value) = (rows.time[row], readings.value[row]);
+        let (time, value, burst) = (rows.time[row], readings.value[row], readings.burst(row));
         if rows.control(row).is_none() {
             let name = rows.series[row] as usize;
             if matches!(known[name], Known::NotYet) {
@@ -154,8 +154,15 @@ fn layout(readings: &Readings, out: &mut Collector<'_>) -> Result<(), Refused> {
                 if quality & quality::ARRIVAL_TIME == 0 {
                     out.saw(device, time);
                 }
-                if value.is_finite() && out.check_future(time).is_ok() {
-                    out.push(slot, time, value, quality);
+                let is_good = match &burst {
+                    None => value.is_finite(),
+                    Some(burst) => burst::problem(burst, out.rules).is_none(),
+                };
+                if is_good && out.check_future(time).is_ok() {
+                    match burst {
+                        None => out.push(slot, time, value, quality),
+                        Some(burst) => out.push_burst(slot, time, burst, quality),
+                    }
                     continue;
                 }
             }
@@ -197,7 +204,9 @@ fn problem(readings: &Readings, row: usize, known: &[Known], out: &mut Collector
         Err(refused) => refused,
         Ok(()) => {
             let (name, value) = (excerpt(rows.name(row)), readings.value[row]);
-            (Reason::InvalidField, format!("{name} is {value}, not finite"))
+            let of_burst = readings.burst(row).and_then(|burst| burst::problem(&burst, out.rules));
+            let problem = of_burst.unwrap_or_else(|| format!("{value}, not finite"));
+            (Reason::InvalidField, format!("{name} is {problem}"))
         }
     }
 }

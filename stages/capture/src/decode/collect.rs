@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
-use eddy_schemas::{Timestamp, names, quality, rfc3339, side::Reason};
+use eddy_schemas::{Timestamp, bursts::Burst, names, quality, rfc3339, side::Reason};
 
-use super::{Refused, Rules, Source};
+use super::{Refused, Rules, Source, burst::Bursts};
 
 /// So many refused parts of a message are kept one by one; the rest are counted in one more, with the whole message.
 pub(crate) const BAD_MAX: usize = 100;
@@ -29,6 +29,8 @@ pub struct Decoded {
     pub value: Vec<f64>,
     /// Per reading the [`quality`] flags.
     pub quality: Vec<u16>,
+    /// The bursts that readings came with.
+    pub bursts: Box<Bursts>,
     /// Refused parts, in order.
     pub bad: Vec<Bad>,
     /// Values that were explicitly none (`null`): no readings.
@@ -329,6 +331,14 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// A reading of a channel of the device whose turn it is that is a burst, which has been checked.
+    pub fn burst_reading(&mut self, channel: &str, stamp: Stamp, burst: Burst<'_>) {
+        match self.slot(channel) {
+            Ok(slot) => self.push_burst(slot, stamp.time, burst, stamp.quality),
+            Err((reason, detail)) => self.problem(reason, 1, || detail),
+        }
+    }
+
     /// The series of a channel of the device whose turn it is.
     ///
     /// # Errors
@@ -415,6 +425,12 @@ impl<'a> Collector<'a> {
         self.out.time.push(time);
         self.out.value.push(value);
         self.out.quality.push(quality);
+    }
+
+    /// The same of a burst: its value is the burst's RMS.
+    pub fn push_burst(&mut self, slot: u32, time: Timestamp, burst: Burst<'_>, quality: u16) {
+        self.out.bursts.push(self.out.time.len(), burst);
+        self.push(slot, time, burst.rms(), quality);
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use eddy_schemas::{Timestamp, side::Reason};
+use eddy_schemas::{Timestamp, bursts::Burst, side::Reason};
 use serde_json::value::RawValue;
 
 use super::{
-    Refused, Rules,
-    collect::{Collector, Original, excerpt},
+    Refused, Rules, burst,
+    collect::{Collector, Original, Stamp, excerpt},
     object::{self, Field, Kind},
     time,
 };
@@ -44,11 +44,7 @@ fn element_of<'a>(element: &'a RawValue, fields: &mut Vec<Field<'a>>, out: &mut 
     let entered = if out.names_devices() { enter(fields, out) } else { Ok(()) };
     let stamp = entered.and_then(|()| time_of(fields, out.rules)).and_then(|time| out.stamp(time));
     match stamp {
-        Ok(stamp) => values.iter().for_each(|(channel, value)| match number(value) {
-            Ok(Some(number)) => out.reading(channel, stamp, number),
-            Ok(None) => out.missing(),
-            Err(problem) => out.problem(Reason::InvalidField, 1, || format!("{} is {problem}", excerpt(channel))),
-        }),
+        Ok(stamp) => values.iter().for_each(|(channel, value)| reading(channel, value, stamp, out)),
         Err((reason, detail)) => {
             let lost = values.iter().filter(|(_, value)| object::kind(value) != Kind::Null).count();
             out.problem(reason, lost.max(1) as u64, || detail);
@@ -66,6 +62,25 @@ fn enter(fields: &[Field<'_>], out: &mut Collector<'_>) -> Result<(), Refused> {
         _ => None,
     });
     out.enter(name.as_deref(), || format!("one of the keys {keys:?} names it (device_keys), or the request"))
+}
+
+/// A channel's value: a number, or a burst of them.
+fn reading(channel: &str, value: &RawValue, stamp: Stamp, out: &mut Collector<'_>) {
+    let problem = match (object::kind(value), number(value)) {
+        (_, Ok(Some(number))) => return out.reading(channel, stamp, number),
+        (_, Ok(None)) => return out.missing(),
+        (Kind::Object, Err(problem)) => {
+            let (mut fields, mut values) = (Vec::new(), Vec::new());
+            let is_burst = object::fields(value.get(), &mut fields).is_ok() && burst::is_meant(&fields, out.rules);
+            match is_burst.then(|| burst::read(&fields, out.rules, &mut values)) {
+                Some(Ok(rate_hz)) => return out.burst_reading(channel, stamp, Burst { rate_hz, values: &values }),
+                Some(Err(problem)) => problem,
+                None => problem,
+            }
+        }
+        (_, Err(problem)) => problem,
+    };
+    out.problem(Reason::InvalidField, 1, || format!("{} is {problem}", excerpt(channel)));
 }
 
 /// The object's time, by the first of the time keys that it has.
@@ -139,7 +154,7 @@ fn number(value: &RawValue) -> Result<Option<f64>, String> {
             let text = object::string(value).unwrap_or_default();
             Err(format!("the string {}, not a number (see ignored_keys)", excerpt(&text)))
         }
-        Kind::Array => Err(format!("an array, not a number: {}", excerpt(value.get()))),
+        Kind::Array => Err(format!("an array, not a number (a burst has its rate beside): {}", excerpt(value.get()))),
         Kind::Object => Err(format!("an object, not a number (see values_keys): {}", excerpt(value.get()))),
     }
 }

@@ -6,6 +6,7 @@
 //! apart (no JSON, a cut-off Arrow stream) the message is [`Refused`] whole.
 
 mod arrow;
+mod burst;
 mod collect;
 mod json;
 mod line;
@@ -18,6 +19,7 @@ mod time;
 use eddy_schemas::{Timestamp, names, side::Reason};
 use serde::Deserialize;
 
+pub use burst::Bursts;
 pub use collect::{Bad, Decoded, Device, Original, Series};
 pub use time::TimeUnit;
 
@@ -65,6 +67,12 @@ pub struct Rules {
     pub line_device_tags: Vec<String>,
     /// Keys of objects that hold channels.
     pub values_keys: Vec<String>,
+    /// Key of a burst's sampling rate in hertz.
+    pub burst_rate_key: String,
+    /// Key of a burst's array of values.
+    pub burst_values_key: String,
+    /// Values of a burst.
+    pub burst_values_max: usize,
     /// Whether a readings batch may name other devices than its source.
     pub any_device: bool,
     /// How a SenML name becomes a channel.

@@ -66,6 +66,8 @@ fn the_real_loop_under_faults_gives_the_same() {
         messages.push(ingest("a%2Eb", format!(r#"[{{"time":{n},"t":{n}.5,"h":4}},{{"time":{n},"t":"wet"}}]"#)));
         messages.push(ingest("c", format!("t value={n} {n}\nbroken\nt value=1,u=2 {n}\n")));
         messages.push(ingest("c", "{\"cut off".into()));
+        let values = (0..64).map(|i| format!("{}", i * n % 7)).collect::<Vec<_>>().join(",");
+        messages.push(ingest("c", format!(r#"[{{"time":{n},"v":{{"rate_hz":8e3,"values":[{values}]}},"t":1}}]"#)));
     }
     assert_stage_contract(|| capture(1), &messages, 0..8);
 }

@@ -1,5 +1,5 @@
 //! `fixtures/capture/<case>.in`: headers, an empty line, the bytes of a message; `<case>.out`: what becomes of it.
-//! `UPDATE_GOLDEN=1` writes the `.out` files anew.
+//! `EDDY_UPDATE_GOLDEN=1` writes the `.out` files anew.
 
 use std::{fs, path::Path};
 
@@ -20,7 +20,7 @@ fn check(case: &Path) {
         message(&header("subject").unwrap(), content_type.as_deref(), stored_at, bytes[split + 2..].to_vec());
     let found = run(&mut capture(1), &incoming).join("\n") + "\n";
     let expected = case.with_extension("out");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("EDDY_UPDATE_GOLDEN").is_some() {
         fs::write(expected, found).unwrap();
         return;
     }

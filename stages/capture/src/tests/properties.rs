@@ -5,7 +5,7 @@ use std::{fmt::Write, sync::Arc};
 use arrow_array::{
     ArrayRef, BooleanArray, DictionaryArray, Float32Array, Float64Array, Int64Array, StringArray, types::Int32Type,
 };
-use eddy_schemas::ReadingsBuilder;
+use eddy_schemas::{ReadingsBuilder, bursts::Burst};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::{
@@ -33,10 +33,21 @@ fn value() -> impl Strategy<Value = String> {
         Just("1e999".to_owned()),
         Just("\"wet\"".to_owned()),
         Just("[[1],{}]".to_owned()),
+        burst(),
         any::<f64>()
             .prop_filter("JSON has finite numbers", |value| value.is_finite())
             .prop_map(|value| format!("{value:?}")),
     ]
+}
+
+/// A burst, or what is nearly one.
+fn burst() -> impl Strategy<Value = String> {
+    let rate = prop_oneof![4 => Just("25600"), 1 => Just("0"), 1 => Just("\"fast\""), 1 => Just("1e999")];
+    let value =
+        prop_oneof![30 => Just("-0.25"), 30 => Just("7e3"), 1 => Just("null"), 1 => Just("1e39"), 1 => Just("[1]")];
+    let key = prop_oneof![9 => Just("values"), 1 => Just("rate_hz")];
+    (rate, key, proptest::collection::vec(value, 0..90))
+        .prop_map(|(rate, key, values)| format!("{{\"rate_hz\":{rate},\"{key}\":[{}]}}", values.join(",")))
 }
 
 proptest! {
@@ -79,6 +90,7 @@ proptest! {
                 let mut batch = ReadingsBuilder::default();
                 batch.push("d/t", 1, 1.0, 0, 1);
                 batch.push("e/u", 2, 2.0, 0, 2);
+                batch.burst(Burst { rate_hz: 25_600.0, values: &[0.5; 64] });
                 batch.encode()
             }
             1 => table(vec![("time", time), ("t", Arc::new(Float64Array::from(vec![Some(1.0), None, Some(3.0)])))]),
@@ -165,6 +177,24 @@ proptest! {
         let told: u64 = lines.iter().map(|kind| KINDS[*kind].1).sum();
         let text = text.join("\n") + "\n";
         prop_assert_eq!(decoded(text.as_bytes(), Format::Plain).unwrap().readings(), told);
+    }
+
+    #[test]
+    fn readings_batches_with_bursts_add_up(
+        rows in vec((any::<bool>(), any::<f64>(), 60..70_usize, any::<f32>()), 1..60),
+    ) {
+        let (mut batch, mut good) = (ReadingsBuilder::default(), 0);
+        for (row, (is_burst, value, count, item)) in rows.iter().enumerate() {
+            batch.push("d/t", row as i64, *value, 0, 1);
+            let values = vec![*item; *count];
+            let burst = Burst { rate_hz: value.abs(), values: &values };
+            if *is_burst {
+                batch.burst(burst);
+            }
+            good += usize::from(if *is_burst { burst.problem().is_none() } else { value.is_finite() });
+        }
+        let decoded = decoded(&batch.encode(), Format::Sniffed).unwrap();
+        prop_assert_eq!((decoded.readings(), decoded.time.len()), (rows.len() as u64, good));
     }
 
     #[test]

@@ -97,6 +97,9 @@ impl Setting {
             device_keys: list(&["device", "dev"]),
             line_device_tags: list(&["device", "host"]),
             values_keys: list(&["values"]),
+            burst_rate_key: "rate_hz".into(),
+            burst_values_key: "values".into(),
+            burst_values_max: 4_096,
             any_device: !self.is_set(2),
             senml_channel: if self.is_set(3) { SenmlChannel::Name } else { SenmlChannel::Full },
             line_channel: match (self.is_set(4), self.is_set(5)) {
