@@ -3,6 +3,7 @@
 use eddy_runtime::stage::Outbox;
 use eddy_schemas::{
     SamplesBuilder, SeriesName, Timestamp,
+    bursts::Spectrum,
     health::{Condition, Health},
     names, quality,
 };
@@ -16,15 +17,19 @@ use crate::{
 /// A learned period below this stands for it where rows are counted to tell how long something lasts.
 const SECOND: i64 = 1_000_000_000;
 
+/// A reading that is the next sample of its series.
+pub struct New<'a> {
+    pub time: Timestamp,
+    pub value: f64,
+    /// The flags that it came with.
+    pub quality: u16,
+    /// Of a burst.
+    pub spectrum: Option<&'a Spectrum>,
+}
+
 /// Puts out a reading, after what is missing before it.
-pub fn emit(
-    series: &mut Series,
-    rule: &Rule,
-    time: Timestamp,
-    value: f64,
-    given: u16,
-    out: &mut Outbox<SamplesBuilder>,
-) {
+pub fn emit(series: &mut Series, rule: &Rule, new: &New<'_>, out: &mut Outbox<SamplesBuilder>) {
+    let New { time, value, quality: given, spectrum } = *new;
     let last = series.recent.last();
     series.recent.push(time);
     if rule.learns
@@ -38,6 +43,9 @@ pub fn emit(
     let flags = series.checks.observe(value, is_broken, rule, stuck_after(rule, period));
     let broken = if is_broken { quality::BREAK } else { 0 };
     out.main[0].push(&series.name, time, value, given | flags | broken, period);
+    if let Some(spectrum) = spectrum {
+        out.main[0].spectrum(spectrum);
+    }
     for (flag, kind) in [(quality::SPIKE, "spike"), (quality::RANGE, "range"), (quality::STUCK, "stuck")] {
         if flags & flag != 0 {
             out.count(kind, 1);

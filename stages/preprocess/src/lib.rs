@@ -15,6 +15,7 @@ mod pattern;
 mod recent;
 mod record;
 mod silence;
+mod spectrum;
 mod stage;
 mod waiting;
 

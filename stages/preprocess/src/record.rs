@@ -40,6 +40,16 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// An `f32`.
+    pub fn f32(&mut self) -> Result<f32, String> {
+        self.array().map(f32::from_le_bytes)
+    }
+
     /// An `i64`.
     pub fn i64(&mut self) -> Result<i64, String> {
         self.array().map(i64::from_le_bytes)

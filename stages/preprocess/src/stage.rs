@@ -5,8 +5,8 @@
 //! Per row, in this order: a value that is no number is rejected; the device is noted as heard (silence, watermark); the
 //! reading is judged by its series' last samples (new, duplicate, late); its step teaches its series' period, where none
 //! is configured; missing grid points or readings are filled, directly before it; its value is checked (range, spike,
-//! stuck); it goes out under its own event time. Flags never drop a row: sent = emitted + duplicate + late + rejected
-//! (INV-4), and what waits if `lateness_s` is set.
+//! stuck); it goes out under its own event time, a burst as its [`crate::spectrum`], which is made only of those that go
+//! out. Flags never drop a row: sent = emitted + duplicate + late + rejected (INV-4), and what waits if `lateness_s` is set.
 //!
 //! **State**: per series the times of its last 64 samples, what is known of its period, and its last five values with
 //! their spread (150 bytes as a record at a steady pace, under 720 at worst); per device when it was last heard, and what
@@ -31,10 +31,11 @@ use eddy_schemas::{
 
 use crate::{
     config::{Config, Settings},
-    emit::{channel_condition, emit},
+    emit::{New, channel_condition, emit},
     fleet::Fleet,
     grid,
     silence::{ArrivalClock, LastHeard},
+    spectrum::Spectra,
     waiting::Reading,
 };
 
@@ -50,6 +51,7 @@ pub struct Preprocess {
     settings: Settings,
     fleet: Fleet,
     clock: ArrivalClock,
+    spectra: Spectra,
     /// Per series of the message at hand its number.
     numbers: Vec<usize>,
 }
@@ -78,7 +80,8 @@ impl Stage for Preprocess {
 
     fn new(config: Config, _scope: &Scope) -> Result<Self, Vec<String>> {
         let settings = Settings::new(&config)?;
-        Ok(Self { settings, fleet: Fleet::default(), clock: ArrivalClock::default(), numbers: Vec::new() })
+        let (fleet, clock, spectra) = (Fleet::default(), ArrivalClock::default(), Spectra::default());
+        Ok(Self { settings, fleet, clock, spectra, numbers: Vec::new() })
     }
 
     fn outputs(&self) -> Vec<SamplesBuilder> {
@@ -174,6 +177,9 @@ impl Preprocess {
         if !value.is_finite() {
             return Err(format!("value {value} of series {:?}: only finite numbers are taken", input.rows.name(row)));
         }
+        if let Some(problem) = input.burst(row).and_then(|burst| burst.problem()) {
+            return Err(format!("series {:?} has {problem}", input.rows.name(row)));
+        }
         let index = input.rows.series[row] as usize;
         if self.numbers[index] == NOT_LOOKED_UP {
             let name = &input.rows.names[index];
@@ -205,13 +211,16 @@ impl Preprocess {
                 quality: input.quality[row],
                 arrival,
             }),
-            Verdict::New if self.settings.lateness == 0 => {
-                self.emit(number, time, input.value[row], input.quality[row], out);
-            }
             Verdict::New => {
-                let channel = self.fleet.series(number).channel().into();
-                let reading = Reading { channel, time, value: input.value[row], quality: input.quality[row] };
-                self.fleet.device_mut(device).waiting.insert(reading);
+                let spectrum = input.burst(row).map(|burst| Box::new(self.spectra.of(burst)));
+                let (value, quality) = (input.value[row], input.quality[row]);
+                if self.settings.lateness == 0 {
+                    self.emit(number, &New { time, value, quality, spectrum: spectrum.as_deref() }, out);
+                } else {
+                    let channel = self.fleet.series(number).channel().into();
+                    let reading = Reading { channel, time, value, quality, spectrum };
+                    self.fleet.device_mut(device).waiting.insert(reading);
+                }
             }
         }
         if self.settings.lateness > 0 {
@@ -273,15 +282,17 @@ impl Preprocess {
         for reading in readings {
             let name = format!("{}/{}", self.fleet.device(device).token, reading.channel);
             let number = self.fleet.find(&name).expect("a reading waits under a series that was looked up");
-            self.emit(number, reading.time, reading.value, reading.quality, out);
+            let Reading { time, value, quality, spectrum, .. } = reading;
+            let new = New { time: *time, value: *value, quality: *quality, spectrum: spectrum.as_deref() };
+            self.emit(number, &new, out);
         }
     }
 
-    fn emit(&mut self, number: usize, time: Timestamp, value: f64, quality: u16, out: &mut Outbox<SamplesBuilder>) {
+    fn emit(&mut self, number: usize, new: &New<'_>, out: &mut Outbox<SamplesBuilder>) {
         let rule = self.settings.rule(self.fleet.series(number).rule);
         let series = self.fleet.series_mut(number);
         let patience = series.pace.patience();
-        emit(series, rule, time, value, quality, out);
+        emit(series, rule, new, out);
         if series.pace.patience() != patience {
             self.fleet.change_patience(number, rule);
         }

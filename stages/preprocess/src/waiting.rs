@@ -1,7 +1,10 @@
 //! Readings of one device that wait for its watermark, in the order in which they will go out: by time, and at one time
 //! by the name of the series.
 
-use eddy_schemas::Timestamp;
+use eddy_schemas::{
+    Timestamp,
+    bursts::{BANDS, Spectrum},
+};
 
 use crate::record::{Reader, put_varint};
 
@@ -16,6 +19,8 @@ pub struct Reading {
     pub value: f64,
     /// Flags that it came with.
     pub quality: u16,
+    /// Of a burst its spectrum: the burst itself does not wait.
+    pub spectrum: Option<Box<Spectrum>>,
 }
 
 /// The readings of a device that wait.
@@ -60,9 +65,16 @@ impl Waiting {
             record.extend(reading.value.to_le_bytes());
             record.extend(reading.quality.to_le_bytes());
         }
+        // Spectra follow, each with the place of its reading; where there are none, so does nothing.
+        for (place, reading) in self.0.iter().enumerate() {
+            if let Some(spectrum) = &reading.spectrum {
+                put_varint(record, place as u64);
+                spectrum.iter().for_each(|level| record.extend(level.to_le_bytes()));
+            }
+        }
     }
 
-    /// Reads what [`Self::write`] wrote.
+    /// Reads what [`Self::write`] wrote, which ends the record.
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, String> {
         let count = reader.count("waiting readings", crate::config::REORDER_ROWS_MAX)?;
         let mut waiting = Self::default();
@@ -70,7 +82,17 @@ impl Waiting {
             let length = reader.count("bytes of a channel", eddy_schemas::names::NAME_BYTES_MAX)?;
             let channel = std::str::from_utf8(reader.bytes(length)?).map_err(|error| error.to_string())?.into();
             let (time, value, quality) = (reader.i64()?, reader.f64()?, reader.u16()?);
-            waiting.insert(Reading { channel, time, value, quality });
+            waiting.insert(Reading { channel, time, value, quality, spectrum: None });
+        }
+        while !reader.is_empty() {
+            let place = reader.count("readings before a spectrum", crate::config::REORDER_ROWS_MAX)?;
+            let mut spectrum = Box::new([0.0; BANDS]);
+            for level in spectrum.iter_mut() {
+                *level = reader.f32()?;
+            }
+            let reading =
+                waiting.0.get_mut(place).ok_or_else(|| format!("a spectrum of reading {place} of {count}"))?;
+            reading.spectrum = Some(spectrum);
         }
         Ok(waiting)
     }
@@ -88,7 +110,9 @@ mod tests {
     fn of(readings: &[(&str, i64)]) -> Waiting {
         let mut waiting = Waiting::default();
         for (channel, time) in readings {
-            waiting.insert(Reading { channel: (*channel).into(), time: *time, value: 1.0, quality: 7 });
+            let spectrum =
+                (*time % 2 == 0).then(|| Box::new(std::array::from_fn(|band| band as f32 - 0.1 * *time as f32)));
+            waiting.insert(Reading { channel: (*channel).into(), time: *time, value: 1.0, quality: 7, spectrum });
         }
         waiting
     }
@@ -114,5 +138,7 @@ mod tests {
         let mut reader = Reader(&record);
         assert_eq!(Waiting::read(&mut reader).unwrap().0, waiting.0);
         reader.end().unwrap();
+        assert!(waiting.0.iter().any(|reading| reading.spectrum.is_some()));
+        assert!(Waiting::read(&mut Reader(&record[..record.len() - 1])).is_err());
     }
 }

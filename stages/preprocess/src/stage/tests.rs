@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use eddy_runtime::contract::{Message, assert_stage_contract};
-use eddy_schemas::{ReadingsBuilder, Samples, quality};
+use eddy_schemas::{ReadingsBuilder, Samples, bursts::Burst, quality};
 use proptest::prelude::*;
 
 use super::*;
@@ -14,12 +14,33 @@ const SECOND: i64 = 1_000_000_000;
 /// One row to send: a reading with its arrival, or a control.
 #[derive(Clone, Debug)]
 enum Row {
-    Reading { series: String, time: Timestamp, value: f64, quality: u16, arrival: Timestamp },
+    Reading {
+        series: String,
+        time: Timestamp,
+        value: f64,
+        quality: u16,
+        arrival: Timestamp,
+    },
+    /// A reading whose arrival is its time, with a burst of so many values.
+    Burst {
+        series: String,
+        time: Timestamp,
+        values: usize,
+    },
     Control(Control),
 }
 
 fn reading(series: &str, time: Timestamp, value: f64) -> Row {
     Row::Reading { series: series.into(), time, value, quality: 0, arrival: time }
+}
+
+fn burst(series: &str, time: Timestamp, values: usize) -> Row {
+    Row::Burst { series: series.into(), time, values }
+}
+
+/// Values of a burst that no other time has.
+fn burst_values(time: Timestamp, count: usize) -> Vec<f32> {
+    (0..count as i64).map(|at| ((at * 7_919 + time / 1_000_000).rem_euclid(1_009) as f32 / 1_009.0) - 0.5).collect()
 }
 
 fn control(kind: ControlKind) -> Row {
@@ -36,6 +57,12 @@ fn message(rows: &[Row]) -> Incoming {
         match row {
             Row::Reading { series, time, value, quality, arrival } => {
                 builder.push(series, *time, *value, *quality, *arrival);
+            }
+            Row::Burst { series, time, values } => {
+                let values = burst_values(*time, *values);
+                let burst = Burst { rate_hz: 25_600.0, values: &values };
+                builder.push(series, *time, burst.rms(), 0, *time);
+                builder.burst(burst);
             }
             Row::Control(control) => builder.push_control(control, 0),
         }
@@ -75,7 +102,8 @@ impl Told {
                 None => {
                     let (name, time, value) = (samples.rows.name(row), samples.rows.time[row], samples.value[row]);
                     let flags = quality::names(samples.quality[row]).join("+");
-                    format!("{name},{},{value},{flags},{}", seconds(time), seconds(samples.period[row]))
+                    let spectrum = samples.spectrum(row).map_or_else(String::new, |levels| format!(",{levels:?}"));
+                    format!("{name},{},{value},{flags},{}{spectrum}", seconds(time), seconds(samples.period[row]))
                 }
             });
         }
@@ -231,7 +259,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     let step = prop_oneof![8 => 1i64..4, 3 => -12i64..1, 1 => 40i64..200];
     let value =
         prop_oneof![20 => (-2i8..5).prop_map(f64::from), 5 => -1.0..1.0, 1 => Just(f64::NAN), 1 => Just(f64::MAX)];
-    let kind = prop_oneof![40 => Just(0), 1 => Just(1), 1 => Just(2)];
+    let kind = prop_oneof![40 => Just(0), 1 => Just(1), 1 => Just(2), 2 => Just(3)];
     prop::collection::vec((0..2usize, 0..2usize, step, value, kind, 0i64..9), 1..250).prop_map(|steps| {
         let mut now = 0;
         let row = |(device, channel, step, value, kind, delay): (usize, usize, i64, f64, i32, i64)| {
@@ -240,6 +268,8 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
             match kind {
                 1 => reset(device),
                 2 => control(ControlKind::Recommission { device: device.into() }),
+                // One in nine is too short to be one.
+                3 => burst(&SeriesName::encode(device, "u.v"), now, if delay == 0 { 63 } else { 64 }),
                 _ => Row::Reading {
                     series: SeriesName::encode(device, ["t", "u.v"][channel]),
                     time: now,
@@ -291,7 +321,7 @@ proptest! {
             !line.starts_with("control") && !line.contains("interpolated") && !line.contains("held")
         };
         let emitted = whole.samples.iter().filter(is_measured).count();
-        let sent = rows.iter().filter(|row| matches!(row, Row::Reading { .. })).count();
+        let sent = rows.iter().filter(|row| !matches!(row, Row::Control(_))).count();
         let accounted = emitted + waiting + whole.duplicates as usize + whole.late.len() + whole.rejected.len();
         prop_assert_eq!(accounted, sent);
     }
@@ -385,12 +415,32 @@ fn what_is_not_a_batch_is_refused_with_its_reason() {
     assert!(detail.contains("Arrow"), "{detail}");
 }
 
+#[test]
+fn a_burst_goes_out_as_its_spectrum_and_by_the_rules_of_any_reading() {
+    let of = |time: i64, count| burst("d/v", time * SECOND, count);
+    let rows = [of(1, 64), of(2, 4096), of(2, 4096), of(0, 100), of(5, 64), reading("d/v", 6 * SECOND, 0.5), of(7, 63)];
+    for (config, spectra, late) in [
+        // Two grid points are filled before the one at 5 s, and what is filled has no spectrum.
+        ("period_s = 1", vec![true, true, false, false, true, false], 1),
+        // What waits, across a restart after each message, waits with its spectrum.
+        ("period_s = 1\nlateness_s = 2", vec![true; 3], 0),
+    ] {
+        let told = run(config, &rows, &Cuts { restart_every: 1, message_rows: vec![1], ..UNCUT });
+        let found: Vec<bool> = told.samples.iter().map(|line| line.contains('[')).collect();
+        assert_eq!(found, spectra, "{:?}", told.samples);
+        assert_eq!((told.duplicates, told.late.len(), told.rejected.len()), (1, late, 1));
+        assert!(told.rejected[0].contains("a burst of 63 values"), "{:?}", told.rejected);
+    }
+}
+
 /// Two devices with gaps, doubles, stragglers, a reading that is none, and controls.
 fn eventful(rows: i64) -> Vec<Row> {
     let row = |i: i64| match i % 97 {
         50 => reset("b"),
         51 => control(ControlKind::Recommission { device: "a b".into() }),
         52 => reading("b/t", i * SECOND, f64::NAN),
+        // Twice each, and late ones.
+        53..=58 => burst("b/v", (i / 2 * 2 - if i % 97 == 57 { 40 } else { 0 }) * SECOND, 200),
         _ => {
             let series = ["a%20b/t", "a%20b/u", "b/t"][(i % 3) as usize];
             let time = i + [0, 0, 0, 0, -3, 0, -40, 5][(i * 5 % 8) as usize] + i / 60 * 30;

@@ -148,6 +148,11 @@ fn columns(decoded: &Decoded) {
         assert_eq!(length, decoded.time.len());
     }
     assert!(decoded.value.iter().all(|value| value.is_finite()));
+    for reading in 0..decoded.time.len() {
+        if let Some(burst) = decoded.bursts.get(reading) {
+            assert_eq!((burst.problem(), decoded.value[reading]), (None, burst.rms()));
+        }
+    }
     assert!(decoded.of.iter().all(|series| (*series as usize) < decoded.series.len()));
     let source_flags = quality::ARRIVAL_TIME;
     let from_batch = quality::RANGE | quality::SPIKE | quality::STUCK | quality::INTERPOLATED | quality::HELD;
