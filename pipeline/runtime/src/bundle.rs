@@ -21,6 +21,10 @@ pub const FORMAT: u32 = 1;
 pub const STATE_BYTES_MAX: u32 = 8192;
 /// What of [`STATE_BYTES_MAX`] is not history: the window, scaling, running statistics, calibration.
 pub const FIXED_STATE_BYTES: u32 = 2048;
+/// What is kept of a series of bursts beside that, in bytes.
+pub const BURST_STATE_BYTES_MAX: u32 = 4096;
+/// What of [`BURST_STATE_BYTES_MAX`] is not history: the scaling of its spectra, calibration, vectors that wait or are held.
+pub const BURST_FIXED_STATE_BYTES: u32 = 1024;
 /// Longest window that a graph may take, in rows.
 pub const INPUT_WINDOW_MAX: usize = 4096;
 /// Largest vector that a head may give.
@@ -39,6 +43,17 @@ const ONNX_BYTES_MAX: u64 = 64 << 20;
 pub enum Metric {
     /// The Euclidean distance.
     Euclidean,
+}
+
+/// What of a row a head looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadInput {
+    /// The window that ends at the row: the graph's input `window`.
+    #[default]
+    Window,
+    /// The spectrum of the burst that the row was made from: the graph's input `spectrum`. Rows without one lack the head.
+    Spectrum,
 }
 
 /// Whose vector it is that is compared.
@@ -81,6 +96,9 @@ pub struct Head {
     pub name: String,
     /// The ONNX output.
     pub output: String,
+    /// What it looks at; the window, if the key is left out.
+    #[serde(default)]
+    pub input: HeadInput,
     /// Length of its vectors, 1 to [`DIMENSIONS_MAX`].
     pub dimensions: usize,
     /// How many of the last rows the vector depends on, 1 to the manifest's `input_window`.
@@ -264,11 +282,22 @@ impl Manifest {
                 format!("head {:?}: output {:?} has a head already", head.name, head.output),
             );
         }
-        let history: u64 = self.heads.iter().map(|head| u64::from(head.history_bytes)).sum();
-        let history_max = u64::from(STATE_BYTES_MAX - FIXED_STATE_BYTES);
+        for (input, of, most) in [
+            (HeadInput::Window, "window", STATE_BYTES_MAX - FIXED_STATE_BYTES),
+            (HeadInput::Spectrum, "spectrum", BURST_STATE_BYTES_MAX - BURST_FIXED_STATE_BYTES),
+        ] {
+            let heads = self.heads.iter().filter(|head| head.input == input);
+            let history: u64 = heads.map(|head| u64::from(head.history_bytes)).sum();
+            need(
+                history <= u64::from(most),
+                format!(
+                    "history_bytes of all heads of input \"{of}\": expected at most {most} in all, found {history}"
+                ),
+            );
+        }
         need(
-            history <= history_max,
-            format!("history_bytes of all heads: expected at most {history_max} in all, found {history}"),
+            self.heads.iter().any(|head| head.input == HeadInput::Window),
+            "input: expected at least one head of input \"window\", found none".into(),
         );
         problems
     }
@@ -286,6 +315,14 @@ impl Head {
         for (field, value) in [("weight", self.weight), ("evidence", self.evidence), ("floor", self.floor)] {
             let holds = value.is_finite() && value >= 0.0;
             need(holds, format!("{}: expected a finite number of at least 0, found {value}", at(field)));
+        }
+        if self.input == HeadInput::Spectrum {
+            // One row is one spectrum: no rows share samples, and other channels' rows have other times.
+            let fits = self.window == 1 && self.min_rows == 1 && self.scope == HeadScope::Series;
+            let problem = "window = 1, min_rows = 1 and scope = \"series\" with input = \"spectrum\"";
+            need(fits, format!("{}: expected {problem}", at("input")));
+            let problem = "\"distances\" or \"commissioned\" with input = \"spectrum\", found \"series\"";
+            need(self.spread != Spread::Series, format!("{}: expected {problem}", at("spread")));
         }
         need(
             self.learned || !self.leaves_gateway,

@@ -1,6 +1,6 @@
 //! What the bundle asks of detection, checked once.
 
-use eddy_runtime::bundle::{HEADS_MAX, Head, HeadScope, Manifest, Memory, Metric, Spread};
+use eddy_runtime::bundle::{HEADS_MAX, Head, HeadInput, HeadScope, Manifest, Memory, Metric, Spread};
 use eddy_schemas::Embeddings;
 use eddy_vectors::{calibration::Calibration, delay::Delay, history::History, running::Running};
 
@@ -11,6 +11,8 @@ pub struct HeadPlan {
     pub name: String,
     /// Length of its vectors.
     pub dimensions: usize,
+    /// Whether rows may lack it, having no spectrum.
+    pub optional: bool,
     /// Real samples that a window needs to be scored.
     pub min_rows: u16,
     /// Rows that are too near in time to be compared.
@@ -36,8 +38,10 @@ pub struct Plan {
     pub digest: String,
     /// All heads, in the order in which they stand in EMBEDDINGS.
     pub heads: Vec<HeadPlan>,
-    /// Those that judge a series by itself: indices into `heads`, ascending.
+    /// Those that judge a series by itself: indices into `heads`, ascending, but first those that every row has.
     pub series: Vec<usize>,
+    /// How many of these every row has; a series keeps nothing of the others before it has a row with a spectrum.
+    pub every: usize,
     /// The one that judges all channels of a device together.
     pub joint: Option<usize>,
     /// The one-dimensional head whose running deviation is the series' spread.
@@ -57,7 +61,9 @@ impl Plan {
         let mut problems = Vec::new();
         let scoped =
             |scope| manifest.heads.iter().enumerate().filter(move |(_, head)| head.scope == scope).map(|(i, _)| i);
-        let series: Vec<usize> = scoped(HeadScope::Series).collect();
+        let (every, optional): (Vec<usize>, Vec<usize>) =
+            scoped(HeadScope::Series).partition(|i| manifest.heads[*i].input == HeadInput::Window);
+        let series = [every.as_slice(), &optional].concat();
         let joint: Vec<usize> = scoped(HeadScope::Device).collect();
         let value = series
             .iter()
@@ -82,6 +88,7 @@ impl Plan {
         Ok(Self {
             digest: digest.to_owned(),
             heads: manifest.heads.iter().map(head_plan).collect(),
+            every: every.len(),
             series,
             joint: joint.first().copied(),
             value,
@@ -98,11 +105,28 @@ impl Plan {
                 batch.bundle, self.digest
             ));
         }
-        let found = || batch.heads.iter().map(|column| (&column.head.name, column.head.dimensions));
-        if found().eq(self.heads.iter().map(|head| (&head.name, head.dimensions))) {
+        if self.columns(batch).is_some() {
             return None;
         }
-        Some(format!("heads {:?} are not the bundle's", found().collect::<Vec<_>>()))
+        let found = batch.heads.iter().map(|column| (&column.head.name, column.head.dimensions));
+        Some(format!("heads {:?} are not the bundle's", found.collect::<Vec<_>>()))
+    }
+
+    /// Which head each column of a batch is of; `None` if they are not those of the bundle in its order, optional ones
+    /// left out where no row has them.
+    pub fn columns(&self, batch: &Embeddings) -> Option<Vec<usize>> {
+        let (mut columns, mut next) = (Vec::new(), batch.heads.iter().map(|column| &column.head).peekable());
+        for (at, head) in self.heads.iter().enumerate() {
+            let found = next.next_if(|found| {
+                found.name == head.name && found.dimensions == head.dimensions && found.optional == head.optional
+            });
+            match found {
+                Some(_) => columns.push(at),
+                None if head.optional => {}
+                None => return None,
+            }
+        }
+        next.peek().is_none().then_some(columns)
     }
 }
 
@@ -112,6 +136,7 @@ fn head_plan(head: &Head) -> HeadPlan {
     HeadPlan {
         name: head.name.clone(),
         dimensions: head.dimensions,
+        optional: head.input == HeadInput::Spectrum,
         // At most 4,096 by the manifest's own bounds.
         min_rows: head.min_rows as u16,
         exclusion: head.exclusion,

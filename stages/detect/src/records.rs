@@ -10,6 +10,8 @@
 //! | `j<device>` | the joint's history or buffers | rarely, once commissioned |
 //! | `m<head>,<series>` | a history | when something new is kept |
 //!
+//! Of a series of bursts, what is kept of the optional heads stands at the ends of its records; other series have none of it.
+//!
 //! Every record of a series begins with its place among its device's channels, so records can come in any order.
 
 use eddy_vectors::{
@@ -35,14 +37,6 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 /// The joint of a device stands in two records, which change together.
 const OTHER_CHANNELS: &str = "the two records of a device's joint are not of the same channels";
 
-/// The windows that are held, each of `bytes`.
-fn held_windows(record: &mut Get<'_>, held: usize, bytes: usize, stride: u32) -> Result<Vec<u8>, CodecError> {
-    if !held.is_multiple_of(bytes.max(1)) || stride == 0 {
-        return Err(record.error("what is held is not whole windows, or none is ever held"));
-    }
-    record.bytes(held).map(<[u8]>::to_vec)
-}
-
 fn put_head(state: &HeadState, record: &mut Vec<u8>) {
     state.distances.save(record);
     record.put_f32(state.commissioned);
@@ -64,9 +58,32 @@ fn get_head(state: &mut HeadState, record: &mut Get<'_>) -> Result<(), CodecErro
     Ok(())
 }
 
+fn put_hot(evidence: &[f32], heads: &[HeadState], record: &mut Vec<u8>) {
+    evidence.iter().for_each(|part| record.put_f32(*part));
+    for state in heads {
+        put_head(state, record);
+        if state.delay.dimensions() <= HOT_DIMENSIONS_MAX {
+            state.delay.save(record);
+        }
+    }
+}
+
+fn get_hot(evidence: &mut [f32], heads: &mut [HeadState], record: &mut Get<'_>) -> Result<(), CodecError> {
+    for part in evidence {
+        *part = record.f32()?;
+    }
+    for state in heads {
+        get_head(state, record)?;
+        if state.delay.dimensions() <= HOT_DIMENSIONS_MAX {
+            state.delay.load(record)?;
+        }
+    }
+    Ok(())
+}
+
 impl Series {
     /// The record that changes with every row.
-    pub fn save_hot(&self, record: &mut Vec<u8>) {
+    pub fn save_hot(&self, plan: &Plan, record: &mut Vec<u8>) {
         for count in [self.rows, self.commissioned_rows, self.gated_rows, self.held_stride, self.held_seen] {
             record.put_u32(count);
         }
@@ -76,15 +93,12 @@ impl Series {
         }
         self.spread.save(record);
         record.put_f64(self.tail);
-        self.evidence.iter().for_each(|part| record.put_f32(*part));
-        for state in &self.heads {
-            put_head(state, record);
-            if state.delay.dimensions() <= HOT_DIMENSIONS_MAX {
-                state.delay.save(record);
-            }
-        }
+        let ((evidence, optional_evidence), (heads, optional)) =
+            (self.evidence.split_at(plan.every), self.heads.split_at(plan.every));
+        put_hot(evidence, heads, record);
         record.put_count(self.held.len());
         record.put(&self.held);
+        put_hot(optional_evidence, optional, record);
     }
 
     /// Reads what [`Self::save_hot`] wrote.
@@ -105,17 +119,17 @@ impl Series {
         (self.first, self.newest, self.hop) = (record.i64()?, record.i64()?, record.i64()?);
         self.spread = Running::load(record)?;
         self.tail = record.f64()?;
-        for part in &mut self.evidence {
-            *part = record.f32()?;
+        get_hot(&mut self.evidence[..plan.every], &mut self.heads[..plan.every], record)?;
+        let held = record.count(HELD_ROWS_MAX * held_bytes(plan, plan.series.len()))?;
+        self.held = record.bytes(held)?.to_vec();
+        if record.end().is_err() {
+            self.grow(plan);
+            get_hot(&mut self.evidence[plan.every..], &mut self.heads[plan.every..], record)?;
         }
-        for state in &mut self.heads {
-            get_head(state, record)?;
-            if state.delay.dimensions() <= HOT_DIMENSIONS_MAX {
-                state.delay.load(record)?;
-            }
+        let window = held_bytes(plan, self.heads.len()).max(1);
+        if !self.held.len().is_multiple_of(window) || self.held_stride == 0 {
+            return Err(record.error("what is held is not whole windows, or none is ever held"));
         }
-        let held = record.count(HELD_ROWS_MAX * held_bytes(plan))?;
-        self.held = held_windows(record, held, held_bytes(plan), self.held_stride)?;
         Ok(())
     }
 
@@ -130,9 +144,14 @@ impl Series {
     ///
     /// # Errors
     /// If the record is not one of these heads.
-    pub fn load_delays(&mut self, record: &mut Get<'_>) -> Result<(), CodecError> {
+    pub fn load_delays(&mut self, plan: &Plan, record: &mut Get<'_>) -> Result<(), CodecError> {
         let longer = |state: &&mut HeadState| state.delay.dimensions() > HOT_DIMENSIONS_MAX;
-        self.heads.iter_mut().filter(longer).try_for_each(|state| state.delay.load(record))
+        self.heads[..plan.every].iter_mut().filter(longer).try_for_each(|state| state.delay.load(record))?;
+        if record.end().is_ok() {
+            return Ok(());
+        }
+        self.grow(plan);
+        self.heads[plan.every..].iter_mut().filter(longer).try_for_each(|state| state.delay.load(record))
     }
 
     /// The record of calibrations.
@@ -144,8 +163,15 @@ impl Series {
     ///
     /// # Errors
     /// If the record is not one of these heads.
-    pub fn load_calibrations(&mut self, record: &mut Get<'_>) -> Result<(), CodecError> {
-        for state in &mut self.heads {
+    pub fn load_calibrations(&mut self, plan: &Plan, record: &mut Get<'_>) -> Result<(), CodecError> {
+        for state in &mut self.heads[..plan.every] {
+            state.calibration = Calibration::load(record)?;
+        }
+        if record.end().is_ok() {
+            return Ok(());
+        }
+        self.grow(plan);
+        for state in &mut self.heads[plan.every..] {
             state.calibration = Calibration::load(record)?;
         }
         Ok(())

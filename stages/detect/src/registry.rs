@@ -145,7 +145,7 @@ impl Registry {
         for slot in std::mem::take(&mut self.listed) {
             let device = self.get_mut(slot);
             device.listed = false;
-            save_device(device, &mut record, tell);
+            save_device(plan, device, &mut record, tell);
         }
     }
 
@@ -212,10 +212,13 @@ impl Registry {
                 self.put_channel(plan, device, name, place);
                 let series = &mut self.get_mut(device).channels[usize::from(place)];
                 series.changed = Changed::default();
+                if head.is_some_and(|head| (plan.every..plan.series.len()).contains(&head)) {
+                    series.grow(plan);
+                }
                 match (kind, head.and_then(|head| series.heads.get_mut(head))) {
                     ("h", _) => series.load_hot(plan, record)?,
-                    ("q", _) => series.load_delays(record)?,
-                    ("c", _) => series.load_calibrations(record)?,
+                    ("q", _) => series.load_delays(plan, record)?,
+                    ("c", _) => series.load_calibrations(plan, record)?,
                     (_, Some(state)) => state.history.load(record)?,
                     (_, None) => return Err(record.error("a history of a head that the bundle does not have")),
                 }
@@ -226,7 +229,7 @@ impl Registry {
     }
 }
 
-fn save_device(device: &mut Device, record: &mut Vec<u8>, tell: &mut SaveRecord<'_>) {
+fn save_device(plan: &Plan, device: &mut Device, record: &mut Vec<u8>, tell: &mut SaveRecord<'_>) {
     let mut write = |key: Vec<u8>, put: &mut dyn FnMut(&mut Vec<u8>)| {
         record.clear();
         put(record);
@@ -244,7 +247,7 @@ fn save_device(device: &mut Device, record: &mut Vec<u8>, tell: &mut SaveRecord<
         if changed.hot {
             write(key(b'h', &series.name), &mut |record| {
                 record.put_u16(place);
-                series.save_hot(record);
+                series.save_hot(plan, record);
             });
         }
         if changed.delays {

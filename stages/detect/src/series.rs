@@ -27,7 +27,9 @@ pub struct Window<'a> {
     pub commissioning: bool,
     /// The series' period in nanoseconds, configured or learned; 0 where there is none (yet).
     pub period: i64,
-    /// One vector per head of the bundle, finite.
+    /// Whether it has the optional heads.
+    pub spectrum: bool,
+    /// One vector per head of the bundle, finite; without meaning where the row lacks the head.
     pub vectors: &'a [Vec<f32>],
 }
 
@@ -44,6 +46,17 @@ pub struct Judgement {
     value: [f32; HEADS_MAX],
     /// Per series head the distance.
     distance: [f32; HEADS_MAX],
+}
+
+/// What a window may teach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lesson {
+    /// It is ordinary, or counts as that by now: it enters the memory once it is old enough.
+    pub admit: bool,
+    /// Its distances enter the calibration.
+    pub counts: bool,
+    /// It looks anomalous, has for so long that it is admitted, and was told in an alert.
+    pub accepted: bool,
 }
 
 /// Which parts of a series changed since they were saved.
@@ -78,7 +91,7 @@ pub struct Series {
     pub hop: i64,
     /// Deviation of the value head.
     pub spread: Running,
-    /// Per series head of the plan.
+    /// Per series head of the plan; of a series without spectra, those that every row has.
     pub heads: Vec<HeadState>,
     /// Rows on end that were gated.
     pub gated_rows: u32,
@@ -109,10 +122,10 @@ impl Series {
             newest: 0,
             hop: 0,
             spread: Running::default(),
-            heads: plan.series.iter().map(|head| HeadState::new(&plan.heads[*head])).collect(),
+            heads: plan.series[..plan.every].iter().map(|head| HeadState::new(&plan.heads[*head])).collect(),
             gated_rows: 0,
             tail: 1.0,
-            evidence: vec![0.0; plan.series.len()],
+            evidence: vec![0.0; plan.every],
             held: Vec::new(),
             held_stride: 1,
             held_seen: 0,
@@ -120,9 +133,22 @@ impl Series {
         }
     }
 
+    /// Makes room for the optional heads, if there is none yet.
+    pub fn grow(&mut self, plan: &Plan) {
+        let more = plan.series.iter().skip(self.heads.len());
+        self.heads.extend(more.map(|head| HeadState::new(&plan.heads[*head])));
+        self.evidence.resize(self.heads.len(), 0.0);
+    }
+
     /// Judges the newest window. Learns from it nothing but the value's spread and its time; both only if `learns`.
     pub fn judge(&mut self, plan: &Plan, window: &Window<'_>, learns: bool) -> Judgement {
         self.note_time(window);
+        if window.spectrum && self.heads.len() < plan.series.len() {
+            self.grow(plan);
+            // What is held lacks them.
+            self.drop_held();
+            self.changed = Changed { hot: true, delays: true, calibrations: true };
+        }
         if learns && let Some(value) = plan.value {
             self.spread.add(f64::from(window.vectors[value][0]));
         }
@@ -136,6 +162,9 @@ impl Series {
         let mut mean = HarmonicMean::default();
         for (at, (state, head)) in self.heads.iter_mut().zip(&plan.series).enumerate() {
             let head = &plan.heads[*head];
+            if head.optional && !window.spectrum {
+                continue;
+            }
             let vector = &window.vectors[plan.series[at]];
             let p = if window.filled < head.min_rows {
                 1.0
@@ -194,33 +223,31 @@ impl Series {
         self.changed = Changed { hot: true, delays: true, calibrations: true };
     }
 
-    /// Moves on by the window that was judged. `admit`: it is ordinary, and enters the memory once it is old enough;
-    /// `counts`: its distances enter the calibration.
-    /// Returns whether it is new to the head that leaves the gateway.
-    pub fn learn(
-        &mut self,
-        plan: &Plan,
-        window: &Window<'_>,
-        judgement: &Judgement,
-        admit: bool,
-        counts: bool,
-    ) -> bool {
+    /// Moves on by the window that was judged. Returns whether it is new to the head that leaves the gateway.
+    pub fn learn(&mut self, plan: &Plan, window: &Window<'_>, judgement: &Judgement, lesson: Lesson) -> bool {
         let mut is_new = false;
         let epoch = (self.rows / EPOCH_ROWS) as u16;
-        for (at, index) in plan.series.iter().enumerate() {
-            let (state, head) = (&mut self.heads[at], &plan.heads[*index]);
+        for (at, (state, index)) in self.heads.iter_mut().zip(&plan.series).enumerate() {
+            let head = &plan.heads[*index];
+            if head.optional && !window.spectrum {
+                continue;
+            }
             let vector = &window.vectors[*index];
             let calibrates = !window.commissioning || self.rows >= plan.commissioning_rows / 2;
+            // What is far from a frozen memory does not become ordinary by coming slowly: only once it was told, and persists.
+            if head.frozen && !window.commissioning && !lesson.accepted {
+                continue;
+            }
             if !judgement.distance[at].is_nan() {
                 state.distances.add(f64::from(judgement.distance[at]));
             }
-            if counts && calibrates && !judgement.value[at].is_nan() {
+            if lesson.counts && calibrates && !judgement.value[at].is_nan() {
                 self.changed.calibrations |= state.calibrate(judgement.value[at]);
             }
             if head.frozen && !window.commissioning {
                 continue;
             }
-            if admit && window.filled >= head.min_rows && state.delay.takes(self.rows) {
+            if lesson.admit && window.filled >= head.min_rows && state.delay.takes(self.rows) {
                 state.delay.push(self.rows, vector);
                 self.changed.delays = true;
                 is_new |= plan.leaving == Some(*index) && !state.history.covers(vector);
@@ -266,8 +293,12 @@ impl Series {
     }
 
     /// Holds the window, if it is one of few: when there are too many, every other one goes.
-    pub fn hold(&mut self, plan: &Plan, vectors: &[Vec<f32>]) {
-        let bytes = held_bytes(plan);
+    pub fn hold(&mut self, plan: &Plan, window: &Window<'_>) {
+        if self.heads.len() > plan.every && !window.spectrum {
+            // A grid point that was filled between two bursts.
+            return;
+        }
+        let bytes = self.held_bytes(plan);
         if self.held_seen.is_multiple_of(self.held_stride) {
             if self.held.len() >= HELD_ROWS_MAX * bytes {
                 let kept: Vec<u8> = self.held.chunks_exact(bytes).step_by(2).flatten().copied().collect();
@@ -275,7 +306,8 @@ impl Series {
                 self.held_stride *= 2;
             }
             if self.held_seen.is_multiple_of(self.held_stride) {
-                plan.series.iter().for_each(|head| pack(&vectors[*head], &mut self.held));
+                let heads = &plan.series[..self.heads.len()];
+                heads.iter().for_each(|head| pack(&window.vectors[*head], &mut self.held));
             }
         }
         self.held_seen += 1;
@@ -285,7 +317,7 @@ impl Series {
     pub fn admit_held(&mut self, plan: &Plan) {
         let epoch = (self.rows / EPOCH_ROWS) as u16;
         let held = std::mem::take(&mut self.held);
-        for window in held.chunks_exact(held_bytes(plan)) {
+        for window in held.chunks_exact(self.held_bytes(plan)) {
             let mut at = 0;
             for (state, head) in self.heads.iter_mut().zip(&plan.series) {
                 let dimensions = plan.heads[*head].dimensions;
@@ -298,9 +330,13 @@ impl Series {
         self.drop_held();
         self.gated_rows = 0;
     }
+
+    fn held_bytes(&self, plan: &Plan) -> usize {
+        held_bytes(plan, self.heads.len())
+    }
 }
 
-/// Bytes of one held window.
-pub fn held_bytes(plan: &Plan) -> usize {
-    plan.series.iter().map(|head| packed_bytes(plan.heads[*head].dimensions)).sum()
+/// Bytes of one held window of so many series heads.
+pub fn held_bytes(plan: &Plan, heads: usize) -> usize {
+    plan.series[..heads].iter().map(|head| packed_bytes(plan.heads[*head].dimensions)).sum()
 }

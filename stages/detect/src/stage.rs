@@ -42,6 +42,8 @@ pub struct Detect {
     registry: Registry,
     /// Slot by dictionary entry of the message in hand.
     slots: Vec<Option<Slot>>,
+    /// Head by column of the message in hand.
+    columns: Vec<usize>,
     /// The row's vectors, by head.
     vectors: Vec<Vec<f32>>,
     joint_name: String,
@@ -100,6 +102,8 @@ impl Stage for Detect {
         out: &mut Outbox<ScoresBuilder>,
     ) -> usize {
         self.reset_slots(input);
+        // What does not fit was refused when it was decoded.
+        self.columns = self.plan.columns(input).unwrap_or_default();
         let mut reached = rows.start;
         for row in rows {
             match input.rows.control(row) {
@@ -151,6 +155,7 @@ impl Detect {
                 config,
                 registry: Registry::default(),
                 slots: Vec::new(),
+                columns: Vec::new(),
                 joint_name: String::new(),
             }),
             Ok(_) => Err(problems),
@@ -199,8 +204,11 @@ impl Detect {
     /// One embedding's row.
     fn take(&mut self, message: &Incoming, input: &Embeddings, row: usize, out: &mut Outbox<ScoresBuilder>) {
         let Some((device, place)) = self.slot(message, input, row, out) else { return };
-        for (column, vector) in input.heads.iter().zip(&mut self.vectors) {
-            column.copy_to(row, vector);
+        let mut optional = 0;
+        for (column, head) in input.heads.iter().zip(&self.columns) {
+            let vector = &mut self.vectors[*head];
+            let is_there = column.copy_to(row, vector);
+            optional += usize::from(is_there && column.head.optional);
             vector.iter_mut().for_each(|x| *x = finite(*x));
         }
         let window = Window {
@@ -208,6 +216,7 @@ impl Detect {
             filled: input.filled[row],
             commissioning: input.commissioning[row] != 0,
             period: input.period[row],
+            spectrum: optional > 0 && optional == self.plan.series.len() - self.plan.every,
             vectors: &self.vectors,
         };
         let device = self.registry.change(device);
@@ -219,7 +228,7 @@ impl Detect {
             marks |= flags::ALERTED;
         }
         if marks & flags::GATED != 0 && device.episode.open {
-            device.channels[usize::from(place)].hold(&self.plan, window.vectors);
+            device.channels[usize::from(place)].hold(&self.plan, &window);
         }
         self.joint_name.clear();
         let [cut, whole] = judged.rounds;

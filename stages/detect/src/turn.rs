@@ -8,7 +8,7 @@ use crate::{
     episode::Step,
     joint::{Gate, Round},
     plan::Plan,
-    series::{Judgement, Series, Window},
+    series::{Judgement, Lesson, Series, Window},
 };
 
 /// One row's turn at its device.
@@ -37,6 +37,7 @@ impl Turn<'_> {
         }
         device.newest = device.newest.max(window.time);
         let learns = device.maintenance.is_none();
+        let is_told = device.episode.open;
         let series = &mut device.channels[usize::from(self.place)];
         if window.commissioning && series.live {
             *series = Series::new(plan, &series.name, &series.channel);
@@ -49,7 +50,7 @@ impl Turn<'_> {
         let judgement = series.judge(plan, window, learns);
         let mut marks = if window.commissioning { flags::COMMISSIONING } else { 0 };
         if learns {
-            marks |= self.learn(series, &judgement);
+            marks |= self.learn(series, &judgement, is_told);
         } else {
             marks |= flags::MAINTENANCE;
             series.skip(plan);
@@ -59,15 +60,22 @@ impl Turn<'_> {
     }
 
     /// The gate: what looks anomalous stays out of the memory, unless it persists.
-    fn learn(&self, series: &mut Series, judgement: &Judgement) -> u16 {
+    fn learn(&self, series: &mut Series, judgement: &Judgement, is_told: bool) -> u16 {
         let is_unusual = judgement.tail <= self.config.gate_tail && !self.window.commissioning;
-        series.gated_rows = if is_unusual { series.gated_rows.saturating_add(1) } else { 0 };
+        // A grid point that was filled between two bursts says nothing about what its series lacks there.
+        let is_silent = !self.window.spectrum && series.heads.len() > self.plan.every;
+        series.gated_rows = match (is_unusual, is_silent) {
+            (true, _) => series.gated_rows.saturating_add(1),
+            (false, true) => series.gated_rows,
+            (false, false) => 0,
+        };
         let is_regime = is_unusual && series.gated_rows > self.config.regime_after_rows(series.hop);
         let admit = !is_unusual || is_regime;
         // What would be a major alert by itself stays out of the calibration too, or a fault that comes again would look
         // ordinary; milder extremes are its tail, and without them the tail would be told too light.
         let counts = admit || judgement.tail > self.config.threshold(series.hop) / 10.0;
-        let is_new = series.learn(self.plan, &self.window, judgement, admit, counts);
+        let is_new =
+            series.learn(self.plan, &self.window, judgement, Lesson { admit, counts, accepted: is_regime && is_told });
         let mut marks = if is_new { flags::KEPT } else { 0 };
         if is_regime {
             marks |= flags::REGIME;

@@ -7,6 +7,8 @@
 
 use eddy_schemas::Timestamp;
 
+use crate::shape::HeldShapes;
+
 const PERIOD_CHANGED: u8 = 1;
 const QUALITY_CHANGED: u8 = 2;
 /// From this bit of the tag on: 0 where the value stands as it is, else 1 + its decimals.
@@ -40,6 +42,8 @@ pub(crate) struct Held {
     rows: usize,
     before: Before,
     log: Vec<u8>,
+    /// Of those that are bursts; saved apart.
+    pub(crate) shapes: HeldShapes,
 }
 
 impl Held {
@@ -103,7 +107,7 @@ impl Held {
         if !reader.0.is_empty() {
             return Err(format!("its log has {} bytes more than its {rows} samples", reader.0.len()));
         }
-        Ok(Self { rows, before, log })
+        Ok(Self { rows, before, log, shapes: HeldShapes::default() })
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod held;
 mod model;
 mod series;
+mod shape;
 mod stage;
 
 pub use config::Config;

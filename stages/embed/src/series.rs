@@ -2,19 +2,27 @@
 //!
 //! Records: `s<series>` holds the scaling and the window, or, during commissioning, the count of held samples and the end of
 //! their log; `c<series>\0<n>` holds a full chunk of that log, which is written once. (LMDB writes whole pages: what
-//! changes with every sample stands close together, so a commit costs bytes, not a page, per series.)
+//! changes with every sample stands close together, so a commit costs bytes, not a page, per series.) A series of bursts also
+//! has the scaling of its spectra in its record, or, during commissioning, the end of its shapes, whose full chunks are
+//! `p<series>\0<n>`; any other has records as if there were no bursts.
 
 use std::{collections::HashMap, sync::Arc};
 
 use eddy_runtime::stage::{SaveRecord, StateError};
 use eddy_schemas::SeriesName;
 
-use crate::held::Held;
+use crate::{
+    held::Held,
+    shape::{Bands, HeldShapes},
+};
 
 /// Bytes of a held log that make a record of their own.
 const CHUNK_BYTES: usize = 512;
 const COMMISSIONING: u8 = 0;
 const RUNNING: u8 = 1;
+/// The same of a series of bursts.
+const COMMISSIONING_BURSTS: u8 = 2;
+const RUNNING_BURSTS: u8 = 3;
 
 /// How values are scaled, frozen at the end of commissioning.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,8 +47,11 @@ pub(crate) struct Series {
     pub(crate) phase: Phase,
     /// How many samples of the window are real; the rest repeats the first.
     pub(crate) filled: u16,
+    /// How its spectra are scaled; `None` while it runs without any, or is commissioned.
+    pub(crate) bands: Option<Box<Bands>>,
     dirty: bool,
     chunks_saved: u8,
+    shapes_saved: u8,
 }
 
 /// All series, by slot.
@@ -79,7 +90,15 @@ impl Table {
 
     fn add(&mut self, name: &str, phase: Phase) -> u32 {
         let name: Arc<str> = name.into();
-        let series = Series { name: name.clone(), phase, filled: 0, dirty: false, chunks_saved: 0 };
+        let series = Series {
+            name: name.clone(),
+            phase,
+            filled: 0,
+            bands: None,
+            dirty: false,
+            chunks_saved: 0,
+            shapes_saved: 0,
+        };
         let slot = self.free.pop().unwrap_or_else(|| {
             if self.windows.capacity() - self.windows.len() < self.width {
                 // By an eighth: doubling would waste as much as it holds.
@@ -115,9 +134,11 @@ impl Table {
     pub(crate) fn enter(&mut self, slot: u32, phase: Phase) -> Phase {
         let (series, _) = self.change(slot);
         let before = std::mem::replace(&mut series.phase, phase);
-        series.filled = 0;
+        (series.filled, series.bands) = (0, None);
         let (name, chunks) = (series.name.clone(), std::mem::take(&mut series.chunks_saved));
-        self.gone.extend((0..chunks).map(|chunk| chunk_key(&name, chunk)));
+        let shapes = std::mem::take(&mut series.shapes_saved);
+        self.gone.extend((0..chunks).map(|chunk| chunk_key(CHUNK, &name, chunk)));
+        self.gone.extend((0..shapes).map(|chunk| chunk_key(SHAPES, &name, chunk)));
         before
     }
 
@@ -158,7 +179,8 @@ impl Table {
             value.clear();
             match &series.phase {
                 Phase::Running(scale) => {
-                    value.push(RUNNING);
+                    value.push(if series.bands.is_some() { RUNNING_BURSTS } else { RUNNING });
+                    series.bands.iter().for_each(|bands| bands.write(&mut value));
                     value.extend_from_slice(&scale.mean.to_le_bytes());
                     value.extend_from_slice(&scale.sd.to_le_bytes());
                     value.extend_from_slice(&series.filled.to_le_bytes());
@@ -167,12 +189,23 @@ impl Table {
                 }
                 Phase::Commissioning(held) => {
                     let chunks = held.log().chunks_exact(CHUNK_BYTES);
-                    value.push(COMMISSIONING);
+                    value.push(if held.shapes.len() > 0 { COMMISSIONING_BURSTS } else { COMMISSIONING });
+                    if held.shapes.len() > 0 {
+                        let shapes = held.shapes.chunks();
+                        // Less than a chunk.
+                        value.extend_from_slice(&(shapes.remainder().len() as u16).to_le_bytes());
+                        value.extend_from_slice(shapes.remainder());
+                        for (index, chunk) in shapes.enumerate().skip(usize::from(series.shapes_saved)) {
+                            // At most 2,000 shapes in chunks of 16.
+                            record(&chunk_key(SHAPES, &series.name, index as u8), Some(chunk));
+                            series.shapes_saved = index as u8 + 1;
+                        }
+                    }
                     value.extend_from_slice(&(held.len() as u32).to_le_bytes());
                     value.extend_from_slice(chunks.remainder());
                     for (index, chunk) in chunks.enumerate().skip(usize::from(series.chunks_saved)) {
                         // At most 2,000 samples of at most 29 bytes: 114 chunks.
-                        record(&chunk_key(&series.name, index as u8), Some(chunk));
+                        record(&chunk_key(CHUNK, &series.name, index as u8), Some(chunk));
                         series.chunks_saved = index as u8 + 1;
                     }
                 }
@@ -185,7 +218,7 @@ impl Table {
     pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
         let error = |problem: String| StateError { key: String::from_utf8_lossy(key).into_owned(), problem };
         match key.split_first() {
-            Some((b'c', _)) => {
+            Some((b'c' | b'p', _)) => {
                 self.chunks.insert(key.to_vec(), value.to_vec());
                 Ok(())
             }
@@ -193,8 +226,19 @@ impl Table {
                 let name = std::str::from_utf8(name).map_err(|_| error("its series' name is not UTF-8".into()))?;
                 self.load_series(name, value).map_err(error)
             }
-            _ => Err(error("expected a key that begins with s or c".into())),
+            _ => Err(error("expected a key that begins with s, c or p".into())),
         }
+    }
+
+    /// A log that was saved in chunks, and how many; its end follows.
+    fn take_chunks(&mut self, kind: u8, name: &str, end: &[u8]) -> Result<(Vec<u8>, u8), String> {
+        let (mut log, mut chunks) = (Vec::new(), 0_u8);
+        while let Some(chunk) = self.chunks.remove(&chunk_key(kind, name, chunks)) {
+            log.extend_from_slice(&chunk);
+            chunks = chunks.checked_add(1).ok_or("more chunks of its log than were ever written")?;
+        }
+        log.extend_from_slice(end);
+        Ok((log, chunks))
     }
 
     fn load_series(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
@@ -202,23 +246,32 @@ impl Table {
             return Err(format!("{name:?} is not device/channel"));
         }
         let short = || format!("{} bytes are too few", value.len());
-        let (tag, rest) = value.split_first().ok_or_else(short)?;
+        let (tag, mut rest) = value.split_first().ok_or_else(short)?;
         match *tag {
-            COMMISSIONING => {
-                let (rows, tail) = rest.split_first_chunk().ok_or_else(short)?;
-                let (mut log, mut chunks) = (Vec::new(), 0);
-                while let Some(chunk) = self.chunks.remove(&chunk_key(name, chunks)) {
-                    log.extend_from_slice(&chunk);
-                    chunks = chunks.checked_add(1).ok_or("more chunks of its log than were ever written")?;
+            COMMISSIONING | COMMISSIONING_BURSTS => {
+                let mut end: &[u8] = &[];
+                if *tag == COMMISSIONING_BURSTS {
+                    let (length, after) = rest.split_first_chunk().ok_or_else(short)?;
+                    let length = usize::from(u16::from_le_bytes(*length));
+                    (end, rest) = after.split_at_checked(length).ok_or_else(short)?;
                 }
-                log.extend_from_slice(tail);
-                let held = Held::from_log(log, u32::from_le_bytes(*rows) as usize)?;
+                let (rows, tail) = rest.split_first_chunk().ok_or_else(short)?;
+                let rows = u32::from_le_bytes(*rows) as usize;
+                let (log, chunks_saved) = self.take_chunks(CHUNK, name, tail)?;
+                let (shapes, shapes_saved) = self.take_chunks(SHAPES, name, end)?;
+                let mut held = Held::from_log(log, rows)?;
+                held.shapes = HeldShapes::from_log(shapes, rows)?;
                 let slot = self.add(name, Phase::Commissioning(Box::new(held)));
                 if let Some(series) = &mut self.series[slot as usize] {
-                    series.chunks_saved = chunks;
+                    (series.chunks_saved, series.shapes_saved) = (chunks_saved, shapes_saved);
                 }
             }
-            RUNNING => {
+            RUNNING | RUNNING_BURSTS => {
+                let mut bands = None;
+                if *tag == RUNNING_BURSTS {
+                    let (scaling, after) = rest.split_first_chunk().ok_or_else(short)?;
+                    (bands, rest) = (Some(Box::new(Bands::read(scaling))), after);
+                }
                 let (mean, rest) = rest.split_first_chunk().ok_or_else(short)?;
                 let (sd, rest) = rest.split_first_chunk().ok_or_else(short)?;
                 let (filled, window) = rest.split_first_chunk().ok_or_else(short)?;
@@ -250,10 +303,10 @@ impl Table {
                     *to = float(from);
                 }
                 if let Some(series) = &mut self.series[slot as usize] {
-                    series.filled = filled;
+                    (series.filled, series.bands) = (filled, bands);
                 }
             }
-            other => return Err(format!("expected a record of kind 0 or 1, found {other}")),
+            other => return Err(format!("expected a record of kind 0 to 3, found {other}")),
         }
         Ok(())
     }
@@ -263,8 +316,12 @@ fn series_key(name: &str) -> Vec<u8> {
     [b"s", name.as_bytes()].concat()
 }
 
-fn chunk_key(name: &str, chunk: u8) -> Vec<u8> {
-    [b"c", name.as_bytes(), &[0, chunk]].concat()
+/// Kinds of chunks: of held samples, of their shapes.
+const CHUNK: u8 = b'c';
+const SHAPES: u8 = b'p';
+
+fn chunk_key(kind: u8, name: &str, chunk: u8) -> Vec<u8> {
+    [&[kind], name.as_bytes(), &[0, chunk]].concat()
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! Input SAMPLES, output EMBEDDINGS: exactly one row per sample, in order within a series, and every control in its place.
 //! A series begins by being *commissioned*: its first samples are held until there are enough to scale by, the scaling
 //! freezes, and they all go out at once, flagged. From then on a sample goes out as a row as soon as it comes.
-//! After a BREAK flag the window starts afresh.
+//! After a BREAK flag the window starts afresh. A sample that has a spectrum gives its row the heads that look at spectra, if
+//! its series had enough of them during commissioning ([`crate::shape`]).
 //!
 //! State: per series the held samples, or the scaling and the last `input_window` scaled samples.
 //! Ordering: a series' samples in time order, as preprocess gives them. Redelivery: none, the loop suppresses it.
@@ -13,7 +14,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use eddy_runtime::{
-    bundle::Bundle,
+    bundle::{Bundle, Head, HeadInput},
     stage::{Incoming, Input, Outbox, SaveRecord, Scope, Spec, Stage, StateError},
 };
 use eddy_schemas::{ControlKind, EmbeddingsBuilder, HeadLayout, LayoutError, Samples, names, quality, side::Reason};
@@ -23,6 +24,7 @@ use crate::{
     held::{Held, Sample},
     model::Model,
     series::{Phase, Scale, Table},
+    shape::{Bands, Shape, shape_of},
 };
 
 /// What is larger is no measurement; sums and squares of what is taken stay finite.
@@ -42,6 +44,8 @@ pub struct Embed {
     table: Table,
     /// Windows of rows that stand in the output already and wait for their vectors.
     gathered: Vec<f32>,
+    /// The same of scaled shapes.
+    gathered_shapes: Vec<f32>,
     /// Slot by dictionary entry of the message in hand.
     slots: Vec<Option<u32>>,
 }
@@ -78,8 +82,11 @@ impl Stage for Embed {
             }
         };
         let manifest = bundle.manifest;
-        let layout =
-            |head: &eddy_runtime::bundle::Head| HeadLayout { name: head.name.clone(), dimensions: head.dimensions };
+        let layout = |head: &Head| HeadLayout {
+            name: head.name.clone(),
+            dimensions: head.dimensions,
+            optional: head.input == HeadInput::Spectrum,
+        };
         Ok(Self {
             digest: bundle.digest,
             heads: manifest.heads.iter().map(layout).collect(),
@@ -91,6 +98,7 @@ impl Stage for Embed {
             model,
             table: Table::new(manifest.input_window),
             gathered: Vec::new(),
+            gathered_shapes: Vec::new(),
             slots: Vec::new(),
         })
     }
@@ -120,6 +128,7 @@ impl Stage for Embed {
     ) -> usize {
         // What a panic left behind belongs to rows that were thrown away with it.
         self.gathered.clear();
+        self.gathered_shapes.clear();
         self.reset_slots(input);
         let mut reached = rows.start;
         for row in rows {
@@ -152,6 +161,7 @@ impl Stage for Embed {
     fn clear(&mut self) {
         self.table.clear();
         self.gathered.clear();
+        self.gathered_shapes.clear();
     }
 }
 
@@ -184,11 +194,16 @@ impl Embed {
             out.reject(row, message, Reason::InvalidField, detail, 1, Bytes::from(original));
             return;
         }
+        let shape = input.spectrum(row).filter(|_| self.model.takes_spectra()).map(shape_of);
         let known = &mut self.slots[input.rows.series[row] as usize];
         let slot = *known.get_or_insert_with(|| self.table.slot(input.rows.name(row)));
         let (series, _) = self.table.change(slot);
         match &mut series.phase {
             Phase::Commissioning(held) => {
+                if let Some(shape) = &shape {
+                    let row = held.len();
+                    held.shapes.push(row, shape);
+                }
                 held.push(sample);
                 if held.len() >= self.commissioning_rows {
                     self.commission(slot, out);
@@ -197,7 +212,7 @@ impl Embed {
             }
             Phase::Running(scale) => {
                 let scale = *scale;
-                self.emit(slot, scale, sample, false, out);
+                self.emit(slot, scale, sample, shape.as_ref(), false, out);
             }
         }
     }
@@ -208,10 +223,13 @@ impl Embed {
         if held.len() == 0 {
             return;
         }
-        let scale = scale_of(held);
+        let (scale, bands) = (scale_of(held), Bands::of(&held.shapes));
         if let Phase::Commissioning(held) = self.table.enter(slot, Phase::Running(scale)) {
-            for sample in held.iter() {
-                self.emit(slot, scale, sample, true, out);
+            self.table.change(slot).0.bands = bands.map(Box::new);
+            let mut shapes = held.shapes.iter().peekable();
+            for (row, sample) in held.iter().enumerate() {
+                let shape = shapes.next_if(|(at, _)| *at == row).map(|(_, shape)| shape);
+                self.emit(slot, scale, sample, shape.as_ref(), true, out);
             }
         }
     }
@@ -222,6 +240,7 @@ impl Embed {
         slot: u32,
         scale: Scale,
         sample: Sample,
+        shape: Option<&Shape>,
         commissioning: bool,
         out: &mut Outbox<EmbeddingsBuilder>,
     ) {
@@ -239,6 +258,15 @@ impl Embed {
         }
         self.gathered.extend_from_slice(window);
         out.main[0].push(&series.name, sample.time, sample.quality, series.filled, commissioning, sample.period);
+        match (shape, &series.bands) {
+            (Some(shape), Some(bands)) => {
+                self.gathered_shapes.extend(bands.scale(shape));
+                out.main[0].push_optional();
+            }
+            // Bursts began after commissioning: re-commissioning the device lets them count.
+            (Some(_), None) => out.count("spectrum_unscaled", 1),
+            (None, _) => {}
+        }
         if self.gathered.len() >= self.windows_max {
             self.infer(out);
         }
@@ -247,8 +275,13 @@ impl Embed {
     /// Computes the vectors of the rows that wait for them.
     fn infer(&mut self, out: &mut Outbox<EmbeddingsBuilder>) {
         let batch = &mut out.main[0];
-        let done = self.model.infer(&self.gathered, |head, vectors| batch.extend_head(head, vectors));
+        let mut take = |head: usize, vectors: &[f32]| batch.extend_head(head, vectors);
+        let done = self
+            .model
+            .infer(HeadInput::Window, &self.gathered, &mut take)
+            .and_then(|()| self.model.infer(HeadInput::Spectrum, &self.gathered_shapes, take));
         self.gathered.clear();
+        self.gathered_shapes.clear();
         if let Err(error) = done {
             // The same plans ran at start, so only memory can be wanting: the loop tries again, then rejects.
             panic!("the bundle's graph failed: {error:#}");

@@ -172,6 +172,17 @@ fn all_problems_are_listed_at_once() {
     ] {
         assert!(problems.contains(part), "{part} in\n{problems}");
     }
+    wrong.heads[0].input = HeadInput::Spectrum;
+    wrong.heads[1].input = HeadInput::Spectrum;
+    let problems = wrong.validate().join("\n");
+    for part in [
+        "input: expected window = 1",
+        "spread: expected \"distances\"",
+        "heads of input \"spectrum\": expected at most 3072 in all, found 18000",
+        "at least one head of input \"window\"",
+    ] {
+        assert!(problems.contains(part), "{part} in\n{problems}");
+    }
     wrong.heads.clear();
     assert!(wrong.validate().iter().any(|problem| problem.contains("[[head]]")));
 }

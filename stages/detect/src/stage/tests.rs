@@ -1,12 +1,16 @@
 use std::collections::HashMap;
 
-use eddy_runtime::contract::{Message, assert_stage_contract};
+use eddy_runtime::{
+    bundle::HeadInput,
+    contract::{Message, assert_stage_contract},
+};
 use eddy_schemas::{EmbeddingsBuilder, HeadLayout, Scores, SeriesName, alert::CloudEvent};
 use eddy_vectors::delay;
 
 use super::*;
 use source::{Event, Item, Source};
 
+mod bursts;
 mod damaged;
 mod source;
 
@@ -29,6 +33,7 @@ fn manifest() -> Manifest {
         head("raw", 64, &format!("min_rows = 8\nexclusion = 32\nscope = \"series\"\nspread = \"distances\"\nweight = 0.04\nevidence = 1.0\nhistory_bytes = 2560\n{gated}")),
         head("level", 2, &format!("min_rows = 8\nexclusion = 30\nscope = \"device\"\nspread = \"commissioned\"\nweight = 1.0\nevidence = 1.0\nhistory_bytes = 768\n{gated}")),
         head("learned", 16, "min_rows = 8\nexclusion = 32\nscope = \"series\"\nspread = \"commissioned\"\nweight = 0.1\nevidence = 0.5\nhistory_bytes = 768\nmemory = \"gated\"\nlearned = true\nleaves_gateway = true"),
+        head("spectrum", 32, &format!("input = \"spectrum\"\nmin_rows = 1\nexclusion = 8\nscope = \"series\"\nspread = \"commissioned\"\nweight = 1.0\nevidence = 1.0\nhistory_bytes = 2048\n{}", gated.replace("gated", "frozen"))).replace("window = 16", "window = 1"),
     ]
     .join("\n");
     toml::from_str(&text).unwrap()
@@ -48,7 +53,15 @@ fn detect() -> Detect {
 }
 
 fn heads() -> Vec<HeadLayout> {
-    manifest().heads.iter().map(|head| HeadLayout { name: head.name.clone(), dimensions: head.dimensions }).collect()
+    manifest()
+        .heads
+        .iter()
+        .map(|head| HeadLayout {
+            name: head.name.clone(),
+            dimensions: head.dimensions,
+            optional: head.input == HeadInput::Spectrum,
+        })
+        .collect()
 }
 
 fn messages(items: &[Item], rows: usize) -> Vec<Message> {
@@ -60,6 +73,9 @@ fn messages(items: &[Item], rows: usize) -> Vec<Message> {
                 Item::Row { series, time, filled, commissioning, vectors } => {
                     builder.push(series, *time, 0, *filled, *commissioning, HOP);
                     vectors.iter().enumerate().for_each(|(head, vector)| builder.extend_head(head, vector));
+                    if vectors.len() > 4 {
+                        builder.push_optional();
+                    }
                 }
             }
         }
@@ -409,5 +425,5 @@ fn alerts_are_the_golden_ones() {
 
 #[test]
 fn held_windows_are_few_and_packed() {
-    assert_eq!(crate::series::held_bytes(&detect().plan), delay::packed_bytes(1) + delay::packed_bytes(64) + 20);
+    assert_eq!(crate::series::held_bytes(&detect().plan, 3), delay::packed_bytes(1) + delay::packed_bytes(64) + 20);
 }

@@ -1,5 +1,5 @@
 //! Golden cases: `fixtures/embed/<case>.in.csv` is what comes, `<case>.out.csv` the rows that go out, with commissioning
-//! over 6 rows. Vectors are compared within a thousandth, because their last bits depend on the CPU.
+//! over 6 rows, or 40 for bursts. Vectors are compared within a thousandth, because their last bits depend on the CPU.
 //! `EDDY_UPDATE_GOLDEN=1` writes what is found.
 
 use std::{fmt::Write, fs};
@@ -9,18 +9,26 @@ use eddy_schemas::{Control, Embeddings};
 use super::tests::{Row, embed, repository, run};
 use crate::held::Sample;
 
-/// `series,time_s,value,quality`, or `control,` and its JSON. Text after `#` is for readers.
+/// `series,time_s,value,quality`, of a burst also its 32 levels, separated by spaces; or `control,` and its JSON. Text after
+/// `#` is for readers.
 fn read(text: &'static str) -> Vec<Row> {
     let row = |line: &'static str| {
         if let Some(json) = line.strip_prefix("control,") {
             return Row::Control(Control::parse(json.as_bytes()).unwrap());
         }
         let fields: Vec<_> = line.split(',').collect();
+        let (fields, levels) = fields.split_at(4.min(fields.len()));
         let [series, time, value, quality] = fields[..] else { panic!("expected four fields, found {line:?}") };
         let time = time.parse::<i64>().unwrap() * 1_000_000_000;
         let sample =
             Sample { time, value: value.parse().unwrap(), quality: quality.parse().unwrap(), period: 1_000_000_000 };
-        Row::Sample(series, sample)
+        match levels.first() {
+            None => Row::Sample(series, sample),
+            Some(levels) => {
+                let levels: Vec<f32> = levels.split(' ').map(|level| level.parse().unwrap()).collect();
+                Row::Burst(series, sample, levels.try_into().unwrap())
+            }
+        }
     };
     text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(row).collect()
 }
@@ -41,7 +49,10 @@ fn write(batch: &Embeddings) -> String {
         write!(text, "{},{time},{quality},{filled},{commissioning}", batch.rows.name(row)).unwrap();
         for column in &heads {
             let mut vector = vec![0.0; column.head.dimensions];
-            column.copy_to(row, &mut vector);
+            if !column.copy_to(row, &mut vector) {
+                write!(text, ",").unwrap();
+                continue;
+            }
             let vector: Vec<_> = vector.iter().map(|x| format!("{x:.4}")).collect();
             write!(text, ",{}", vector.join(" ")).unwrap();
         }
@@ -62,7 +73,11 @@ fn same(expected: &str, found: &str) -> bool {
 }
 
 fn check(case: &str, input: &'static str) {
-    let batches = run(&mut embed(6), &read(input), usize::MAX);
+    check_with(6, case, input);
+}
+
+fn check_with(commissioning_rows: usize, case: &str, input: &'static str) {
+    let batches = run(&mut embed(commissioning_rows), &read(input), usize::MAX);
     let found = write(&batches[0]);
     let path = repository().join(format!("fixtures/embed/{case}.out.csv"));
     if std::env::var_os("EDDY_UPDATE_GOLDEN").is_some() {
@@ -87,4 +102,10 @@ fn golden_commissioning_and_a_break() {
 #[test]
 fn golden_controls() {
     check("controls", include_str!("../../../../fixtures/embed/controls.in.csv"));
+}
+
+#[test]
+fn golden_bursts() {
+    // Commissioning over more rows: a scaling of spectra needs 32.
+    check_with(40, "bursts", include_str!("../../../../fixtures/embed/bursts.in.csv"));
 }

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use eddy_runtime::contract::{Message, assert_stage_contract};
-use eddy_schemas::{Control, Embeddings, SamplesBuilder, Vectors, dump};
+use eddy_schemas::{Control, Embeddings, SamplesBuilder, Vectors, bursts::Spectrum, dump};
 
 use super::*;
 
+mod bursts;
 mod damaged;
 
 const SITE: &str = "site";
@@ -32,6 +33,8 @@ impl Dice {
 #[derive(Clone, Debug)]
 pub(super) enum Row {
     Sample(&'static str, Sample),
+    /// A sample that was a burst.
+    Burst(&'static str, Sample, Spectrum),
     Control(Control),
 }
 
@@ -63,6 +66,10 @@ pub(super) fn message(rows: &[Row]) -> Incoming {
     for row in rows {
         match row {
             Row::Sample(name, s) => builder.push(name, s.time, s.value, s.quality, s.period),
+            Row::Burst(name, s, spectrum) => {
+                builder.push(name, s.time, s.value, s.quality, s.period);
+                builder.spectrum(spectrum);
+            }
             Row::Control(control) => builder.push_control(control),
         }
     }
@@ -214,7 +221,7 @@ fn heads_are_what_they_are_said_to_be() {
     let batch = &batches[0];
     let of = |row: &Row| match row {
         Row::Sample(name, sample) => (*name, *sample),
-        Row::Control(_) => panic!("the walk has no controls"),
+        Row::Burst(..) | Row::Control(_) => panic!("the walk has neither bursts nor controls"),
     };
     assert_eq!(batch.rows.len(), rows.len());
     let mut series = BTreeMap::<_, Vec<Sample>>::new();
@@ -347,8 +354,8 @@ fn what_is_no_batch_of_samples_is_rejected_with_its_reason() {
     rubbish.payload = Bytes::from_static(b"rubbish");
     let mut newer = message(&walk(5, 3, false));
     let mut changed = newer.payload.to_vec();
-    // The version as a flatbuffer string: its length, "1", the end.
-    let at = changed.windows(6).position(|part| part == [1, 0, 0, 0, b'1', 0]).unwrap();
+    // The version as a flatbuffer string: its length, "2", the end.
+    let at = changed.windows(6).position(|part| part == [1, 0, 0, 0, b'2', 0]).unwrap();
     changed[at + 4] = b'9';
     newer.payload = changed.into();
     for (message, reason) in [(rubbish, Reason::Malformed), (newer, Reason::UnknownVersion)] {

@@ -11,6 +11,8 @@ use super::{COMMISSIONING_ROWS, HOP};
 pub(super) enum Event {
     /// Added to channel `.1` in the rows of `.0`.
     Add(Range<i64>, usize, f32),
+    /// Added to bands 8 to 11 of the spectra of channel `.1` in the rows of `.0`.
+    Shape(Range<i64>, usize, f32),
     /// Said before row `.0`.
     Say(i64, ControlKind),
 }
@@ -20,6 +22,8 @@ pub(super) struct Source {
     pub(super) name: &'static str,
     pub(super) channels: usize,
     pub(super) rows: i64,
+    /// Whether its readings are bursts; every 50th row is none all the same, as filled grid points are.
+    pub(super) bursts: bool,
     pub(super) events: Vec<Event>,
 }
 
@@ -35,12 +39,29 @@ pub(super) fn noise(seed: i64) -> f32 {
 
 impl Source {
     pub(super) fn new(name: &'static str, channels: usize, rows: i64) -> Self {
-        Self { name, channels, rows, events: Vec::new() }
+        Self { name, channels, rows, bursts: false, events: Vec::new() }
     }
 
     pub(super) fn with(mut self, event: Event) -> Self {
         self.events.push(event);
         self
+    }
+
+    pub(super) fn of_bursts(mut self) -> Self {
+        self.bursts = true;
+        self
+    }
+
+    /// A scaled spectrum, as the bundle gives it: about as far from any other as from zero.
+    fn spectrum(&self, channel: usize, row: i64) -> Vec<f32> {
+        let band = |band: i64| {
+            let added = self.events.iter().map(|event| match event {
+                Event::Shape(rows, at, x) if *at == channel && rows.contains(&row) && (8..12).contains(&band) => *x,
+                _ => 0.0,
+            });
+            0.3 * noise((row * 64 + band) * 16 + channel as i64) + added.sum::<f32>()
+        };
+        (0..32).map(band).collect()
     }
 
     fn value(&self, channel: usize, row: i64) -> f32 {
@@ -59,12 +80,16 @@ impl Source {
         let mean = recent.iter().sum::<f32>() / 20.0;
         let sd = (recent.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / 20.0).sqrt();
         let learned = window.chunks(4).map(|part| part.iter().sum::<f32>() / 4.0 - mean).collect();
+        let mut vectors = vec![vec![window[63]], window.clone(), vec![mean, sd], learned];
+        if self.bursts && row % 50 != 49 {
+            vectors.push(self.spectrum(channel, row));
+        }
         Item::Row {
             series: SeriesName::encode(self.name, &format!("c{channel}")),
             time: row * HOP,
             filled: (row - since + 1).min(64) as u16,
             commissioning: row < since + COMMISSIONING_ROWS,
-            vectors: vec![vec![window[63]], window.clone(), vec![mean, sd], learned],
+            vectors,
         }
     }
 
