@@ -59,6 +59,7 @@ lint:
 # --- what is committed but made --------------------------------------------
 recording:
 	$(CARGO) run -p eddy-fixtures --bin eddy-fleet -- --out fixtures/fleet
+	$(CARGO) run -p eddy-fixtures --bin eddy-fleet -- --out fixtures/bursts --bursts
 
 bundle:
 	$(PYTHON) -m venv $(TOOLS)/py-bundle
