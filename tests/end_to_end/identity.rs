@@ -37,6 +37,7 @@ async fn empty_streams_beside_old_state_stop_with_the_way_out() {
         let recovered = std::process::Command::new(binary(&format!("eddy-{name}")))
             .arg("recover")
             .envs(gateway.stage(name).environment().iter().cloned())
+            .env_remove("EDDY_SEED")
             .status()
             .unwrap();
         assert!(recovered.success());
