@@ -29,7 +29,7 @@ const THREADS_MAX: usize = 256;
 pub struct EvalArgs {
     /// Folder that holds any of nab, skab, gecco, telemetry, ucr
     pub data: PathBuf,
-    /// Where results go: OUT_DIR/<benchmark>/<path of the stream>
+    /// Where results go: below it, a folder a benchmark, each stream at its own path
     #[arg(long, value_name = "OUT_DIR")]
     pub out: PathBuf,
     /// Score the results against the labels
