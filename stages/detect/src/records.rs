@@ -37,6 +37,14 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 /// The joint of a device stands in two records, which change together.
 const OTHER_CHANNELS: &str = "the two records of a device's joint are not of the same channels";
 
+/// Held windows are whole ones, each of `bytes`.
+fn check_held(record: &Get<'_>, held: &[u8], bytes: usize, stride: u32) -> Result<(), CodecError> {
+    if !held.len().is_multiple_of(bytes.max(1)) || stride == 0 {
+        return Err(record.error("what is held is not whole windows, or none is ever held"));
+    }
+    Ok(())
+}
+
 fn put_head(state: &HeadState, record: &mut Vec<u8>) {
     state.distances.save(record);
     record.put_f32(state.commissioned);
@@ -126,10 +134,7 @@ impl Series {
             self.grow(plan);
             get_hot(&mut self.evidence[plan.every..], &mut self.heads[plan.every..], record)?;
         }
-        let window = held_bytes(plan, self.heads.len()).max(1);
-        if !self.held.len().is_multiple_of(window) || self.held_stride == 0 {
-            return Err(record.error("what is held is not whole windows, or none is ever held"));
-        }
+        check_held(record, &self.held, held_bytes(plan, self.heads.len()), self.held_stride)?;
         Ok(())
     }
 
@@ -260,7 +265,8 @@ impl Joint {
         get_head(&mut joined.state, record)?;
         (joined.held_stride, joined.held_seen) = (record.u32()?, record.u32()?);
         let held = record.count(HELD_BYTES_MAX)?;
-        joined.held = held_windows(record, held, packed_bytes(joined.vector.len()), joined.held_stride)?;
+        joined.held = record.bytes(held)?.to_vec();
+        check_held(record, &joined.held, packed_bytes(joined.vector.len()), joined.held_stride)?;
         Ok(())
     }
 

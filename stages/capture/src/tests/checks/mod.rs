@@ -116,6 +116,7 @@ impl Setting {
 }
 
 /// Checks one input of the corpus.
+#[allow(dead_code, reason = "the fuzz targets and the replay of their corpus call it")]
 pub fn input(format: Format, data: &[u8]) {
     if let Some((bits, payload)) = data.split_first_chunk() {
         decoded(payload, Setting::new(format, *bits)).ok();

@@ -57,7 +57,7 @@ fn series(name: &str, rows: i64, period: i64, jitter: i64, missing: i64, seed: u
 fn time(row: &Row) -> i64 {
     match row {
         Row::Reading { time, .. } => *time,
-        Row::Control(_) => panic!("there is none among these rows"),
+        Row::Burst { .. } | Row::Control(_) => panic!("there is none among these rows"),
     }
 }
 
@@ -204,7 +204,7 @@ proptest! {
         let measured: Vec<_> = samples.iter().filter(|s| s.quality & quality::INTERPOLATED == 0).map(|s| (s.time, s.value)).collect();
         let sent: Vec<_> = rows.iter().map(|row| match row {
             Row::Reading { time, value, .. } => (*time, *value),
-            Row::Control(_) => (0, 0.0),
+            Row::Burst { .. } | Row::Control(_) => (0, 0.0),
         }).collect();
         prop_assert_eq!(measured, sent);
         prop_assert!(samples.windows(2).all(|two| two[0].time < two[1].time));
