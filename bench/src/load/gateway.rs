@@ -33,6 +33,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A pipeline with something pending must move within this.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How often it is looked whether a stage is through.
+const POLL: Duration = Duration::from_millis(50);
+
 /// One hop of the path to an alert.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hop {
@@ -219,32 +222,37 @@ impl Gateway {
         Ok(())
     }
 
-    /// Waits until the first `hops` stages have nothing left to do.
+    /// Waits until the first `hops` stages have nothing left to do: hop by hop, and cheaply, so that the waiting is no load.
     ///
     /// # Errors
     /// That nothing moves although something is pending, or that the server does not answer.
     pub(super) async fn settle(&mut self, hops: usize) -> Result<()> {
-        let (mut last, mut moved) = (Vec::new(), Instant::now());
-        loop {
-            let mut places = Vec::new();
-            let mut left = None;
-            for hop in HOPS.into_iter().take(hops) {
+        for hop in HOPS.into_iter().take(hops) {
+            let (mut last, mut moved) = (0, Instant::now());
+            loop {
                 let end = self.last_sequence(hop.input).await?;
-                let next = self.next_sequence(&hop).await?;
-                if next <= end && left.is_none() {
-                    left = Some(hop);
+                let delivered = self.delivered(&hop).await?;
+                // The last output says for certain how far the stage is; it may be a megabyte, so it is asked for last.
+                if delivered >= end && self.next_sequence(&hop).await? > end {
+                    break;
                 }
-                places.push((next, end));
+                if delivered != last {
+                    (last, moved) = (delivered, Instant::now());
+                }
+                if moved.elapsed() > STALL_TIMEOUT || self.up.ended().is_some() {
+                    bail!("{} does not move from {last} of {end}; {}", hop.stage, self.last_words(hop.stage));
+                }
+                tokio::time::sleep(POLL).await;
             }
-            let Some(stuck) = left else { return Ok(()) };
-            if places != last {
-                (last, moved) = (places, Instant::now());
-            }
-            if moved.elapsed() > STALL_TIMEOUT || self.up.ended().is_some() {
-                bail!("{} does not move: {last:?}; its log ends with:\n{}", stuck.stage, self.log(stuck.stage));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Ok(())
+    }
+
+    /// The newest message that a stage was handed.
+    async fn delivered(&self, hop: &Hop) -> Result<u64> {
+        let consumers = self.client.consumers(hop.input).await?;
+        let own = consumers.iter().filter(|consumer| consumer.name.starts_with(hop.stage));
+        Ok(own.map(|consumer| consumer.delivered).max().unwrap_or(0))
     }
 
     /// The newest sequence of a stream.
@@ -263,12 +271,17 @@ impl Gateway {
         Ok(position.place(hop.input).map_or(1, |place| place.next_sequence()))
     }
 
-    fn log(&self, stage: &str) -> String {
+    /// What a stage and the supervisor logged last.
+    pub(super) fn last_words(&self, stage: &str) -> String {
         let own = self.folder.path().join(format!("{stage}.log"));
-        let path = if own.exists() { own } else { self.folder.path().join(format!("gateway/logs/{stage}.log")) };
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(8)..].join("\n")
+        let logs = self.folder.path().join("gateway/logs");
+        let of_stage = if own.exists() { own } else { logs.join(format!("{stage}.log")) };
+        let tail = |path: PathBuf| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(6)..].join("\n")
+        };
+        format!("it said:\n{}\nthe gateway said:\n{}", tail(of_stage), tail(logs.join("gateway.log")))
     }
 }
 

@@ -181,7 +181,8 @@ async fn pipeline(
     let mut spread = Spread::new(sensors, args.hz, args.out_of_order, faults.first - lead, faults);
     let ticks = spread.ticks(lead + faults.rows);
     let meter = Meter::start(gateway.pids());
-    let sent = feed::paced(&gateway.client, &feed::subject(), ticks, |tick, time| spread.message(tick, time)).await?;
+    let sent = feed::paced(&gateway.client, &feed::subject(), ticks, |tick, time| spread.message(tick, time)).await;
+    let sent = sent.with_context(|| gateway.last_words("nats-server"))?;
     let mut used = meter.stop();
     gateway.settle(HOPS.len()).await?;
     used.add(&measured.used);

@@ -74,9 +74,18 @@ pub(super) fn terminate(pid: u32) {
     }
 }
 
-/// Proportional set size in bytes: shared pages are counted in parts, so that a sum over processes is right.
-pub(super) fn pss_bytes(pid: u32) -> Option<u64> {
-    parse_pss(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
+/// Memory of a process in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Proportional set size: shared pages are counted in parts, so that a sum over processes is right.
+    pub(super) pss: u64,
+    /// The part of it that no file holds; the rest are mapped files, which the kernel may drop: binaries, state in LMDB.
+    pub(super) anonymous: u64,
+}
+
+/// What a process has now.
+pub(super) fn memory(pid: u32) -> Option<Memory> {
+    parse_memory(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
 }
 
 /// CPU time so far, user and system, in seconds.
@@ -84,9 +93,12 @@ pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
     parse_cpu(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parse_pss(rollup: &str) -> Option<u64> {
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+fn parse_memory(rollup: &str) -> Option<Memory> {
+    let bytes = |name: &str| {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+    };
+    Some(Memory { pss: bytes("Pss:")?, anonymous: bytes("Pss_Anon:")? })
 }
 
 /// Fields 14 and 15. The name in field 2 may hold blanks and brackets, so counting starts behind its last bracket.
@@ -101,11 +113,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pss_is_read_among_its_parts() {
+    fn memory_is_read_among_its_parts() {
         let rollup = "55-7f ---p 0 00:00 0 [rollup]\nRss:  900 kB\nPss:        812 kB\nPss_Anon:     400 kB\n";
-        assert_eq!(parse_pss(rollup), Some(812 << 10));
-        assert_eq!(parse_pss("Rss: 9 kB\nPss_Anon: 4 kB\n"), None);
-        assert!(pss_bytes(std::process::id()).is_some_and(|bytes| bytes > 0));
+        assert_eq!(parse_memory(rollup), Some(Memory { pss: 812 << 10, anonymous: 400 << 10 }));
+        assert_eq!(parse_memory("Rss: 9 kB\nPss_Anon: 4 kB\n"), None);
+        assert!(memory(std::process::id()).is_some_and(|memory| memory.anonymous > 0));
     }
 
     #[test]

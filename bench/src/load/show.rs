@@ -23,6 +23,7 @@ fn section(title: &str, value: &Value, out: &mut String) {
         Value::Array(items) => {
             items.iter().enumerate().filter_map(|(at, item)| Some(((at + 1).to_string(), item.as_object()?))).collect()
         }
+        Value::Object(object) if object.values().all(is_plain) => vec![(String::new(), object)],
         Value::Object(object) => {
             object.iter().filter_map(|(key, item)| Some((key.clone(), item.as_object()?))).collect()
         }
@@ -79,10 +80,10 @@ mod tests {
     fn values_are_lines_and_what_repeats_is_a_table() {
         let figures = serde_json::json!({
             "p50_ms": 1.5, "peer": null, "hops": {"embed": {"p50": 1, "p99": 22}, "detect": {"p50": 3}},
-            "processes": {"capture": {"eddy": {"cpu_s": 4}}},
+            "processes": {"capture": {"eddy": {"cpu_s": 4}}}, "scored": {"p50": 7},
         });
         let expected = "p50_ms     1.5\npeer       -\n\nhops    p50  p99\ndetect    3     \nembed     1   22\n\n\
-                        processes: capture  cpu_s\neddy                    4\n";
+                        processes: capture  cpu_s\neddy                    4\n\nscored  p50\n          7\n";
         assert_eq!(text(&figures), expected);
     }
 }

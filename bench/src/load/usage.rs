@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{figures::rounded, process};
+use super::{
+    figures::rounded,
+    process::{self, Memory},
+};
 
 /// CPU times at the start of a stretch.
 #[derive(Clone, Debug)]
@@ -15,8 +18,8 @@ pub(super) struct Meter {
 /// What was used.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Used {
-    /// Per process: CPU seconds, and PSS in MB of 2^20 bytes.
-    pub(super) processes: BTreeMap<String, (f64, f64)>,
+    /// Per process: CPU seconds, and memory at the end.
+    pub(super) processes: BTreeMap<String, (f64, Memory)>,
     /// CPU seconds of the bench itself: generator and subscriber.
     pub(super) generator_cpu_s: f64,
 }
@@ -32,7 +35,7 @@ impl Meter {
     pub(super) fn stop(&self) -> Used {
         let used = |(name, pid): (&String, &u32)| {
             let cpu = process::cpu_seconds(*pid)? - self.cpu.get(name)?;
-            Some((name.clone(), (cpu, process::pss_bytes(*pid)? as f64 / f64::from(1 << 20))))
+            Some((name.clone(), (cpu, process::memory(*pid)?)))
         };
         Used { processes: self.pids.iter().filter_map(used).collect(), generator_cpu_s: own_cpu() - self.own }
     }
@@ -55,7 +58,7 @@ impl Used {
 
     /// Memory of all processes together, in MB.
     pub(super) fn pss_mb_total(&self) -> f64 {
-        rounded(self.processes.values().map(|(_, pss)| pss).sum())
+        megabytes(self.processes.values().map(|(_, memory)| memory.pss).sum())
     }
 
     /// CPU seconds of all processes together.
@@ -63,11 +66,22 @@ impl Used {
         self.processes.values().map(|(cpu, _)| cpu).sum()
     }
 
-    /// `{"detect": {"cpu_s": …, "pss_mb": …}, …}`
+    /// `{"detect": {"cpu_s": …, "pss_mb": …, "pss_anon_mb": …}, …}`
     pub(super) fn json(&self) -> serde_json::Value {
-        let one = |(cpu, pss): &(f64, f64)| serde_json::json!({ "cpu_s": rounded(*cpu), "pss_mb": rounded(*pss) });
+        let one = |(cpu, memory): &(f64, Memory)| {
+            serde_json::json!({
+                "cpu_s": rounded(*cpu),
+                "pss_mb": megabytes(memory.pss),
+                "pss_anon_mb": megabytes(memory.anonymous),
+            })
+        };
         self.processes.iter().map(|(name, used)| (name.clone(), one(used))).collect()
     }
+}
+
+/// Bytes in MB of 2^20.
+fn megabytes(bytes: u64) -> f64 {
+    rounded(bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]
@@ -76,10 +90,11 @@ mod tests {
 
     #[test]
     fn stretches_add_up_in_time_but_not_in_memory() {
-        let used = |cpu| Used { processes: [("a".to_owned(), (cpu, 7.0))].into(), generator_cpu_s: 1.0 };
+        let memory = Memory { pss: 7 << 20, anonymous: 2 << 20 };
+        let used = |cpu| Used { processes: [("a".to_owned(), (cpu, memory))].into(), generator_cpu_s: 1.0 };
         let mut both = used(2.0);
         both.add(&used(3.0));
         assert_eq!((both.cpu_s_total(), both.pss_mb_total(), both.generator_cpu_s), (5.0, 7.0, 2.0));
-        assert_eq!(both.json(), serde_json::json!({"a": {"cpu_s": 5.0, "pss_mb": 7.0}}));
+        assert_eq!(both.json(), serde_json::json!({"a": {"cpu_s": 5.0, "pss_mb": 7.0, "pss_anon_mb": 2.0}}));
     }
 }
