@@ -2,8 +2,8 @@
 //!
 //! Four processes, as the stages are four: each with the runtime's own bus (so the same client settings and pull), on
 //! streams configured like the gateway's. A hop copies what is pending into one payload, cut or repeated to the size that
-//! the real hop's output had per byte of its input, publishes it guarded by the last sequence, awaits the ack, and
-//! acknowledges its input as rarely as a stage with state does.
+//! the real hop's output had per byte of its input, publishes it guarded by the last sequence (in parts where it is over the
+//! stages' bound), awaits the ack, and acknowledges its input as rarely as a stage with state does.
 
 use std::{collections::HashMap, path::Path, process::Command, time::Duration};
 
@@ -93,16 +93,20 @@ pub(crate) async fn hop(args: &HopArgs) -> Result<()> {
             return Ok(());
         }
         let Some(last) = pulled.last() else { continue };
-        let mut position = Position::default();
-        position.set(&source.stream, Place::whole(incarnation, last.sequence));
-        let publication = Publication {
-            stream: output.clone(),
-            subject: output_subject.clone(),
-            headers: vec![(HEADER.into(), position.to_string())],
-            payload: merge(pulled.iter().map(|delivery| &delivery.payload), args.ratio),
-            guard: Some(guard),
-        };
-        guard = bus.publish(vec![publication]).await?;
+        let merged = merge(pulled.iter().map(|delivery| &delivery.payload), args.ratio);
+        for (row, payload, is_last) in parts(&merged, config.limits.output_bytes_max) {
+            let row = if is_last { Place::WHOLE } else { row };
+            let mut position = Position::default();
+            position.set(&source.stream, Place { incarnation, sequence: last.sequence, row });
+            let publication = Publication {
+                stream: output.clone(),
+                subject: output_subject.clone(),
+                headers: vec![(HEADER.into(), position.to_string())],
+                payload,
+                guard: Some(guard),
+            };
+            guard = bus.publish(vec![publication]).await?;
+        }
         if acked_at.elapsed() >= ack_every {
             bus.ack(&last.token).await?;
             acked_at = Instant::now();
@@ -127,6 +131,16 @@ fn merge<'a>(inputs: impl Iterator<Item = &'a Bytes>, ratio: f64) -> Bytes {
     }
     merged.truncate(wanted);
     merged.into()
+}
+
+/// A payload in parts of at most `bytes_max`, as a stage cuts an output that is too large: each with its number from 1, and
+/// whether it is the last.
+fn parts(payload: &Bytes, bytes_max: usize) -> impl Iterator<Item = (u64, Bytes, bool)> + '_ {
+    let count = payload.len().div_ceil(bytes_max).max(1);
+    (0..count).map(move |part| {
+        let range = part * bytes_max..((part + 1) * bytes_max).min(payload.len());
+        (part as u64 + 1, payload.slice(range), part + 1 == count)
+    })
 }
 
 /// What a run of the floor showed.
@@ -264,6 +278,17 @@ mod tests {
         assert_eq!((&merged(1.0)[..], &merged(0.4)[..]), (&b"abcde"[..], &b"ab"[..]));
         assert_eq!(&merged(2.4)[..], b"abcdeabcdeab");
         assert_eq!(merge([].iter(), 2.0).len(), 0);
+    }
+
+    #[test]
+    fn a_large_payload_is_cut_and_an_empty_one_still_goes_out() {
+        let cut = |payload: &'static [u8]| {
+            let payload = Bytes::from_static(payload);
+            parts(&payload, 2).collect::<Vec<_>>()
+        };
+        let expected = [(1, &b"ab"[..], false), (2, &b"cd"[..], false), (3, &b"e"[..], true)];
+        assert_eq!(cut(b"abcde"), expected.map(|(part, bytes, last)| (part, Bytes::from_static(bytes), last)));
+        assert_eq!(cut(b""), [(1, Bytes::new(), true)]);
     }
 
     #[test]
