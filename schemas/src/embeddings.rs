@@ -164,12 +164,16 @@ impl Embeddings {
                 heads.push(HeadColumn::read(field, column)?);
             }
         }
+        let commissioning = flag("commissioning")?;
+        if let Some(row) = commissioning.iter().position(|flag| *flag > 1) {
+            return Err(LAYOUT.content(format!("row {row}: commissioning is {}, not 0 or 1", commissioning[row])));
+        }
         let bundle = schema.metadata().get("eddy.bundle").cloned().unwrap_or_default();
         Ok(Self {
             rows: Rows::read_named(&LAYOUT, &batch)?,
             quality: flag("quality")?,
             filled: flag("filled")?,
-            commissioning: flag("commissioning")?,
+            commissioning,
             period: period.values().clone(),
             heads,
             bundle,
