@@ -1,14 +1,18 @@
 # eddy: two commands set everything up on a fresh machine with Rust, Python 3 and a C compiler.
 #   make demo   the main job, end to end: a recorded sensor fleet becomes alerts
 #   make test   every test, with the real nats-server
+#   make fuzz   every decoder, FUZZ_SECONDS each
 NATS_SERVER_VERSION := 2.15.1
 PYTHON ?= python3
 CARGO ?= cargo
 TOOLS := .tools
 NATS_SERVER := $(TOOLS)/py/bin/nats-server
 DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
+FUZZ_SECONDS ?= 60
+FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo test lint tools clients build release bundle recording clean
+.PHONY: all demo test lint fuzz tools clients build release bundle recording clean
 
 all: build
 
@@ -51,10 +55,30 @@ test: build clients
 
 lint:
 	$(CARGO) fmt --all --check
+	for crate in $(FUZZ_CRATES); do $(CARGO) fmt --manifest-path $$crate/fuzz/Cargo.toml --check || exit 1; done
 	$(CARGO) clippy --workspace --all-targets --features eddy-runtime/contract -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --all-features check bans licenses sources; \
 	else echo "lint: SKIPPED cargo deny: cargo-deny is not installed (cargo install --locked cargo-deny@$(DENY_VERSION))"; fi
+
+# The fuzzer's hooks and the address sanitizer are unstable: RUSTC_BOOTSTRAP lets the stable compiler have them, for this alone.
+# What is found stands in <crate>/fuzz/artifacts/<target>; what is new to the committed corpus stays in .tools/fuzz/corpus.
+fuzz: export RUSTC_BOOTSTRAP = 1
+fuzz: export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
+fuzz:
+	@set -e; \
+	if ! [ -x $(TOOLS)/bin/cargo-fuzz ]; then \
+		$(CARGO) install --locked --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ_VERSION) \
+		|| { echo "fuzz: SKIPPED: cargo-fuzz $(CARGO_FUZZ_VERSION) cannot be built here"; exit 0; }; \
+	fi; \
+	for crate in $(FUZZ_CRATES); do \
+		for target in $$($(CARGO) fuzz list --fuzz-dir $$crate/fuzz); do \
+			new=$(CURDIR)/$(TOOLS)/fuzz/corpus/$$target; mkdir -p $$new; \
+			$(CARGO) fuzz run --fuzz-dir $$crate/fuzz --target-dir $(CURDIR)/$(TOOLS)/fuzz/target $$target $$new \
+				$(CURDIR)/$$crate/fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=120 \
+				-malloc_limit_mb=256 -rss_limit_mb=2048; \
+		done; \
+	done
 
 # --- what is committed but made --------------------------------------------
 recording:

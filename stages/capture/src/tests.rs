@@ -3,6 +3,7 @@
 mod arrow;
 mod checks;
 mod contract;
+mod corpus;
 mod golden;
 mod properties;
 

@@ -1,0 +1,5 @@
+#![no_main]
+
+use eddy_capture_fuzz::{Format, decoder};
+
+libfuzzer_sys::fuzz_target!(init: eddy_capture_fuzz::begin(), |data: &[u8]| decoder(Format::Arrow, data));
