@@ -30,7 +30,7 @@ fn read<T>(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<T, LayoutError>) -> Op
 /// `named`: no measurement is of a series without a name.
 fn columns(rows: &Rows, lengths: &[usize], named: bool) {
     assert!(lengths.iter().all(|length| *length == rows.len()), "{lengths:?} of {}", rows.len());
-    assert_eq!((rows.series.len(), rows.is_empty()), (rows.len(), rows.len() == 0));
+    assert_eq!(rows.series.len(), rows.len());
     assert!(rows.controls.iter().map(|(row, _)| row).is_sorted());
     for row in 0..rows.len() {
         if rows.control(row).is_none() {

@@ -33,7 +33,7 @@ fn damage() -> impl Strategy<Value = Damage> {
 }
 
 /// The records with one of them damaged, and that one's key.
-fn damaged(records: &BTreeMap<Vec<u8>, Vec<u8>>, which: Index, damage: &Damage) -> (Damaged, Vec<u8>) {
+fn damaged(records: &Whole, which: Index, damage: &Damage) -> (Damaged, Vec<u8>) {
     let mut records: Damaged = records.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let one = which.index(records.len());
     let other = match damage {
@@ -64,12 +64,13 @@ fn damaged(records: &BTreeMap<Vec<u8>, Vec<u8>>, which: Index, damage: &Damage) 
     (records, key)
 }
 
+type Whole = BTreeMap<Vec<u8>, Vec<u8>>;
 type Damaged = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A device with an episode, whose windows are held, and a joint; one whose channels are still being joined; and rows that
 /// come after.
-fn records() -> &'static (BTreeMap<Vec<u8>, Vec<u8>>, Vec<Item>) {
-    static RECORDS: OnceLock<(BTreeMap<Vec<u8>, Vec<u8>>, Vec<Item>)> = OnceLock::new();
+fn records() -> &'static (Whole, Vec<Item>) {
+    static RECORDS: OnceLock<(Whole, Vec<Item>)> = OnceLock::new();
     RECORDS.get_or_init(|| {
         let mut items = Source::new("d", 2, 700).with(Event::Add(690..700, 0, 6.0)).items();
         let later = items.split_off(items.len() - 8);
