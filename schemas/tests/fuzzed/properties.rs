@@ -48,7 +48,7 @@ const HEADS: [(&str, usize); 3] = [("value", 1), ("level", 4), ("raw", 5)];
 
 /// The same rows in each layout.
 fn batches(rows: &[Row]) -> [Vec<u8>; 4] {
-    let heads = HEADS.map(|(name, dimensions)| HeadLayout { name: name.into(), dimensions });
+    let heads = HEADS.map(|(name, dimensions)| HeadLayout { name: name.into(), dimensions, optional: false });
     let (mut readings, mut samples) = (ReadingsBuilder::default(), SamplesBuilder::default());
     let (mut embeddings, mut scores) = (EmbeddingsBuilder::new("digest", &heads), ScoresBuilder::new("digest"));
     for Row { series, time, value, flags, control } in rows {
