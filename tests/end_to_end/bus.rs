@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eddy_runtime::{
     bus::{
-        Bus, Feed, Publication, PublishError, PullBounds, Source,
+        Bus, BusError, Feed, Publication, PublishError, PullBounds, Source,
         memory::{Faults, MemoryBus},
         nats::NatsBus,
     },
@@ -72,6 +72,30 @@ async fn obeys_the_rules<B: Bus>(bus: B) {
     let mut ahead = bus.open(&source, second + 1).await.unwrap();
     let third = bus.publish(vec![publication("0", Some(second), "d")]).await.unwrap();
     assert_eq!(ahead.pull(bounds, Duration::from_secs(1)).await.unwrap()[0].sequence, third);
+    drop(ahead);
+    // Another instance resets it to elsewhere: the first delivery is delivery 1, as expected, but of another message.
+    for elsewhere in [third + 2, first] {
+        let last = bus.last("READINGS", &subject).await.unwrap().unwrap().sequence;
+        let mut one = bus.open(&source, last + 1).await.unwrap();
+        let _other = bus.open(&source, elsewhere).await.unwrap();
+        let fourth = bus.publish(vec![publication("0", Some(last), "e")]).await.unwrap();
+        bus.publish(vec![publication("0", Some(fourth), "f")]).await.unwrap();
+        let lost = pull_until_something(&mut one).await;
+        assert!(matches!(lost, Err(BusError::LostPlace { .. })), "{elsewhere}: {lost:?}");
+    }
+}
+
+/// The sequences of the next messages, waited for as long as a quiet feed takes to see that it lost its place.
+async fn pull_until_something<F: Feed>(feed: &mut F) -> Result<Vec<u64>, BusError> {
+    let bounds = PullBounds { messages: 10, bytes: 1_000_000 };
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while std::time::Instant::now() < deadline {
+        let deliveries = feed.pull(bounds, Duration::from_millis(200)).await?;
+        if !deliveries.is_empty() {
+            return Ok(deliveries.iter().map(|delivery| delivery.sequence).collect());
+        }
+    }
+    panic!("neither a message nor the loss was noticed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

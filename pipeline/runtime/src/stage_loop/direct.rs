@@ -21,8 +21,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         stop: &watch::Receiver<bool>,
     ) -> Result<(), Interrupt> {
         self.telemetry.received(requests.len() as u64);
-        let mut requests = requests.into_iter();
-        while let Some(Request { message, input, answer, .. }) = requests.next() {
+        for Request { message, input, answer, .. } in requests {
             let mut receipt = Receipt::default();
             match input {
                 Ok(decoded) => {

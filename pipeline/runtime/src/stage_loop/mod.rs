@@ -126,7 +126,7 @@ pub async fn run<S: Stage, B: Bus>(
     let mut reload = true;
     while !*stop.borrow_and_update() {
         let started = Instant::now();
-        let opened = if reload { runner.recover().await } else { runner.open_feeds().await };
+        let opened = if reload { runner.recover().await } else { runner.reopen(&stop).await };
         let ended = match opened {
             Ok(()) => {
                 reload = false;
@@ -134,6 +134,8 @@ pub async fn run<S: Stage, B: Bus>(
             }
             Err(error) => error,
         };
+        // At once: what still waits at the server would take the messages of whoever resets the consumer meanwhile.
+        runner.feeds.clear();
         match ended {
             Interrupt::Stop => break,
             Interrupt::Fail(error) => return Err(error),
@@ -151,11 +153,19 @@ pub async fn run<S: Stage, B: Bus>(
         // A session that lived was healthy; one that ends at once makes the next one wait.
         backoff = if started.elapsed() > BACKOFF_MAX { BACKOFF_MIN } else { (backoff * 2).min(BACKOFF_MAX) };
         tokio::select! {
-            () = tokio::time::sleep(backoff) => {}
+            () = tokio::time::sleep(jittered(backoff)) => {}
             _ = stop.changed() => {}
         }
     }
     Ok(())
+}
+
+/// Between half and one and a half times `wait`: two instances that take the consumer from each other must not do so in step,
+/// or neither ever comes to publish, which is what tells them apart.
+fn jittered(wait: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(0) >> 32;
+    wait / 2 + wait.mul_f64(random as f64 / f64::from(u32::MAX))
 }
 
 const BACKOFF_MIN: Duration = Duration::from_millis(25);

@@ -32,20 +32,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         }
         let started = Instant::now();
         let (rows, alerts) = (self.outbox.main.iter().map(Batch::rows).sum::<usize>(), self.outbox.alerts.len());
-        let messages = self.merged_output();
-        let last = self.publish_guarded(S::SPEC.output_stream, messages, &self.reached.to_string(), stop).await?;
-        match last {
-            Outcome::Stored(last) => {
-                let outputs = self.outputs.len() as u64;
-                for (index, output) in self.outputs.iter_mut().enumerate() {
-                    output.last_sequence = last + 1 + index as u64 - outputs;
-                }
-            }
-            Outcome::Taken(_) => return Err(self.refused()),
-        }
+        self.publish_output(self.reached.clone(), stop).await?;
         self.answer_direct();
-        self.checkpoint = self.reached.clone();
-        self.checkpointed_at = Instant::now();
         self.telemetry.publish_seconds(started.elapsed());
         self.telemetry.received_rows(std::mem::take(&mut self.rows));
         self.telemetry.emitted(rows as u64, alerts as u64);
@@ -62,10 +50,38 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         Ok(())
     }
 
+    /// Publishes although there is nothing to say, so that another instance's guard no longer holds, or ours shows that it
+    /// does not.
+    pub(super) async fn claim(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        if self.has_output() {
+            return self.flush(true, stop).await;
+        }
+        // A stage that still replays is behind its checkpoint, which must not go back.
+        let furthest = if self.checkpoint.is_ahead_of(&self.reached) { &self.checkpoint } else { &self.reached };
+        self.publish_output(furthest.clone(), stop).await
+    }
+
+    /// Publishes the outbox as the checkpoint at `position`.
+    async fn publish_output(&mut self, position: Position, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        let messages = self.merged_output(&position);
+        match self.publish_guarded(S::SPEC.output_stream, messages, &position.to_string(), stop).await? {
+            Outcome::Stored(last) => {
+                let outputs = self.outputs.len() as u64;
+                for (index, output) in self.outputs.iter_mut().enumerate() {
+                    output.last_sequence = last + 1 + index as u64 - outputs;
+                }
+            }
+            Outcome::Taken(_) => return Err(self.refused()),
+        }
+        self.checkpoint = position;
+        self.checkpointed_at = Instant::now();
+        Ok(())
+    }
+
     /// Alerts first, then one message per shard; every shard's guard is checked, so that a twin that writes another
     /// shard is noticed too.
-    fn merged_output(&mut self) -> Vec<Publication> {
-        let headers = self.headers();
+    fn merged_output(&mut self, position: &Position) -> Vec<Publication> {
+        let headers = self.headers(position);
         let alerts = self.outbox.alerts.drain(..).map(|alert| Publication {
             stream: S::SPEC.output_stream.to_owned(),
             subject: alert.subject,
@@ -86,9 +102,9 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         messages
     }
 
-    fn headers(&self) -> Vec<(String, String)> {
+    fn headers(&self, position: &Position) -> Vec<(String, String)> {
         vec![
-            (HEADER.to_owned(), self.reached.to_string()),
+            (HEADER.to_owned(), position.to_string()),
             (INSTANCE.to_owned(), self.instance.clone()),
             ("Content-Type".to_owned(), "application/vnd.apache.arrow.stream".to_owned()),
         ]
@@ -223,8 +239,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         reaches: Position,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), Interrupt> {
-        let mut headers = self.headers();
-        headers[0].1 = reaches.to_string();
+        let mut headers = self.headers(&reaches);
         if dead {
             headers[2].1 = "application/json".into();
         }

@@ -84,9 +84,17 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         self.open_feeds().await
     }
 
+    /// Goes on with what is in memory after the feeds were lost. Another instance may have taken them, so the output is claimed
+    /// first: of two instances that take them from each other without having anything to publish, neither would ever learn
+    /// of the other.
+    pub(super) async fn reopen(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        self.claim(stop).await?;
+        self.open_feeds().await
+    }
+
     /// Opens the feeds where a restart would: at the saved state, so that no ack floor passes it. What the memory has
     /// processed already is skipped as it comes.
-    pub(super) async fn open_feeds(&mut self) -> Result<(), Interrupt> {
+    async fn open_feeds(&mut self) -> Result<(), Interrupt> {
         self.feeds.clear();
         self.in_flight.clear();
         self.tokens.iter_mut().for_each(|token| *token = None);

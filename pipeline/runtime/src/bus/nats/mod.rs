@@ -1,5 +1,7 @@
 //! The bus over JetStream.
 
+mod feed;
+
 use std::{
     sync::{
         Arc,
@@ -12,7 +14,7 @@ use async_nats::{
     HeaderMap, HeaderValue,
     jetstream::{
         self, ErrorCode,
-        consumer::{PullConsumer, pull},
+        consumer::PullConsumer,
         context::{ContextBuilder, PublishErrorKind},
         message::PublishMessage,
         response::Response,
@@ -20,9 +22,8 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
-use tokio::time::Instant;
 
+pub use self::feed::NatsFeed;
 use super::{
     AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState,
 };
@@ -264,16 +265,7 @@ impl Bus for NatsBus {
             .messages()
             .await
             .map_err(unavailable)?;
-        Ok(NatsFeed {
-            stream: source.stream.clone(),
-            consumer,
-            messages,
-            consumer_sequence: 0,
-            last_sequence: from.saturating_sub(1),
-            pending: 0,
-            checked: Instant::now(),
-            suspect: false,
-        })
+        Ok(NatsFeed::new(self.clone(), source, consumer, messages, from))
     }
 
     async fn ack(&self, token: &AckToken) -> Result<(), BusError> {
@@ -299,105 +291,4 @@ fn missing_or_unavailable(stream: &str, error: &async_nats::jetstream::context::
 fn nanoseconds(time: async_nats::datetime::DateTime) -> i64 {
     // The server's clock lies within i64's 292 years around 1970.
     time.unix_timestamp_nanos() as i64
-}
-
-/// One durable consumer of a stream.
-pub struct NatsFeed {
-    stream: String,
-    consumer: PullConsumer,
-    messages: pull::Stream,
-    /// The consumer's own count of deliveries, 1 after a reset: what makes gaps visible (stream sequences of a filtered
-    /// subject are not contiguous).
-    consumer_sequence: u64,
-    last_sequence: u64,
-    pending: u64,
-    checked: Instant,
-    suspect: bool,
-}
-
-/// How long a feed may be quiet before the server is asked whether it should be.
-const QUIET_CHECK: Duration = Duration::from_millis(1_500);
-
-impl NatsFeed {
-    fn lost(&self, problem: String) -> BusError {
-        BusError::LostPlace { stream: self.stream.clone(), problem }
-    }
-
-    fn take(&mut self, message: jetstream::Message) -> Result<Delivery, BusError> {
-        let info = message.info().map_err(|error| self.lost(format!("a message without delivery info: {error}")))?;
-        if info.delivered > 1 || info.consumer_sequence != self.consumer_sequence + 1 {
-            return Err(self.lost(format!(
-                "delivery {} of message {} (try {}) follows delivery {}",
-                info.consumer_sequence, info.stream_sequence, info.delivered, self.consumer_sequence
-            )));
-        }
-        let (sequence, pending, stored_at) = (info.stream_sequence, info.pending, nanoseconds(info.published));
-        self.consumer_sequence += 1;
-        self.last_sequence = sequence;
-        self.pending = pending;
-        let message = message.message;
-        let content_type = message.headers.as_ref().and_then(|headers| headers.get("Content-Type"));
-        Ok(Delivery {
-            content_type: content_type.map(|value| value.as_str().to_owned()),
-            subject: message.subject.to_string(),
-            sequence,
-            stored_at,
-            token: AckToken(message.reply.map(|reply| reply.to_string()).unwrap_or_default()),
-            payload: message.payload,
-            pending,
-        })
-    }
-
-    /// A feed that is quiet although the consumer has something, or has given it out to nobody, lost its place.
-    async fn check_quiet(&mut self) -> Result<(), BusError> {
-        if self.checked.elapsed() < QUIET_CHECK {
-            return Ok(());
-        }
-        self.checked = Instant::now();
-        let last_sequence = self.last_sequence;
-        let (pending, delivered) = {
-            let info = self.consumer.info().await.map_err(unavailable)?;
-            (info.num_pending, info.delivered.stream_sequence)
-        };
-        // Twice in a row: what was published this moment is not lost but on its way.
-        let suspicious = pending > 0 || delivered > last_sequence;
-        if suspicious && self.suspect {
-            return Err(self.lost(format!(
-                "quiet with {pending} pending; the consumer delivered up to {delivered}, {last_sequence} came"
-            )));
-        }
-        self.suspect = suspicious;
-        Ok(())
-    }
-}
-
-impl Feed for NatsFeed {
-    async fn pull(&mut self, bounds: PullBounds, wait: Duration) -> Result<Vec<Delivery>, BusError> {
-        let first = match tokio::time::timeout(wait, self.messages.next()).await {
-            Err(_) => {
-                self.check_quiet().await?;
-                return Ok(Vec::new());
-            }
-            Ok(Some(Ok(message))) => message,
-            Ok(Some(Err(error))) => return Err(self.lost(error.to_string())),
-            Ok(None) => return Err(self.lost("the pull ended".into())),
-        };
-        self.checked = Instant::now();
-        self.suspect = false;
-        let first = self.take(first)?;
-        let mut bytes = first.payload.len();
-        let mut pulled = vec![first];
-        while pulled.len() < bounds.messages && bytes < bounds.bytes {
-            match self.messages.next().now_or_never() {
-                Some(Some(Ok(message))) => {
-                    let delivery = self.take(message)?;
-                    bytes += delivery.payload.len();
-                    pulled.push(delivery);
-                }
-                // What goes wrong now shows again at the next pull; what has come so far is in order.
-                _ => break,
-            }
-        }
-        Ok(pulled)
-    }
 }
