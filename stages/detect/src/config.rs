@@ -34,6 +34,8 @@ pub struct Config {
     pub updates_max: u32,
     /// Periods for which a channel's last score counts for its device.
     pub stale_after_rows: u32,
+    /// Rows of a series after a peak of its score that tell an echo of it, unless they exceed it.
+    pub echo_rows: u32,
     /// Most series of the shard.
     pub series_max: usize,
     /// Most channels of a device that are judged together.
@@ -64,6 +66,7 @@ impl Config {
         within("refractory_rows", f64::from(self.refractory_rows), 0.0, 1e6);
         within("updates_max", f64::from(self.updates_max), 0.0, 1000.0);
         within("stale_after_rows", f64::from(self.stale_after_rows), 1.0, 1e6);
+        within("echo_rows", f64::from(self.echo_rows), 0.0, 1e6);
         within("series_max", self.series_max as f64, 1.0, 1e7);
         within("joint_channels_max", self.joint_channels_max as f64, 2.0, 1024.0);
         problems

@@ -101,6 +101,8 @@ impl Series {
         }
         self.spread.save(record);
         record.put_f64(self.tail);
+        record.put_f32(self.peak);
+        record.put_u32(self.peak_rows);
         let ((evidence, optional_evidence), (heads, optional)) =
             (self.evidence.split_at(plan.every), self.heads.split_at(plan.every));
         put_hot(evidence, heads, record);
@@ -127,6 +129,10 @@ impl Series {
         (self.first, self.newest, self.hop) = (record.i64()?, record.i64()?, record.i64()?);
         self.spread = Running::load(record)?;
         self.tail = record.f64()?;
+        (self.peak, self.peak_rows) = (record.f32()?, record.u32()?);
+        if !(self.peak.is_finite() && self.peak >= 0.0) {
+            return Err(record.error("a peak of the scores is none"));
+        }
         get_hot(&mut self.evidence[..plan.every], &mut self.heads[..plan.every], record)?;
         let held = record.count(HELD_ROWS_MAX * held_bytes(plan, plan.series.len()))?;
         self.held = record.bytes(held)?.to_vec();

@@ -13,6 +13,8 @@ use crate::plan::{HeadState, Plan};
 const DISTANCES_MIN: u32 = 200;
 /// Rows that count as one time in the coresets' records of when something was last seen.
 const EPOCH_ROWS: u32 = 1024;
+/// Above every echo of a score: an echo of a small score is about that score, of a large one about this.
+const ECHO_MAX: f32 = 0.2;
 /// Windows of an episode that are held, in case a control says that they are normal.
 pub const HELD_ROWS_MAX: usize = 4;
 
@@ -95,6 +97,10 @@ pub struct Series {
     pub heads: Vec<HeadState>,
     /// Rows on end that were gated.
     pub gated_rows: u32,
+    /// The score that later ones are echoes of, and how many rows ago it was.
+    pub peak: f32,
+    /// See `peak`.
+    pub peak_rows: u32,
     /// Tail probability of the newest window.
     pub tail: f64,
     /// Its evidence, as in [`Judgement`].
@@ -124,6 +130,8 @@ impl Series {
             spread: Running::default(),
             heads: plan.series[..plan.every].iter().map(|head| HeadState::new(&plan.heads[*head])).collect(),
             gated_rows: 0,
+            peak: 0.0,
+            peak_rows: 0,
             tail: 1.0,
             evidence: vec![0.0; plan.every],
             held: Vec::new(),
@@ -193,6 +201,18 @@ impl Series {
         self.tail = judgement.tail;
         self.evidence.copy_from_slice(&judgement.evidence[..self.heads.len()]);
         judgement
+    }
+
+    /// The score as it is told: in full where it exceeds the standing peak or that is more than `echo_rows` rows ago, else an
+    /// echo of the peak below [`ECHO_MAX`]. So that one event is one peak to whoever puts a threshold on scores; how long it lasts
+    /// is told by the tail probabilities.
+    pub fn echo(&mut self, score: f32, echo_rows: u32) -> f32 {
+        self.peak_rows = self.peak_rows.saturating_add(1);
+        if score > self.peak || self.peak_rows > echo_rows {
+            (self.peak, self.peak_rows) = (score, 0);
+            return score;
+        }
+        ECHO_MAX * self.peak / (self.peak + ECHO_MAX)
     }
 
     fn note_time(&mut self, window: &Window<'_>) {

@@ -27,7 +27,7 @@ use crate::{
     joint::Round,
     plan::Plan,
     registry::{CHANNELS_MAX, Registry, Slot},
-    series::{Judgement, Window},
+    series::Window,
     turn::{Turn, round_marks},
 };
 
@@ -56,7 +56,7 @@ impl Stage for Detect {
         output_stream: "DETECTIONS",
         output_prefix: "scores",
         stateful: true,
-        state_version: 1,
+        state_version: 2,
     };
     const DEFAULTS: &'static str = include_str!("../default.toml");
     type Config = Config;
@@ -247,8 +247,7 @@ impl Detect {
         push_round(cut, out);
         let leaving = self.plan.leaving.filter(|_| marks & (flags::KEPT | flags::ALERTED) != 0);
         let vector = leaving.map(|head| self.vectors[head].as_slice());
-        let Judgement { score, tail, .. } = judged.judgement;
-        out.main[0].push(input.rows.name(row), window.time, score, tail, marks, vector);
+        out.main[0].push(input.rows.name(row), window.time, judged.told, judged.judgement.tail, marks, vector);
         push_round(whole, out);
         count(out, marks);
         let phase = match step {

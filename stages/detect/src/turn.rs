@@ -23,6 +23,8 @@ pub(crate) struct Turn<'a> {
 /// What was thought of a row.
 pub(crate) struct Judged {
     pub(crate) judgement: Judgement,
+    /// The score as it is told: see [`Series::echo`].
+    pub(crate) told: f32,
     pub(crate) rounds: [Option<Round>; 2],
     pub(crate) marks: u16,
     learns: bool,
@@ -48,6 +50,7 @@ impl Turn<'_> {
             series.go_live(plan);
         }
         let judgement = series.judge(plan, window, learns);
+        let told = series.echo(judgement.score, self.config.echo_rows);
         let mut marks = if window.commissioning { flags::COMMISSIONING } else { 0 };
         if learns {
             marks |= self.learn(series, &judgement, is_told);
@@ -56,7 +59,7 @@ impl Turn<'_> {
             series.skip(plan);
         }
         let rounds = self.offer(device, learns);
-        Judged { judgement, rounds, marks, learns }
+        Judged { judgement, told, rounds, marks, learns }
     }
 
     /// The gate: what looks anomalous stays out of the memory, unless it persists.

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use eddy_runtime::{
-    bundle::{self, Bundle, BundleError, Manifest},
+    bundle::{self, Bundle, BundleError, HeadInput, Manifest},
     config,
     dead_letter::DeadLetter,
     position::{Place, Position},
@@ -166,8 +166,13 @@ fn manifest(text: &str) {
     let problems = parsed.as_ref().map(Manifest::validate).unwrap_or_default();
     if let (Ok(manifest), true) = (&parsed, problems.is_empty()) {
         assert!((1..=bundle::HEADS_MAX).contains(&manifest.heads.len()));
-        let history: u32 = manifest.heads.iter().map(|head| head.history_bytes).sum();
-        assert!(history <= bundle::STATE_BYTES_MAX - bundle::FIXED_STATE_BYTES);
+        for (input, most) in [
+            (HeadInput::Window, bundle::STATE_BYTES_MAX - bundle::FIXED_STATE_BYTES),
+            (HeadInput::Spectrum, bundle::BURST_STATE_BYTES_MAX - bundle::BURST_FIXED_STATE_BYTES),
+        ] {
+            let heads = manifest.heads.iter().filter(|head| head.input == input);
+            assert!(heads.map(|head| head.history_bytes).sum::<u32>() <= most, "{input:?}");
+        }
         let heads = || manifest.heads.iter();
         assert!(heads().all(|head| head.dimensions <= bundle::DIMENSIONS_MAX && head.window <= manifest.input_window));
         assert!(heads().all(|head| head.weight.is_finite() && head.evidence.is_finite() && head.floor.is_finite()));
