@@ -75,6 +75,22 @@ impl<'a> Get<'a> {
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| self.error("a text is not UTF-8"))
     }
 
+    /// A number of seven bits a byte (LEB128).
+    ///
+    /// # Errors
+    /// If the record ends before, or the number does not fit.
+    pub fn varint(&mut self) -> Result<u32, CodecError> {
+        let mut value = 0u64;
+        for shift in (0..35).step_by(7) {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return u32::try_from(value).map_err(|_| self.error("a number does not fit 32 bits"));
+            }
+        }
+        Err(self.error("a number does not fit 32 bits"))
+    }
+
     /// How many bytes are left.
     pub fn left(&self) -> usize {
         self.bytes.len() - self.at
@@ -131,6 +147,14 @@ pub trait Put {
     fn put_count(&mut self, count: usize) {
         self.put_u32(u32::try_from(count).unwrap_or(u32::MAX));
     }
+    /// A number that is usually small: seven bits a byte (LEB128), one byte below 128.
+    fn put_varint(&mut self, mut value: u32) {
+        while value >= 0x80 {
+            self.put_u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.put_u8(value as u8);
+    }
     /// A count of bytes and UTF-8.
     fn put_text(&mut self, text: &str) {
         self.put_count(text.len());
@@ -154,14 +178,17 @@ mod tests {
         record.put_u8(1);
         record.put_f64(-0.0);
         record.put_text("é");
+        [0, 127, 128, u32::MAX].iter().for_each(|number| record.put_varint(*number));
         record.put_i64(i64::MIN);
         let mut get = Get::new(&record);
         assert_eq!(get.u8(), Ok(1));
         assert_eq!(get.f64().unwrap().to_bits(), (-0.0f64).to_bits());
         assert_eq!(get.text().unwrap(), "é");
+        assert_eq!([(); 4].map(|()| get.varint().unwrap()), [0, 127, 128, u32::MAX]);
         assert!(get.clone().end().is_err());
         assert_eq!((get.i64(), get.end()), (Ok(i64::MIN), Ok(())));
         assert_eq!(get.u16().unwrap_err().at, record.len());
         assert!(Get::new(&[255; 8]).text().is_err());
+        assert!(Get::new(&[255; 8]).varint().is_err() && Get::new(&[255, 255, 255, 255, 16]).varint().is_err());
     }
 }

@@ -4,7 +4,7 @@ use eddy_vectors::codec::{CodecError, Get, Put};
 use half::f16;
 
 /// Rows of one channel that are buffered; when there are more, every other one goes.
-pub const BUFFER_ROWS_MAX: usize = 192;
+pub const BUFFER_ROWS_MAX: usize = 256;
 
 /// Thinned rows of one channel: every `stride`-th.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,8 +89,11 @@ impl Buffer {
         record.put_i64(self.first);
         record.put_i64(self.unit);
         record.put_count(self.entries.len());
+        let mut before = 0;
         for (since, vector) in &self.entries {
-            record.put_u32(*since);
+            // Times need not ascend; what wraps comes back.
+            record.put_varint(since.wrapping_sub(before));
+            before = *since;
             vector.iter().for_each(|x| record.put_u16(x.to_bits()));
         }
     }
@@ -105,8 +108,9 @@ impl Buffer {
         let (first, unit) = (record.i64()?, record.i64()?);
         let count = record.count(BUFFER_ROWS_MAX)?;
         let mut entries = Vec::with_capacity(count);
+        let mut since = 0u32;
         for _ in 0..count {
-            let since = record.u32()?;
+            since = since.wrapping_add(record.varint()?);
             let vector = (0..dimensions).map(|_| record.u16().map(f16::from_bits)).collect::<Result<_, _>>()?;
             entries.push((since, vector));
         }
@@ -142,10 +146,10 @@ mod tests {
     #[test]
     fn stays_within_its_bound_and_spreads_over_all_rows() {
         let buffer = filled(0..400);
-        assert_eq!((buffer.rows, buffer.stride(), buffer.entries.len()), (400, 4, 100));
+        assert_eq!((buffer.rows, buffer.stride(), buffer.entries.len()), (400, 2, 200));
         let mut record = Vec::new();
         buffer.save(&mut record);
-        assert!(record.len() <= 40 + BUFFER_ROWS_MAX * 8);
+        assert!(record.len() <= 40 + BUFFER_ROWS_MAX * 5);
         assert_eq!(Buffer::load(&mut Get::new(&record), 2), Ok(buffer));
     }
 

@@ -19,6 +19,8 @@ use crate::{
 const VECTORS_MIN: usize = 32;
 /// Rows that channels have to catch up with each other once the first of them is commissioned.
 const GRACE_ROWS: u32 = 8;
+/// Live rows at least after which a channel without another one at its device counts as alone.
+const ALONE_ROWS_MIN: u32 = 64;
 /// No component counts as steadier than this, in deviations of its channel.
 const SPREAD_MIN: f64 = 0.02;
 /// Joint vectors of an episode that are held, in case a control says that they are normal.
@@ -135,6 +137,10 @@ impl Joint {
         if let Phase::Collecting(buffers) = &mut self.phase
             && !gate.closed
         {
+            if buffers.is_empty() && at == 0 && live {
+                // Alone: see below.
+                return [None, None];
+            }
             if buffers.len() <= at {
                 buffers.resize(at + 1, Buffer::default());
             }
@@ -142,6 +148,12 @@ impl Joint {
             self.changed_cold = true;
             if live && let Some(joined) = Joined::commission(plan, buffers, at) {
                 self.phase = Phase::Running(Box::new(joined));
+            } else if let [only] = buffers.as_slice()
+                && only.live > only.commissioned.max(ALONE_ROWS_MIN)
+            {
+                // No other channel came in as many rows as commissioning took: the device has one. Should another come, both
+                // begin then.
+                buffers.clear();
             }
         }
         [None, None]

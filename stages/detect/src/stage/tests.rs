@@ -12,6 +12,7 @@ use source::{Event, Item, Source};
 
 mod bursts;
 mod damaged;
+mod echo;
 mod source;
 
 const DIGEST: &str = "digest";

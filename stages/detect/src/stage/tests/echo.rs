@@ -1,0 +1,52 @@
+//! Scores as they are told: one event is one peak. And devices of one channel, which keep nothing for others.
+
+use super::*;
+
+/// Row number and score of the rows of channel `c0` from row `from` on.
+fn scores(told: &Told, from: i64) -> Vec<(i64, f32)> {
+    let of_channel = told.rows.iter().filter(|row| row.0 == "d/c0" && row.1 >= from * HOP);
+    of_channel.map(|row| (row.1 / HOP, f32::from_bits(row.3))).collect()
+}
+
+#[test]
+fn what_follows_a_peak_is_an_echo_of_it_until_it_is_exceeded_or_old() {
+    let mut source = Source::new("d", 1, 1_000);
+    for (row, size) in [(600, 6.0), (620, 5.0), (640, 9.0), (800, 5.0)] {
+        source.events.push(Event::Add(row..row + 1, 0, size));
+    }
+    let told = told(&source);
+    let peaks: Vec<i64> = scores(&told, 600).iter().filter(|(_, score)| *score > 0.2).map(|(row, _)| *row).collect();
+    assert_eq!(peaks, [600, 640, 800], "620 lies in the wake of 600, and 800 comes 160 rows after 640");
+    let (mut silent, mut defaults) = (config(), config());
+    (silent.echo_rows, defaults.echo_rows) = (0, 100);
+    let scope = Scope { site: "site".into(), shard: 0, shards: 1 };
+    let of = |config: Config| {
+        run(&mut Detect::with_manifest(config, &scope, &manifest(), DIGEST).unwrap(), &source.items(), 500, false)
+    };
+    let (whole, echoed) = (of(silent), of(defaults));
+    assert!(scores(&whole, 620).iter().any(|(row, score)| *row == 620 && *score > 0.2), "0 rows: no echo");
+    // The tail probabilities and alerts know nothing of it.
+    assert_eq!(whole.alerts, echoed.alerts);
+    assert!(whole.rows.iter().zip(&echoed.rows).all(|(a, b)| a.4 == b.4));
+}
+
+#[test]
+fn a_device_of_one_channel_stops_collecting_and_begins_again_when_another_one_comes() {
+    let alone = Source::new("d", 1, 850).items();
+    let (mut stage, mut records) = (detect(), Records::new());
+    run(&mut stage, &alone, 500, false);
+    save(&mut stage, &mut records);
+    let joint = records.iter().find(|(key, _)| key.starts_with(b"j")).map(|(_, value)| value.len());
+    assert_eq!(joint, Some(6), "a count of channels and one of buffers");
+    // The second channel is commissioned from row 900 on, while the first goes on.
+    let late = |item: Item| match item {
+        Item::Row { series, time, filled, vectors, .. } if series == "d/c1" => (time >= 900 * HOP)
+            .then_some(Item::Row { series, time, filled, commissioning: time < 1_300 * HOP, vectors }),
+        item => Some(item),
+    };
+    let both: Vec<Item> = Source::new("d", 2, 1_800).items().into_iter().filter_map(late).collect();
+    let whole = run(&mut detect(), &both, 500, false);
+    let first_round = whole.rows.iter().find(|row| row.0 == "d/*").map(|row| row.1 / HOP);
+    assert!(first_round.is_some_and(|row| (1_300..1_400).contains(&row)), "{first_round:?}");
+    assert!(run(&mut detect(), &both, 7, true) == whole, "restarts change nothing");
+}
