@@ -388,7 +388,7 @@ fn a_bundle_that_does_not_fit_is_refused_with_what_was_expected_and_found() {
         (changed(of("dimensions = 16", "dimensions = 12"), None), ["f32 [64,12]", "found f32 64,16"]),
         (changed(of("input_window = 64", "input_window = 65"), None), ["f32 [N, 65]", "found"]),
         (changed(|text| text, Some(b"rubbish")), ["model.onnx", "found"]),
-        (changed(of("min_rows = 11", "min_rows = 0"), None), ["head \"contrast\" min_rows", "found 0"]),
+        (changed(of("min_rows = 2\n", "min_rows = 0\n"), None), ["head \"contrast\" min_rows", "found 0"]),
     ] {
         let problems = problems.err().unwrap().join("\n");
         assert!(parts.iter().all(|part| problems.contains(part)), "{parts:?} in {problems}");

@@ -152,6 +152,7 @@ fn a_bundle_whose_heads_look_at_what_the_graph_does_not_give_is_refused() {
             changed(
                 |text| {
                     let text = text.replace("spread = \"series\"", "spread = \"distances\"");
+                    let text = text.replace("history_bytes = 1280", "history_bytes = 1024");
                     text.replace("output = \"value\"", "input = \"spectrum\"\noutput = \"value\"")
                 },
                 None,
