@@ -124,7 +124,10 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let mut wait = Duration::from_millis(self.config.limits.full_backoff_ms);
         loop {
             match self.bus.publish(messages.clone()).await {
-                Ok(sequence) => return Ok(Outcome::Stored(sequence)),
+                Ok(sequence) => {
+                    self.telemetry.has_room();
+                    return Ok(Outcome::Stored(sequence));
+                }
                 Err(PublishError::Fatal(problem)) => return Err(LoopError::Failed(problem).into()),
                 Err(PublishError::Full { stream, reason }) => {
                     self.telemetry.backpressure();
@@ -135,6 +138,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
                     continue;
                 }
                 Err(error @ (PublishError::Refused { .. } | PublishError::Ambiguous { .. })) => {
+                    // Else direct input would be turned away until something else is published.
+                    self.telemetry.has_room();
                     tracing::warn!(%error, "looking what is there");
                 }
             }

@@ -248,6 +248,11 @@ impl Telemetry {
         self.add(Metric::Backpressure, None, 1);
     }
 
+    /// A stream answered otherwise than that it is full.
+    pub fn has_room(&self) {
+        self.full.store(false, Ordering::Relaxed);
+    }
+
     /// Whether the output stream refused what was published last.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
@@ -255,7 +260,6 @@ impl Telemetry {
 
     /// The checkpoint or the state moved.
     pub fn progress(&self) {
-        self.full.store(false, Ordering::Relaxed);
         *self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
     }
 

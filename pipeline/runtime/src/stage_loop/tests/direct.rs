@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::direct::{self, Bounds, Entrance, NotStored};
+use crate::{
+    bus::Publication,
+    direct::{self, Bounds, Entrance, NotStored},
+    position::HEADER,
+};
 
 /// Passes readings on; 13 is refused, 666 panics.
 struct Pass;
@@ -167,6 +171,37 @@ async fn a_full_stream_turns_offers_away_and_answers_what_it_holds_once_there_is
     assert_eq!(held.await.unwrap().unwrap().rows, 1);
     instance.stop().await.unwrap();
     assert_eq!(counts(&bus).values().sum::<usize>(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_full_before_another_instance_wrote_is_not_taken_for_full_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = gateway(&[], Faults { full: 1_000, ..Faults::default() });
+    let (door, instance) = open(&bus, folder.path(), 10);
+    let held = tokio::spawn({
+        let door = door.clone();
+        async move { submit(&door, 1.0, 1).await }
+    });
+    while !door.is_full() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let incarnation = bus.stream("READINGS").await.unwrap().incarnation;
+    bus.set_faults(Faults::default());
+    let other = Publication {
+        stream: "DETECTIONS".into(),
+        subject: "scores.site.0".into(),
+        headers: vec![(HEADER.into(), format!("READINGS@{incarnation}:0"))],
+        payload: SamplesBuilder::default().encode().into(),
+        guard: None,
+    };
+    bus.publish(vec![other]).await.unwrap();
+    let _ = held.await.unwrap();
+    // Nothing but direct input comes: if that is turned away, nothing is ever published that would show the room there is.
+    while submit(&door, 2.0, 1).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    instance.stop().await.unwrap();
+    assert_eq!(counts(&bus)["2.0"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
