@@ -28,12 +28,18 @@ pub struct Config {
     pub close_after_rows: u32,
     /// Quiet is a tail probability above threshold x this.
     pub hysteresis: f64,
+    /// And no less than that many seconds of event time.
+    pub close_after_s: f64,
     /// Rows of each channel after a close in which only what is worse opens a new episode.
     pub refractory_rows: u32,
+    /// And no less than that many seconds of event time.
+    pub refractory_s: f64,
     /// Most `updated` events of an episode.
     pub updates_max: u32,
     /// Periods for which a channel's last score counts for its device.
     pub stale_after_rows: u32,
+    /// And no less than that many seconds of event time.
+    pub stale_after_s: f64,
     /// Rows of a series after a peak of its score that tell an echo of it, unless they exceed it.
     pub echo_rows: u32,
     /// Most series of the shard.
@@ -64,6 +70,9 @@ impl Config {
         within("regime_after_s", self.regime_after_s, 1.0, 1e9);
         within("close_after_rows", f64::from(self.close_after_rows), 1.0, 1e6);
         within("refractory_rows", f64::from(self.refractory_rows), 0.0, 1e6);
+        within("close_after_s", self.close_after_s, 0.0, 1e9);
+        within("refractory_s", self.refractory_s, 0.0, 1e9);
+        within("stale_after_s", self.stale_after_s, 0.0, 1e9);
         within("updates_max", f64::from(self.updates_max), 0.0, 1000.0);
         within("stale_after_rows", f64::from(self.stale_after_rows), 1.0, 1e6);
         within("echo_rows", f64::from(self.echo_rows), 0.0, 1e6);
@@ -78,12 +87,22 @@ impl Config {
         (self.regime_after_s * 1e9 / hop_ns.max(1) as f64).max(1.0) as u32
     }
 
+    /// How long after its newest row a series of this period still counts, in nanoseconds.
+    pub fn stale_after_ns(&self, hop_ns: i64) -> i64 {
+        hop_ns.max(1).saturating_mul(i64::from(self.stale_after_rows)).max(nanoseconds(self.stale_after_s))
+    }
+
     /// The tail probability at which a series of this period spends its part of the budget, were its rows independent.
     pub fn threshold(&self, hop_ns: i64) -> f64 {
         const DAY_NS: f64 = 86_400e9;
         let rows_a_day = DAY_NS / (hop_ns.max(1) as f64).max(self.independent_after_s * 1e9);
         (self.alerts_per_day / self.fleet_series / rows_a_day).min(0.01)
     }
+}
+
+/// Seconds as nanoseconds; what is too long for them is as long as they can be.
+pub(crate) fn nanoseconds(seconds: f64) -> i64 {
+    (seconds * 1e9) as i64
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use eddy_vectors::fusion::HarmonicMean;
 
 use crate::{
     Config,
+    config::nanoseconds,
     episode::{Episode, Rules},
     joint::Joint,
     plan::Plan,
@@ -65,14 +66,12 @@ impl Device {
 
     /// Whether the newest word of a channel still counts at `time`.
     fn speaks(series: &Series, time: Timestamp, config: &Config) -> bool {
-        let stale = series.hop.max(1).saturating_mul(i64::from(config.stale_after_rows));
-        series.live && time.saturating_sub(series.newest) <= stale
+        series.live && time.saturating_sub(series.newest) <= config.stale_after_ns(series.hop)
     }
 
     /// The joint's newest word, if it still counts at `time`.
     fn joint_tail(&self, time: Timestamp, config: &Config) -> Option<f64> {
-        let hop = self.channels.iter().map(|series| series.hop).max().unwrap_or(1).max(1);
-        let stale = hop.saturating_mul(i64::from(config.stale_after_rows));
+        let stale = config.stale_after_ns(self.channels.iter().map(|series| series.hop).max().unwrap_or(1));
         (self.joint.channels() > 0 && time.saturating_sub(self.joint.time) <= stale).then_some(self.joint.tail)
     }
 
@@ -91,13 +90,15 @@ impl Device {
         Fused { tail: mean.p(), threshold: threshold.min(0.05) }
     }
 
-    /// How rows count for this device: limits in rows of each channel, in rows of all.
+    /// How rows count for this device: limits in rows of each channel, in rows of all; times are as they are.
     pub fn rules(&self, config: &Config) -> Rules {
         let live = self.channels.iter().filter(|series| series.live).count().max(1) as u32;
         Rules {
             hysteresis: config.hysteresis,
             close_after_rows: config.close_after_rows.saturating_mul(live),
+            close_after_ns: nanoseconds(config.close_after_s),
             refractory_rows: config.refractory_rows.saturating_mul(live),
+            refractory_ns: nanoseconds(config.refractory_s),
             updates_max: config.updates_max,
         }
     }

@@ -10,8 +10,12 @@ pub struct Rules {
     pub hysteresis: f64,
     /// Quiet rows on end that close it.
     pub close_after_rows: u32,
+    /// And no less than that many nanoseconds of event time.
+    pub close_after_ns: i64,
     /// Rows after a close in which only what is worse opens a new one.
     pub refractory_rows: u32,
+    /// And no less than that many nanoseconds of event time.
+    pub refractory_ns: i64,
     /// Most updates.
     pub updates_max: u32,
 }
@@ -32,7 +36,10 @@ pub struct Episode {
     told: f64,
     updates: u32,
     quiet_rows: u32,
+    /// Event time of the newest row that was not quiet.
+    loud: i64,
     refractory_rows: u32,
+    refractory_until: i64,
     /// What its last event said of the window: score and tail probability.
     pub score: f32,
     /// See `score`.
@@ -52,7 +59,9 @@ impl Default for Episode {
             told: 1.0,
             updates: 0,
             quiet_rows: 0,
+            loud: i64::MIN,
             refractory_rows: 0,
+            refractory_until: i64::MIN,
             score: 0.0,
             tail: 1.0,
             threshold: 0.0,
@@ -77,7 +86,7 @@ impl Episode {
     /// Moves on by one row of the device.
     pub fn step(&mut self, rules: &Rules, time: i64, tail: f64, threshold: f64, score: f32) -> Step {
         if !self.open {
-            let waits = self.refractory_rows > 0;
+            let waits = self.refractory_rows > 0 || time < self.refractory_until;
             self.refractory_rows = self.refractory_rows.saturating_sub(1);
             if tail > threshold || (waits && tail > self.tail_min / 10.0) {
                 return Step::Nothing;
@@ -92,11 +101,16 @@ impl Episode {
                 threshold,
                 score,
                 tail,
+                loud: time,
                 ..Self::default()
             };
             return Step::Opened;
         }
-        self.quiet_rows = if tail > self.threshold * rules.hysteresis { self.quiet_rows + 1 } else { 0 };
+        if tail > self.threshold * rules.hysteresis {
+            self.quiet_rows = self.quiet_rows.saturating_add(1);
+        } else {
+            (self.quiet_rows, self.loud) = (0, time);
+        }
         self.tail_min = self.tail_min.min(tail);
         (self.score, self.tail) = (score, tail);
         if tail <= self.told / 10.0 && self.updates < rules.updates_max {
@@ -105,24 +119,25 @@ impl Episode {
             self.events += 1;
             return Step::Updated;
         }
-        if self.quiet_rows >= rules.close_after_rows {
-            self.close(rules);
+        if self.quiet_rows >= rules.close_after_rows && time.saturating_sub(self.loud) >= rules.close_after_ns {
+            self.close(rules, time);
             return Step::Closed;
         }
         Step::Nothing
     }
 
     /// Ends it, whatever it does.
-    pub fn close(&mut self, rules: &Rules) {
+    pub fn close(&mut self, rules: &Rules, time: i64) {
         self.open = false;
         self.events += 1;
         self.refractory_rows = rules.refractory_rows;
+        self.refractory_until = time.saturating_add(rules.refractory_ns);
     }
 
     /// Appends it to a record.
     pub fn save(&self, record: &mut Vec<u8>) {
         record.put_u8(u8::from(self.open));
-        record.put_i64(self.opened);
+        [self.opened, self.loud, self.refractory_until].iter().for_each(|time| record.put_i64(*time));
         record.put_u8(self.severity as u8);
         for count in [self.events, self.updates, self.quiet_rows, self.refractory_rows] {
             record.put_u32(count);
@@ -141,6 +156,8 @@ impl Episode {
         let episode = Self {
             open: record.u8()? != 0,
             opened: record.i64()?,
+            loud: record.i64()?,
+            refractory_until: record.i64()?,
             severity: match record.u8()? {
                 0 => Severity::Minor,
                 1 => Severity::Major,
@@ -180,10 +197,21 @@ fn severity(tail: f64, threshold: f64) -> Severity {
 mod tests {
     use super::*;
 
-    const RULES: Rules = Rules { hysteresis: 10.0, close_after_rows: 2, refractory_rows: 3, updates_max: 1 };
+    const RULES: Rules = Rules {
+        hysteresis: 10.0,
+        close_after_rows: 2,
+        close_after_ns: 0,
+        refractory_rows: 3,
+        refractory_ns: 0,
+        updates_max: 1,
+    };
 
     /// Steps at threshold 1e-3, one letter each; the record is written and read in between.
     fn check(tails: &[f64], expected: &str) -> Episode {
+        check_by(&RULES, tails, expected)
+    }
+
+    fn check_by(rules: &Rules, tails: &[f64], expected: &str) -> Episode {
         let mut episode = Episode::default();
         let mut steps = String::new();
         for (time, tail) in tails.iter().enumerate() {
@@ -192,7 +220,7 @@ mod tests {
             let mut get = Get::new(&record);
             episode = Episode::load(&mut get).unwrap();
             get.end().unwrap();
-            steps.push(match episode.step(&RULES, time as i64, *tail, 1e-3, 0.0) {
+            steps.push(match episode.step(rules, time as i64, *tail, 1e-3, 0.0) {
                 Step::Nothing => '.',
                 Step::Opened => 'o',
                 Step::Updated => 'u',
@@ -218,6 +246,14 @@ mod tests {
     fn only_worse_opens_in_the_refractory_time() {
         check(&[1e-3, 1.0, 1.0, 1e-4, 1e-3, 1e-3, 1e-3], "o.co...");
         check(&[1e-3, 1.0, 1.0, 2e-4, 2e-4, 2e-4, 2e-4], "o.c...o");
+    }
+
+    #[test]
+    fn fast_rows_are_quiet_for_a_time_and_not_only_for_a_number_of_rows() {
+        let slow = Rules { close_after_ns: 4, ..RULES };
+        check_by(&slow, &[1e-3, 0.5, 0.5, 0.5, 1e-3, 0.5, 0.5, 0.5, 0.5, 0.5], "o.......c.");
+        let refractory = Rules { refractory_rows: 0, refractory_ns: 3, ..RULES };
+        check_by(&refractory, &[1e-3, 1.0, 1.0, 2e-4, 2e-4, 2e-4, 2e-4], "o.c..o.");
     }
 
     #[test]

@@ -284,7 +284,7 @@ impl Detect {
         };
         if ends && device.episode.open {
             let rules = device.rules(config);
-            device.episode.close(&rules);
+            device.episode.close(&rules, device.newest);
             tell(out, device.event(plan, config, &self.site, Phase::Closed, device.newest));
         }
         match kind {
