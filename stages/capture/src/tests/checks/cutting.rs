@@ -11,7 +11,9 @@ use super::{Format, Row, Setting, rows};
 use crate::decode::{Decoded, Refused, decode};
 
 pub(super) fn check(payload: &[u8], decoded: &Decoded, setting: Setting) {
-    if decoded.bad.iter().any(|bad| bad.reason == Reason::TooLarge) {
+    // A part's reason is that of its first problem; a bound may be a later one, or one of those that are only counted.
+    let met_a_bound = |detail: &str| detail.contains("(device_channels_max)") || detail.contains("; and ");
+    if decoded.bad.iter().any(|bad| bad.reason == Reason::TooLarge || met_a_bound(&bad.detail)) {
         return;
     }
     match setting.format {
