@@ -66,7 +66,10 @@ class Pipeline:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(str(bundle / "model.onnx"), options, ["CPUExecutionProvider"])
-        self.heads = [Head(spec) for spec in manifest["head"]]
+        # Of rows without bursts, as they are here, there is no spectrum to look at.
+        self.heads = [Head(spec) for spec in manifest["head"] if spec.get("input", "window") == "window"]
+        others = (input for input in self.session.get_inputs() if input.name != "window")
+        self.others = {input.name: input.shape[1] for input in others}
         self.slots = {}
         self.windows = np.zeros((0, WINDOW), np.float32)
         self.count = np.zeros(0)
@@ -123,7 +126,9 @@ class Pipeline:
             window = np.empty((len(at), WINDOW), np.float32)
             window[:, :-1], window[:, -1] = self.windows[at, 1:], scaled[chosen]
             self.windows[at] = windows[chosen] = window
-        outputs = self.session.run([head.output for head in self.heads], {"window": windows})
+        # onnxruntime asks for every input, whatever is computed.
+        others = {name: np.zeros((len(windows), width), np.float32) for name, width in self.others.items()}
+        outputs = self.session.run([head.output for head in self.heads], {"window": windows, **others})
         score = np.zeros(len(slots), np.float32)
         for head, vectors in zip(self.heads, outputs):
             vectors = vectors.reshape(len(slots), head.dimensions)

@@ -1,7 +1,7 @@
 //! Sending: at a steady pace by the clock, or as fast as the gateway takes it.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     ops::Range,
     time::{Duration, Instant},
 };
@@ -109,14 +109,17 @@ pub(super) struct Spread<'a> {
     pub(super) rows: u64,
     /// Those of them that came after a newer one of their series.
     pub(super) late_rows: u64,
+    /// The devices and times of the readings that were held back: what is said about one of these was waited for, or filled
+    /// in once its successor had come.
+    pub(super) held_back: HashSet<(String, Timestamp)>,
 }
 
 impl<'a> Spread<'a> {
     /// `hz` (above 0, to 100) readings a second of each series; rows are numbered from `first_row` on.
     pub(super) fn new(sensors: &'a Sensors, hz: f64, out_of_order: f64, first_row: u64, faults: Faults) -> Self {
         let ticks_a_period = ((1.0 / hz / TICK.as_secs_f64()).round() as u64).max(1);
-        let (held, batch) = (VecDeque::new(), ReadingsBuilder::default());
-        Self { sensors, ticks_a_period, out_of_order, first_row, faults, held, batch, rows: 0, late_rows: 0 }
+        let (held, batch, held_back) = (VecDeque::new(), ReadingsBuilder::default(), HashSet::new());
+        Self { sensors, ticks_a_period, out_of_order, first_row, faults, held, batch, rows: 0, late_rows: 0, held_back }
     }
 
     /// Ticks of so many periods.
@@ -141,6 +144,8 @@ impl<'a> Spread<'a> {
             let value = self.sensors.value(series, row, &self.faults);
             // Not two in a row: the successor must overtake it.
             if drawn(row, series) && !drawn(row.wrapping_sub(1), series) {
+                let device = eddy_schemas::SeriesName::device_token(self.sensors.name(series));
+                self.held_back.insert((device.to_owned(), time));
                 self.held.push_back((tick + self.ticks_a_period + self.ticks_a_period / 2, series, time, value));
             } else {
                 self.batch.push(self.sensors.name(series), time, value, 0, time);

@@ -111,6 +111,8 @@ pub(crate) async fn run(args: &LatencyArgs, binaries: &Binaries) -> Result<Value
 #[derive(Debug, Default)]
 struct Measured {
     alerts: Vec<f64>,
+    /// About times at which a reading of the device was held back, by its sensor and not by the pipeline.
+    held_alerts: Vec<f64>,
     delivery: Vec<f64>,
     /// Per message: due, stored in the five streams.
     ways: Vec<Vec<Timestamp>>,
@@ -200,7 +202,9 @@ async fn pipeline(
         // Event times of this run lie within i64's 292 years around 1970.
         let time = time.as_nanosecond() as i64;
         if time >= from {
-            measured.alerts.push(ms(received - time));
+            let of_held = spread.held_back.contains(&(eddy_schemas::names::encode(&event.data.device), time));
+            let alerts = if of_held { &mut measured.held_alerts } else { &mut measured.alerts };
+            alerts.push(ms(received - time));
             measured.delivery.push(ms(received - alert.stored_at));
         }
     }
@@ -264,6 +268,7 @@ fn told(args: &LatencyArgs, binaries: &Binaries, sensors: &Sensors, measured: &M
         "p99_ms": at(&alerts, 0.99),
         "max_ms": at(&alerts, 1.0),
         "alerts": alerts.len(),
+        "held_back_alerts_ms": Figures::new(measured.held_alerts.clone()).json(),
         "floor_p50_ms": at(&floor, 0.5),
         "floor_p99_ms": at(&floor, 0.99),
         "floor_max_ms": at(&floor, 1.0),
