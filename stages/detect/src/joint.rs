@@ -21,6 +21,8 @@ const VECTORS_MIN: usize = 32;
 const GRACE_ROWS: u32 = 8;
 /// Live rows at least after which a channel without another one at its device counts as alone.
 const ALONE_ROWS_MIN: u32 = 64;
+/// Rounds over which the unit of a joint score gives way to what is ordinary by then.
+const SETTLING_ROUNDS: f32 = 10_000.0;
 /// No component counts as steadier than this, in deviations of its channel.
 const SPREAD_MIN: f64 = 0.02;
 /// Joint vectors of an episode that are held, in case a control says that they are normal.
@@ -164,7 +166,7 @@ impl Joint {
         joined.delivered.fill(false);
         let (distance, tail) = joined.judge(plan);
         (self.tail, self.time) = (tail, joined.newest);
-        let score = plan.weight * distance / joined.state.commissioned;
+        let score = plan.weight * distance / joined.unit();
         let mut round = Round { time: joined.newest, score, tail, gated: false, regime: false };
         let epoch = (joined.rounds / EPOCH_ROUNDS) as u16;
         if !gate.closed {
@@ -302,6 +304,14 @@ impl Joined {
         };
         let is_evidence = distance >= plan.floor * self.state.commissioned;
         (distance, if is_evidence { self.state.calibration.tail(distance) } else { 1.0 })
+    }
+
+    /// What a score of 1 is: the 0.99 quantile of the distances of commissioning; over [`SETTLING_ROUNDS`] it gives way to that of
+    /// all ordinary distances so far, where that is larger. A frozen memory is further from everything in another season.
+    fn unit(&self) -> f32 {
+        let commissioned = self.state.commissioned;
+        let grown = (self.state.calibration.quantile_above(0.01) - commissioned).max(0.0);
+        commissioned + grown * (self.rounds as f32 / SETTLING_ROUNDS).min(1.0)
     }
 
     /// Returns whether the rarely saved part changed.
