@@ -157,7 +157,7 @@ fn carry() -> io::Result<TempDir> {
 
 fn set_head(manifest: &mut Manifest, change: &str) -> Result<()> {
     let wrong = |what: &str| {
-        let problem = format!("--head {change}: {what}; HEAD.FIELD=NUMBER or HEAD.memory=gated|frozen is taken");
+        let problem = format!("--head {change}: {what}; HEAD.FIELD=NUMBER or HEAD.memory=gated|slow|frozen is taken");
         anyhow!(ConfigError { problems: vec![problem] })
     };
     let (path, value) = change.split_once('=').ok_or_else(|| wrong("no value"))?;
@@ -172,6 +172,7 @@ fn set_head(manifest: &mut Manifest, change: &str) -> Result<()> {
         "exclusion" => head.exclusion = number()? as usize,
         "min_rows" => head.min_rows = number()? as usize,
         "memory" if value == "gated" => head.memory = Memory::Gated,
+        "memory" if value == "slow" => head.memory = Memory::Slow,
         "memory" if value == "frozen" => head.memory = Memory::Frozen,
         _ => return Err(wrong("no such field")),
     }

@@ -21,6 +21,8 @@ const VECTORS_MIN: usize = 32;
 const GRACE_ROWS: u32 = 8;
 /// Live rows at least after which a channel without another one at its device counts as alone.
 const ALONE_ROWS_MIN: u32 = 64;
+/// Of a slow memory one round in so many may enter: a season comes in, a fault of hours does not.
+const SLOW_ROUNDS: u32 = 256;
 /// Rounds over which the unit of a joint score gives way to what is ordinary by then.
 const SETTLING_ROUNDS: f32 = 10_000.0;
 /// No component counts as steadier than this, in deviations of its channel.
@@ -307,7 +309,7 @@ impl Joined {
     }
 
     /// What a score of 1 is: the 0.99 quantile of the distances of commissioning; over [`SETTLING_ROUNDS`] it gives way to that of
-    /// all ordinary distances so far, where that is larger. A frozen memory is further from everything in another season.
+    /// all ordinary distances so far, where that is larger. A memory that stands still is further from everything in another season.
     fn unit(&self) -> f32 {
         let commissioned = self.state.commissioned;
         let grown = (self.state.calibration.quantile_above(0.01) - commissioned).max(0.0);
@@ -317,7 +319,11 @@ impl Joined {
     /// Returns whether the rarely saved part changed.
     fn learn(&mut self, plan: &HeadPlan, distance: f32) -> bool {
         let calibrated = self.state.calibrate(distance);
-        let waits = !plan.frozen && self.state.delay.takes(self.rounds);
+        let is_let_in = match plan.slow {
+            true => self.rounds.is_multiple_of(SLOW_ROUNDS) && distance <= self.unit(),
+            false => !plan.frozen,
+        };
+        let waits = is_let_in && self.state.delay.takes(self.rounds);
         if waits {
             self.state.delay.push(self.rounds, &self.vector);
         }

@@ -29,6 +29,8 @@ pub struct HeadPlan {
     pub history_bytes: usize,
     /// Whether nothing enters after commissioning.
     pub frozen: bool,
+    /// Whether, after commissioning, only few of what is surely ordinary enter; of the joint head alone.
+    pub slow: bool,
 }
 
 /// The bundle's part in detection.
@@ -81,6 +83,9 @@ impl Plan {
         }
         if !joint.iter().all(|i| manifest.heads[*i].spread == Spread::Commissioned) {
             problems.push("a head of scope \"device\" needs spread = \"commissioned\"".into());
+        }
+        if series.iter().any(|i| manifest.heads[*i].memory == Memory::Slow) {
+            problems.push("memory = \"slow\" is for the head of scope \"device\"".into());
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -146,6 +151,7 @@ fn head_plan(head: &Head) -> HeadPlan {
         floor: head.floor as f32,
         history_bytes: head.history_bytes as usize,
         frozen: head.memory == Memory::Frozen,
+        slow: head.memory == Memory::Slow,
     }
 }
 

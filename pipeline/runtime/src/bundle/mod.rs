@@ -86,6 +86,8 @@ pub enum Memory {
     Gated,
     /// Nothing past commissioning.
     Frozen,
+    /// Past commissioning few of what is surely ordinary: a season, but no fault.
+    Slow,
 }
 
 /// One output of the graph and how its distances are judged.

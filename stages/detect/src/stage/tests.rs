@@ -13,6 +13,7 @@ use source::{Event, Item, Source};
 mod bursts;
 mod damaged;
 mod echo;
+mod slow;
 mod source;
 
 const DIGEST: &str = "digest";
