@@ -16,6 +16,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::Instant;
 
 mod answers;
 pub use answers::{ClientError, ConsumerInfo, ReadFrom, StoredMessage, StreamInfo};
@@ -107,7 +108,9 @@ impl Client {
         let bytes = payload.len();
         let message = PublishMessage::build().payload(payload).headers(map);
         match self.context.send_publish(subject.to_owned(), message).await {
-            Ok(future) => Ok(Ack { subject: subject.to_owned(), bytes, future }),
+            Ok(future) => {
+                Ok(Ack { subject: subject.to_owned(), bytes, deadline: Instant::now() + ACK_TIMEOUT, future })
+            }
             Err(error) => Err(self.publish_error(subject, bytes, &error)),
         }
     }
@@ -291,6 +294,7 @@ impl Client {
 pub struct Ack {
     subject: String,
     bytes: usize,
+    deadline: Instant,
     future: PublishAckFuture,
 }
 
@@ -300,9 +304,11 @@ impl Ack {
     /// # Errors
     /// [`ClientError::Full`], [`ClientError::NoStream`], [`ClientError::TimedOut`] (it may be stored all the same).
     pub async fn stored(self) -> Result<u64, ClientError> {
-        match self.future.into_future().await {
-            Ok(ack) => Ok(ack.sequence),
-            Err(error) => Err(publish_error(&self.subject, &error)),
+        // From the sending on: of many acks that a server's death took, the last is given up with the first, not one by one.
+        match tokio::time::timeout_at(self.deadline, self.future.into_future()).await {
+            Ok(Ok(ack)) => Ok(ack.sequence),
+            Ok(Err(error)) => Err(publish_error(&self.subject, &error)),
+            Err(_) => Err(ClientError::TimedOut { what: format!("publishing on {}", self.subject) }),
         }
     }
 

@@ -10,7 +10,10 @@ pub enum LoopError {
     #[error("{0}")]
     Contract(String),
     /// Refused twice: another instance owns the shard.
-    #[error("fenced: another instance of {stage} writes {subject}; this one stops")]
+    #[error(
+        "fenced: another instance of {stage} writes {subject}; this one stops: find the other one and stop it, or leave it to its work; \
+         a start of this one takes over only once that one is gone"
+    )]
     Fenced {
         /// The stage.
         stage: &'static str,

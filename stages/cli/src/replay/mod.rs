@@ -195,7 +195,14 @@ pub async fn replay(args: &ReplayArgs, gateway: &Gateway, progress: &Progress) -
 pub async fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let gateway = args.gateway.connect().await?;
     let progress = if args.json { Progress::json() } else { Progress::bar() };
-    replay(args, &gateway, &progress).await?;
+    let summary = replay(args, &gateway, &progress).await?;
+    if summary.readings == 0 {
+        anyhow::bail!(
+            "nothing was replayed: none of {} files holds a reading with a time and a number (bursts are not replayed: publish their \
+             lines on ingest.<site>.<device>)",
+            summary.files
+        );
+    }
     Ok(())
 }
 
