@@ -6,6 +6,8 @@
 //! gives (INV-2, INV-3), everything put aside must be there once (INV-4), and nothing may be acknowledged before the
 //! state that contains it is on disk (INV-1).
 
+pub mod damage;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
