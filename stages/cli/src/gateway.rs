@@ -33,6 +33,9 @@ pub struct GatewayFile {
     pub pids: BTreeMap<String, u32>,
     /// Per stage the address of its `/metrics` and `/healthz`.
     pub http: BTreeMap<String, String>,
+    /// What `up` does not start again, and how it ended.
+    #[serde(default)]
+    pub given_up: BTreeMap<String, String>,
 }
 
 impl GatewayFile {

@@ -62,7 +62,7 @@ fn line(raw: &[u8], start: usize, number: usize, out: &mut Collector<'_>) -> Res
                 (None, _) => {}
                 (Some(Ok(parsed)), None) => fields(&parsed, out),
                 (Some(Err(error)), None) => {
-                    out.problem(Reason::Malformed, 1, || format!("{error}, in {}", excerpt(text)));
+                    out.problem(Reason::Malformed, 1, || not_a_line(&error, text));
                 }
                 (Some(_), Some(_)) => out.problem(Reason::Malformed, 1, || format!("not one line: {}", excerpt(text))),
             }
@@ -73,6 +73,17 @@ fn line(raw: &[u8], start: usize, number: usize, out: &mut Collector<'_>) -> Res
         }
     }
     out.end(|| Original::Bytes(start..start + raw.len()))
+}
+
+/// The parser names what it was after, or (for most of what is no line at all) only the rule of its own that failed.
+fn not_a_line(error: &influxdb_line_protocol::Error, text: &str) -> String {
+    let found = excerpt(text);
+    match error {
+        influxdb_line_protocol::Error::GenericParsingError { .. } => format!(
+            "{found} is no line protocol (name,tag=a field=1.5 time); JSON is read as such with Content-Type: application/json"
+        ),
+        error => format!("{error}, in {found}"),
+    }
 }
 
 fn fields(line: &ParsedLine<'_>, out: &mut Collector<'_>) {

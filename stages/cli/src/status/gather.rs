@@ -77,6 +77,7 @@ pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, Cli
         streams: streams.collect(),
         last_alert: last_alert.and_then(|message| serde_json::from_slice(&message.payload).ok()),
         health,
+        given_up: gateway.file.as_ref().map(|file| file.given_up.clone()).unwrap_or_default(),
         aside,
     })
 }

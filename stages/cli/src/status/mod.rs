@@ -66,6 +66,8 @@ pub struct Status {
     pub last_alert: Option<serde_json::Value>,
     /// Conditions of devices that hold now.
     pub health: Vec<Health>,
+    /// What `eddy up` does not start again, and how it ended.
+    pub given_up: BTreeMap<String, String>,
     /// Per stage what it put aside.
     pub aside: BTreeMap<String, Aside>,
 }

@@ -50,7 +50,12 @@ pub fn show(status: &Status) -> Vec<String> {
 }
 
 fn conditions(status: &Status, lines: &mut Vec<String>) {
-    if status.health.is_empty() {
+    for (name, ending) in &status.given_up {
+        lines.push(format!(
+            "given up: {name} ended with {ending} and is not started again: its log says why; then start `eddy up` anew"
+        ));
+    }
+    if status.health.is_empty() && status.given_up.is_empty() {
         lines.push("health: nothing to report".to_owned());
     }
     for health in &status.health {

@@ -69,6 +69,7 @@ impl Register {
         for line in &given_up.said {
             self.journal.tell(&format!("  {line}"));
         }
+        self.update(|file| drop(file.given_up.insert(given_up.name.clone(), given_up.ending.clone())));
         self.given_up.send_modify(|all| all.push(given_up));
     }
 

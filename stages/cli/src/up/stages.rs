@@ -162,7 +162,8 @@ async fn supervise(stage: StageProgram, config: GatewayConfig, register: Registe
             register.give_up(GivenUp { name: name.to_owned(), ending: why, said: stage.program.said() });
             return;
         };
-        register.journal.tell(&format!("{name}: {why}; starting again in {wait:?}"));
+        let said = stage.program.said().pop().map_or_else(String::new, |last| format!("; it said: {last}"));
+        register.journal.tell(&format!("{name}: {why}; starting again in {wait:?}{said}"));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = process::asked(&mut stop) => return,
@@ -225,6 +226,7 @@ mod tests {
         let stages = Stages::start(vec![stage(folder.path(), "echo run; exit 1")], &config, &register);
         let mut given_up = register.given_up();
         let all = given_up.wait_for(|all| !all.is_empty()).await.unwrap().clone();
+        assert_eq!(register.file().given_up.keys().collect::<Vec<_>>(), [&all[0].name], "eddy status can tell");
         assert_eq!((all[0].ending.as_str(), all[0].said.len()), ("exit 1", 4), "one start and three more");
         stages.stop().await;
     }
