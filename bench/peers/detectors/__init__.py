@@ -1,0 +1,1 @@
+"""Published detectors, rewritten: see detectors.py in ../README.md."""
