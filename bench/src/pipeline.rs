@@ -39,7 +39,7 @@ pub struct Settings {
     /// A key of preprocess, embed or detect to set otherwise, as in `detect.gate_tail=1e-4`; may be repeated
     #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
     pub set: Vec<String>,
-    /// A field of a head of the bundle to set otherwise, for detect alone, as in `raw.weight=0.05`; may be repeated
+    /// A field of a head of the bundle to set otherwise, for detect alone, as in `value.weight=0.5`; may be repeated
     #[arg(long = "head", value_name = "HEAD.FIELD=VALUE")]
     pub head: Vec<String>,
 }
@@ -191,11 +191,11 @@ mod tests {
     #[test]
     fn the_shipped_configuration_needs_no_folder_and_one_place_changes_it() {
         let set = vec!["detect.gate_tail=1e-4".into(), "preprocess.period_s=300".into()];
-        let pipeline = Pipeline::new(&Settings { set, head: vec!["raw.weight=0.05".into()], ..Settings::default() });
+        let pipeline = Pipeline::new(&Settings { set, head: vec!["span64.weight=0.05".into()], ..Settings::default() });
         let pipeline = pipeline.unwrap();
         assert_eq!((pipeline.detect.gate_tail, pipeline.preprocess.period_s), (1e-4, 300.0));
-        let raw = pipeline.manifest.heads.iter().find(|head| head.name == "raw").unwrap();
-        assert_eq!(raw.weight, 0.05);
+        let head = pipeline.manifest.heads.iter().find(|head| head.name == "span64").unwrap();
+        assert_eq!(head.weight, 0.05);
         assert_eq!([0, 1, 750, 10_080].map(|granted| pipeline.commissioning_rows(granted)), [0, 2, 750, 750]);
     }
 
@@ -221,7 +221,7 @@ mod tests {
             let told = problems(&Settings { set: vec![set.into()], ..Settings::default() });
             assert!(told.contains(part), "{told}");
         }
-        for head in ["raw.weight=heavy", "nose.weight=1", "raw.colour=1", "raw"] {
+        for head in ["value.weight=heavy", "nose.weight=1", "value.colour=1", "value"] {
             let told = problems(&Settings { head: vec![head.into()], ..Settings::default() });
             assert!(told.contains(head), "{told}");
         }

@@ -40,8 +40,8 @@ pub const JOINT_CHANNEL: &str = "*";
 pub struct Scores {
     /// Series, the window's end, controls.
     pub rows: Rows,
-    /// Per row the anomaly score: weighted maximum over the heads, 0 is ordinary. In the wake of a higher score of its series (a
-    /// hundred rows by default) it is an echo of that one, below 0.2: one event, one peak. Joint rows have no echo.
+    /// Per row the anomaly score, 0 is ordinary. A peak of its series, the highest for some hundred rows, is told in full; any other
+    /// row tells a level below 0.2, how unusual the recent rows were. Joint rows know no peaks.
     pub score: ScalarBuffer<f32>,
     /// Per row the tail probability of the window among the series' own past, in (0, 1].
     pub tail: ScalarBuffer<f64>,

@@ -24,7 +24,7 @@ Examples:
   eddy eval data --out results --score
   eddy eval data --out results --only nab,skab --score --json
   eddy eval data --out results --config /etc/eddy.toml
-  eddy eval data --out results --score --set detect.gate_tail=1e-4 --head raw.weight=0.05
+  eddy eval data --out results --score --set detect.gate_tail=1e-4 --head contrast.weight=0.5
 
 Exit codes:
   0 done   1 failed   2 some streams failed, the others have results   64 bad command line or config";

@@ -132,7 +132,7 @@ impl Calibration {
     }
 
     /// Most bytes in a record.
-    pub const BYTES_MAX: usize = 2 + 2 * BINS;
+    pub const BYTES_MAX: usize = 2 + 3 * BINS;
 
     /// Appends it to a record: the bins between the first and the last that are not empty.
     pub fn save(&self, record: &mut Vec<u8>) {
@@ -140,7 +140,7 @@ impl Calibration {
         let end = self.bins.iter().rposition(|bin| *bin > 0).map_or(first, |last| last + 1);
         record.put_u8(first as u8);
         record.put_u8(end as u8);
-        self.bins[first..end].iter().for_each(|bin| record.put_u16(*bin));
+        self.bins[first..end].iter().for_each(|bin| record.put_varint(u32::from(*bin)));
     }
 
     /// Reads what [`Self::save`] wrote into a new one.
@@ -154,7 +154,8 @@ impl Calibration {
             return Err(record.error("a range of bins is not one"));
         }
         for bin in first..end {
-            calibration.bins[bin] = record.u16()?;
+            let count = record.varint()?;
+            calibration.bins[bin] = u16::try_from(count).map_err(|_| record.error("a count of a bin is too large"))?;
         }
         if end > first {
             calibration.fit();

@@ -6,8 +6,10 @@ use crate::codec::{CodecError, Get, Put};
 
 /// Most rows that wait: a head that looks far back waits with every n-th row only.
 pub const ROWS_MAX: usize = 8;
+/// Most bytes of a row's number in a record.
+const VARINT_BYTES_MAX: usize = 5;
 /// Up to this many dimensions a waiting vector is f32, above int8 under a scale of its own.
-const EXACT_DIMENSIONS_MAX: usize = 4;
+const EXACT_DIMENSIONS_MAX: usize = 3;
 
 /// Lets a vector through once `exclusion` rows of its series have passed since.
 ///
@@ -41,7 +43,7 @@ impl Delay {
 
     /// Most bytes that it takes in a record.
     pub fn bytes_max(&self) -> usize {
-        1 + (ROWS_MAX + 1) * (4 + packed_bytes(self.dimensions))
+        1 + (ROWS_MAX + 1) * (VARINT_BYTES_MAX + packed_bytes(self.dimensions))
     }
 
     /// Whether the vector of the series' `row`-th row would be taken.
@@ -74,9 +76,11 @@ impl Delay {
     /// Appends it to a record.
     pub fn save(&self, record: &mut Vec<u8>) {
         record.put_u8(self.waiting.len() as u8);
+        let mut before = 0;
         for (row, packed) in &self.waiting {
-            record.put_u32(*row);
+            record.put_varint(row.wrapping_sub(before));
             record.put(packed);
+            before = *row;
         }
     }
 
@@ -91,8 +95,9 @@ impl Delay {
             return Err(record.error("more rows wait than can"));
         }
         self.waiting.clear();
+        let mut row = 0u32;
         for _ in 0..count {
-            let row = record.u32()?;
+            row = row.wrapping_add(record.varint()?);
             self.waiting.push_back((row, record.bytes(packed_bytes(self.dimensions))?.to_vec()));
         }
         Ok(())
@@ -104,7 +109,7 @@ pub fn packed_bytes(dimensions: usize) -> usize {
     if dimensions <= EXACT_DIMENSIONS_MAX { 4 * dimensions } else { 4 + dimensions }
 }
 
-/// Appends a vector in few bytes: exact up to four dimensions, else int8 under a scale of its own (a power of two).
+/// Appends a vector in few bytes: exact up to three dimensions, else int8 under a scale of its own (a power of two).
 pub fn pack(vector: &[f32], packed: &mut Vec<u8>) {
     if vector.len() <= EXACT_DIMENSIONS_MAX {
         vector.iter().for_each(|x| packed.put_f32(*x));
@@ -180,7 +185,7 @@ mod tests {
             unpack(&packed, &mut back);
             assert!(vector.iter().zip(&back).all(|(a, b)| (a - b).abs() <= tolerance), "{vector:?} {back:?}");
         };
-        check(&[0.1, -3e9], 0.0);
+        check(&[0.1, -3e9, 1.0], 0.0);
         check(&[0.0, 0.1, -3.0, 2.0, 1.5], 0.016);
     }
 }

@@ -1,5 +1,7 @@
 //! The coreset of a one-dimensional head: sorted values, found by bisection.
 
+use half::f16;
+
 use crate::codec::{CodecError, Get, Put};
 
 /// Values of which no two are closer than epsilon.
@@ -7,9 +9,13 @@ use crate::codec::{CodecError, Get, Put};
 /// A value within epsilon of a kept one is covered by it. When there is no room, epsilon grows and the values are swept
 /// from below, keeping each that is epsilon past the last kept: the doubling algorithm of Charikar et al. (1997) for
 /// streaming k-centre, so whatever was ever admitted stays within 3 epsilon of a kept value.
+///
+/// Values are kept as f16 under one scale, a power of two that grows to fit whatever is admitted; a query is never rounded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScalarCoreset {
-    values: Vec<f32>,
+    /// Ascending, in units of the scale.
+    values: Vec<f16>,
+    scale: f32,
     epsilon: f32,
     rows_max: usize,
     dirty: bool,
@@ -18,8 +24,8 @@ pub struct ScalarCoreset {
 impl ScalarCoreset {
     /// An empty one that takes at most `bytes` in a record.
     pub fn new(bytes: usize) -> Self {
-        let rows_max = (bytes.saturating_sub(8) / 4).max(4);
-        Self { values: Vec::new(), epsilon: 0.0, rows_max, dirty: true }
+        let rows_max = (bytes.saturating_sub(12) / 2).max(4);
+        Self { values: Vec::new(), scale: 1.0, epsilon: 0.0, rows_max, dirty: true }
     }
 
     /// How many values are kept.
@@ -37,11 +43,20 @@ impl ScalarCoreset {
         self.epsilon
     }
 
+    fn kept(&self, at: usize) -> f32 {
+        self.values[at].to_f32() * self.scale
+    }
+
+    /// Index of the first kept value that is not below `value`.
+    fn place(&self, value: f32) -> usize {
+        self.values.partition_point(|kept| kept.to_f32() * self.scale < value)
+    }
+
     /// The distance to the nearest kept value.
     pub fn nearest(&self, value: f32) -> Option<f32> {
-        let at = self.values.partition_point(|kept| *kept < value);
-        let above = self.values.get(at).map(|kept| kept - value);
-        let below = at.checked_sub(1).map(|below| value - self.values[below]);
+        let at = self.place(value);
+        let above = (at < self.len()).then(|| self.kept(at) - value);
+        let below = at.checked_sub(1).map(|below| value - self.kept(below));
         match (below, above) {
             (Some(below), Some(above)) => Some(below.min(above)),
             (one, other) => one.or(other),
@@ -50,6 +65,8 @@ impl ScalarCoreset {
 
     /// Whether a kept value covers this one already.
     pub fn covers(&self, value: f32) -> bool {
+        // What rounds to a kept value is no other.
+        let value = f16::from_f32(value / self.scale).to_f32() * self.scale;
         self.nearest(value).is_some_and(|distance| distance <= self.epsilon)
     }
 
@@ -61,27 +78,38 @@ impl ScalarCoreset {
         if self.values.len() >= self.rows_max {
             self.thin();
         }
-        let at = self.values.partition_point(|kept| *kept < value);
-        self.values.insert(at, value);
+        self.fit(value);
+        let rounded = f16::from_f32(value / self.scale);
+        let at = self.values.partition_point(|kept| *kept < rounded);
+        self.values.insert(at, rounded);
         self.dirty = true;
         true
+    }
+
+    /// Doubles the scale until `value` fits.
+    fn fit(&mut self, value: f32) {
+        while value.abs() > f16::MAX.to_f32() * self.scale && self.scale < 1e30 {
+            self.scale *= 2.0;
+            self.values.iter_mut().for_each(|kept| *kept = f16::from_f32(kept.to_f32() / 2.0));
+        }
     }
 
     fn thin(&mut self) {
         let enough = self.rows_max - (self.rows_max / 8).max(1);
         if self.epsilon == 0.0 {
-            let range = self.values[self.values.len() - 1] - self.values[0];
+            let range = self.kept(self.len() - 1) - self.kept(0);
             // A range of the smallest numbers there are would leave 0, which no factor makes larger.
             self.epsilon = (range / (4 * self.rows_max) as f32).max(f32::MIN_POSITIVE);
         }
         while self.values.len() > enough {
             self.epsilon *= 1.5;
             let mut last = f32::NEG_INFINITY;
-            let epsilon = self.epsilon;
+            let (epsilon, scale) = (self.epsilon, self.scale);
             self.values.retain(|value| {
+                let value = value.to_f32() * scale;
                 let keep = value - last > epsilon;
                 if keep {
-                    last = *value;
+                    last = value;
                 }
                 keep
             });
@@ -95,9 +123,10 @@ impl ScalarCoreset {
 
     /// Appends it to a record.
     pub fn save(&self, record: &mut Vec<u8>) {
+        record.put_f32(self.scale);
         record.put_f32(self.epsilon);
         record.put_count(self.values.len());
-        self.values.iter().for_each(|value| record.put_f32(*value));
+        self.values.iter().for_each(|value| record.put_u16(value.to_bits()));
     }
 
     /// Reads what [`Self::save`] wrote into an empty coreset of the same budget.
@@ -105,11 +134,11 @@ impl ScalarCoreset {
     /// # Errors
     /// If the record is not one of this budget.
     pub fn load(&mut self, record: &mut Get<'_>) -> Result<(), CodecError> {
-        self.epsilon = record.f32()?;
+        (self.scale, self.epsilon) = (record.f32()?, record.f32()?);
         let count = record.count(self.rows_max)?;
-        self.values = (0..count).map(|_| record.f32()).collect::<Result<_, _>>()?;
-        if !(self.epsilon.is_finite() && self.epsilon >= 0.0) {
-            return Err(record.error("an epsilon is no distance"));
+        self.values = (0..count).map(|_| record.u16().map(f16::from_bits)).collect::<Result<_, _>>()?;
+        if !(self.scale.is_normal() && self.scale > 0.0 && self.epsilon.is_finite() && self.epsilon >= 0.0) {
+            return Err(record.error("a scale or an epsilon is none"));
         }
         if !self.values.iter().all(|value| value.is_finite()) || !self.values.is_sorted() {
             return Err(record.error("the values of a coreset do not ascend"));
@@ -135,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn a_value_far_outside_is_kept_and_the_others_stay_where_they_are() {
+        let mut coreset = ScalarCoreset::new(1024);
+        coreset.admit(1.5);
+        assert!(coreset.admit(1e9), "the scale grows to hold it");
+        assert!(coreset.nearest(1e9).unwrap() < 1e9 / 2048.0 && coreset.nearest(1.5).unwrap() < 0.01);
+        assert!(!coreset.admit(1e9) && coreset.nearest(3e9).unwrap() > 1e9, "a query is never rounded");
+    }
+
+    #[test]
     fn everything_ever_admitted_stays_covered_within_three_epsilon() {
         let mut coreset = ScalarCoreset::new(256);
         let values: Vec<f32> = (0..5000u32).map(|i| (i.wrapping_mul(2654435761) >> 8) as f32 / 1e6).collect();
@@ -155,13 +193,19 @@ mod tests {
 
     #[test]
     fn a_record_that_thinning_could_not_end_with_is_refused() {
-        for (epsilon, values) in [(-1.0, [0.0, 1.0]), (f32::NAN, [0.0, 1.0]), (0.5, [1.0, 0.0]), (0.5, [0.0, f32::NAN])]
-        {
+        for (scale, epsilon, values) in [
+            (1.0, -1.0, [0.0, 1.0]),
+            (1.0, f32::NAN, [0.0, 1.0]),
+            (0.0, 0.5, [0.0, 1.0]),
+            (1.0, 0.5, [1.0, 0.0]),
+            (1.0, 0.5, [0.0, f32::NAN]),
+        ] {
             let mut record = Vec::new();
+            record.put_f32(scale);
             record.put_f32(epsilon);
             record.put_count(values.len());
-            values.iter().for_each(|value| record.put_f32(*value));
-            assert!(ScalarCoreset::new(128).load(&mut Get::new(&record)).is_err(), "{epsilon} {values:?}");
+            values.iter().for_each(|value| record.put_u16(f16::from_f32(*value).to_bits()));
+            assert!(ScalarCoreset::new(128).load(&mut Get::new(&record)).is_err(), "{scale} {epsilon} {values:?}");
         }
     }
 

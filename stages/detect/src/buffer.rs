@@ -4,7 +4,7 @@ use eddy_vectors::codec::{CodecError, Get, Put};
 use half::f16;
 
 /// Rows of one channel that are buffered; when there are more, every other one goes.
-pub const BUFFER_ROWS_MAX: usize = 256;
+pub const BUFFER_ROWS_MAX: usize = 208;
 
 /// Thinned rows of one channel: every `stride`-th.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::told::Spans;
+
 /// `[detect]`, as `default.toml` documents it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,8 @@ pub struct Config {
     pub independent_after_s: f64,
     /// At or below this tail probability a row does not enter the memory.
     pub gate_tail: f64,
+    /// The same of all channels of a device together.
+    pub joint_gate_tail: f64,
     /// Event time of gated rows on end after which a series has a new regime, in seconds.
     pub regime_after_s: f64,
     /// Quiet rows of each channel after which an episode closes.
@@ -40,8 +44,10 @@ pub struct Config {
     pub stale_after_rows: u32,
     /// And no less than that many seconds of event time.
     pub stale_after_s: f64,
-    /// Rows of a series after a peak of its score that tell an echo of it, unless they exceed it.
-    pub echo_rows: u32,
+    /// Rows for which a peak of a series' score stands, unless it is exceeded.
+    pub peak_rows: u32,
+    /// Rows over which the level is smoothed that a series tells between peaks.
+    pub level_rows: f64,
     /// Most series of the shard.
     pub series_max: usize,
     /// Most channels of a device that are judged together.
@@ -59,6 +65,7 @@ impl Config {
         };
         above_zero("alerts_per_day", self.alerts_per_day, 1e6);
         above_zero("gate_tail", self.gate_tail, 0.1);
+        above_zero("joint_gate_tail", self.joint_gate_tail, 0.1);
         let mut within = |key: &str, value: f64, least: f64, most: f64| {
             if !(value >= least && value <= most) {
                 problems.push(format!("detect.{key}: expected {least} to {most}, found {value}"));
@@ -75,10 +82,16 @@ impl Config {
         within("stale_after_s", self.stale_after_s, 0.0, 1e9);
         within("updates_max", f64::from(self.updates_max), 0.0, 1000.0);
         within("stale_after_rows", f64::from(self.stale_after_rows), 1.0, 1e6);
-        within("echo_rows", f64::from(self.echo_rows), 0.0, 1e6);
+        within("peak_rows", f64::from(self.peak_rows), 0.0, 1e6);
+        within("level_rows", self.level_rows, 1.0, 1e6);
         within("series_max", self.series_max as f64, 1.0, 1e7);
         within("joint_channels_max", self.joint_channels_max as f64, 2.0, 1024.0);
         problems
+    }
+
+    /// Over how many rows scores are told.
+    pub fn spans(&self) -> Spans {
+        Spans { peak_rows: self.peak_rows, level_rows: self.level_rows as f32 }
     }
 
     /// [`Self::regime_after_s`] in rows of a series of this period, at least one.

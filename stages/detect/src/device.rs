@@ -75,6 +75,11 @@ impl Device {
         (self.joint.channels() > 0 && time.saturating_sub(self.joint.time) <= stale).then_some(self.joint.tail)
     }
 
+    /// The highest of what its live channels told last.
+    pub fn loudest(&self) -> f32 {
+        self.channels.iter().filter(|series| series.live).map(|series| series.told.last).fold(0.0, f32::max)
+    }
+
     /// All evidence at `time`.
     pub fn fuse(&self, plan: &Plan, config: &Config, time: Timestamp) -> Fused {
         let (mut mean, mut threshold) = (HarmonicMean::default(), 0.0);

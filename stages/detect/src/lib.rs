@@ -15,6 +15,7 @@ mod records;
 mod registry;
 pub mod series;
 mod stage;
+pub mod told;
 mod turn;
 
 pub use config::Config;

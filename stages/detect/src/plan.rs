@@ -1,8 +1,13 @@
 //! What the bundle asks of detection, checked once.
 
+use std::ops::Range;
+
 use eddy_runtime::bundle::{HEADS_MAX, Head, HeadInput, HeadScope, Manifest, Memory, Metric, Spread};
 use eddy_schemas::Embeddings;
 use eddy_vectors::{calibration::Calibration, delay::Delay, history::History, running::Running};
+
+/// Most bytes of histories in one record; a head with more has a record to itself.
+const GROUP_BYTES_MAX: usize = 1600;
 
 /// A head as detection sees it.
 #[derive(Clone, Debug)]
@@ -44,6 +49,8 @@ pub struct Plan {
     pub series: Vec<usize>,
     /// How many of these every row has; a series keeps nothing of the others before it has a row with a spectrum.
     pub every: usize,
+    /// Histories that share a record: ranges of `series`.
+    pub groups: Vec<Range<usize>>,
     /// The one that judges all channels of a device together.
     pub joint: Option<usize>,
     /// The one-dimensional head whose running deviation is the series' spread.
@@ -94,6 +101,7 @@ impl Plan {
             digest: digest.to_owned(),
             heads: manifest.heads.iter().map(head_plan).collect(),
             every: every.len(),
+            groups: groups(manifest, &series, every.len()),
             series,
             joint: joint.first().copied(),
             value,
@@ -135,6 +143,25 @@ impl Plan {
     }
 }
 
+/// Neighbours share a record, whose key costs the series' name, as long as it does not fill a page of the store by far;
+/// heads that not every row has are apart.
+fn groups(manifest: &Manifest, series: &[usize], every: usize) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (at, head) in series.iter().enumerate() {
+        let more = manifest.heads[*head].history_bytes as usize;
+        match groups.last_mut().filter(|_| at != every && bytes + more <= GROUP_BYTES_MAX) {
+            Some(group) => group.end = at + 1,
+            None => {
+                groups.push(at..at + 1);
+                bytes = 0;
+            }
+        }
+        bytes += more;
+    }
+    groups
+}
+
 fn head_plan(head: &Head) -> HeadPlan {
     // The only one so far; a new one has to be told apart here.
     let Metric::Euclidean = head.metric;
@@ -156,7 +183,7 @@ fn head_plan(head: &Head) -> HeadPlan {
 }
 
 /// Distances that wait to be calibrated with: the calibration's record changes once for all of them.
-pub const PENDING_MAX: usize = 32;
+pub const PENDING_MAX: usize = 16;
 
 /// What a series keeps of one head.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,9 +6,9 @@
 //! | `d<device>` | episode, maintenance, the joint's newest round | every row |
 //! | `h<series>` | running statistics, newest evidence, scalar vectors that wait | every row |
 //! | `q<series>` | longer vectors that wait | every few rows |
-//! | `c<series>` | calibrations | every 32 rows |
+//! | `c<series>` | calibrations | every 16 rows |
 //! | `j<device>` | the joint's history or buffers | rarely, once commissioned |
-//! | `m<head>,<series>` | a history | when something new is kept |
+//! | `m<group>,<series>` | the histories of some heads | when something new is kept |
 //!
 //! Of a series of bursts, what is kept of the optional heads stands at the ends of its records; other series have none of it.
 //!
@@ -28,6 +28,7 @@ use crate::{
     joint::{Joined, Joint, Phase},
     plan::{HeadPlan, HeadState, PENDING_MAX, Plan},
     series::{HELD_ROWS_MAX, Series, held_bytes},
+    told::Told,
 };
 
 /// Up to this many dimensions a vector that waits stands in the hot record.
@@ -101,8 +102,7 @@ impl Series {
         }
         self.spread.save(record);
         record.put_f64(self.tail);
-        record.put_f32(self.peak);
-        record.put_u32(self.peak_rows);
+        self.told.save(record);
         let ((evidence, optional_evidence), (heads, optional)) =
             (self.evidence.split_at(plan.every), self.heads.split_at(plan.every));
         put_hot(evidence, heads, record);
@@ -129,10 +129,7 @@ impl Series {
         (self.first, self.newest, self.hop) = (record.i64()?, record.i64()?, record.i64()?);
         self.spread = Running::load(record)?;
         self.tail = record.f64()?;
-        (self.peak, self.peak_rows) = (record.f32()?, record.u32()?);
-        if !(self.peak.is_finite() && self.peak >= 0.0) {
-            return Err(record.error("a peak of the scores is none"));
-        }
+        self.told = Told::load(record)?;
         get_hot(&mut self.evidence[..plan.every], &mut self.heads[..plan.every], record)?;
         let held = record.count(HELD_ROWS_MAX * held_bytes(plan, plan.series.len()))?;
         self.held = record.bytes(held)?.to_vec();

@@ -126,7 +126,7 @@ impl Registry {
         for series in &device.channels {
             self.by_series.remove(&series.name);
             self.gone.extend([b'h', b'q', b'c'].map(|kind| key(kind, &series.name)));
-            self.gone.extend((0..plan.series.len()).map(|head| history_key(head, &series.name)));
+            self.gone.extend((0..plan.groups.len()).map(|group| histories_key(group, &series.name)));
         }
         self.by_token.remove(&device.token);
         self.listed.retain(|listed| *listed != slot);
@@ -196,8 +196,8 @@ impl Registry {
                 record.count(0)?;
             }
             ("h" | "q" | "c" | "m", _) => {
-                let (head, name) = match name.split_once(',') {
-                    Some((head, name)) if kind == "m" => (head.parse::<usize>().ok(), name),
+                let (group, name) = match name.split_once(',') {
+                    Some((group, name)) if kind == "m" => (group.parse::<usize>().ok(), name),
                     _ => (None, name),
                 };
                 let place = record.u16()?;
@@ -212,15 +212,17 @@ impl Registry {
                 self.put_channel(plan, device, name, place);
                 let series = &mut self.get_mut(device).channels[usize::from(place)];
                 series.changed = Changed::default();
-                if head.is_some_and(|head| (plan.every..plan.series.len()).contains(&head)) {
-                    series.grow(plan);
-                }
-                match (kind, head.and_then(|head| series.heads.get_mut(head))) {
+                match (kind, group.and_then(|group| plan.groups.get(group))) {
                     ("h", _) => series.load_hot(plan, record)?,
                     ("q", _) => series.load_delays(plan, record)?,
                     ("c", _) => series.load_calibrations(plan, record)?,
-                    (_, Some(state)) => state.history.load(record)?,
-                    (_, None) => return Err(record.error("a history of a head that the bundle does not have")),
+                    (_, Some(group)) => {
+                        if group.end > series.heads.len() {
+                            series.grow(plan);
+                        }
+                        series.heads[group.clone()].iter_mut().try_for_each(|state| state.history.load(record))?;
+                    }
+                    (_, None) => return Err(record.error("histories of heads that the bundle does not have")),
                 }
             }
             _ => return Err(record.error("a key of no known kind")),
@@ -262,11 +264,13 @@ fn save_device(plan: &Plan, device: &mut Device, record: &mut Vec<u8>, tell: &mu
                 series.save_calibrations(record);
             });
         }
-        for (head, state) in series.heads.iter_mut().enumerate() {
-            if state.history.take_dirty() {
-                write(history_key(head, &series.name), &mut |record| {
+        for (at, group) in plan.groups.iter().enumerate() {
+            let Some(heads) = series.heads.get_mut(group.clone()) else { continue };
+            // Each is asked, so that none tells the same change again.
+            if heads.iter_mut().fold(false, |changed, state| state.history.take_dirty() | changed) {
+                write(histories_key(at, &series.name), &mut |record| {
                     record.put_u16(place);
-                    state.history.save(record);
+                    heads.iter().for_each(|state| state.history.save(record));
                 });
             }
         }
@@ -277,6 +281,6 @@ fn key(kind: u8, name: &str) -> Vec<u8> {
     [&[kind], name.as_bytes()].concat()
 }
 
-fn history_key(head: usize, series: &str) -> Vec<u8> {
-    format!("m{head},{series}").into_bytes()
+fn histories_key(group: usize, series: &str) -> Vec<u8> {
+    format!("m{group},{series}").into_bytes()
 }

@@ -7,14 +7,15 @@ use eddy_vectors::{
     running::Running,
 };
 
-use crate::plan::{HeadState, Plan};
+use crate::{
+    plan::{HeadState, Plan},
+    told::Told,
+};
 
 /// Distances before a head with `spread = "distances"` has a mean and deviation to speak of.
 const DISTANCES_MIN: u32 = 200;
 /// Rows that count as one time in the coresets' records of when something was last seen.
 const EPOCH_ROWS: u32 = 1024;
-/// Above every echo of a score: an echo of a small score is about that score, of a large one about this.
-const ECHO_MAX: f32 = 0.2;
 /// Windows of an episode that are held, in case a control says that they are normal.
 pub const HELD_ROWS_MAX: usize = 4;
 
@@ -38,8 +39,10 @@ pub struct Window<'a> {
 /// What was thought of a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Judgement {
-    /// Weighted maximum over the heads.
+    /// The largest of the heads' scores.
     pub score: f32,
+    /// All of them added up.
+    pub sum: f32,
     /// Tail probability, fused over the heads.
     pub tail: f64,
     /// Per series head its part of the evidence, weight over tail probability beyond 1; not normalised.
@@ -97,10 +100,8 @@ pub struct Series {
     pub heads: Vec<HeadState>,
     /// Rows on end that were gated.
     pub gated_rows: u32,
-    /// The score that later ones are echoes of, and how many rows ago it was.
-    pub peak: f32,
-    /// See `peak`.
-    pub peak_rows: u32,
+    /// What its scores are told by.
+    pub told: Told,
     /// Tail probability of the newest window.
     pub tail: f64,
     /// Its evidence, as in [`Judgement`].
@@ -130,8 +131,7 @@ impl Series {
             spread: Running::default(),
             heads: plan.series[..plan.every].iter().map(|head| HeadState::new(&plan.heads[*head])).collect(),
             gated_rows: 0,
-            peak: 0.0,
-            peak_rows: 0,
+            told: Told::default(),
             tail: 1.0,
             evidence: vec![0.0; plan.every],
             held: Vec::new(),
@@ -162,6 +162,7 @@ impl Series {
         }
         let mut judgement = Judgement {
             score: 0.0,
+            sum: 0.0,
             tail: 1.0,
             evidence: [0.0; HEADS_MAX],
             value: [f32::NAN; HEADS_MAX],
@@ -186,7 +187,9 @@ impl Series {
                 let value = if head.spread == Spread::Commissioned { Some(distance) } else { standardised };
                 judgement.distance[at] = distance;
                 judgement.value[at] = value.unwrap_or(f32::NAN);
-                judgement.score = judgement.score.max(head.weight * standardised.unwrap_or(0.0));
+                let score = head.weight * standardised.unwrap_or(0.0).max(0.0);
+                judgement.score = judgement.score.max(score);
+                judgement.sum += score;
                 match (value, standardised) {
                     (Some(value), Some(standardised)) if standardised >= head.floor => state.calibration.tail(value),
                     _ => 1.0,
@@ -201,18 +204,6 @@ impl Series {
         self.tail = judgement.tail;
         self.evidence.copy_from_slice(&judgement.evidence[..self.heads.len()]);
         judgement
-    }
-
-    /// The score as it is told: in full where it exceeds the standing peak or that is more than `echo_rows` rows ago, else an
-    /// echo of the peak below [`ECHO_MAX`]. So that one event is one peak to whoever puts a threshold on scores; how long it lasts
-    /// is told by the tail probabilities.
-    pub fn echo(&mut self, score: f32, echo_rows: u32) -> f32 {
-        self.peak_rows = self.peak_rows.saturating_add(1);
-        if score > self.peak || self.peak_rows > echo_rows {
-            (self.peak, self.peak_rows) = (score, 0);
-            return score;
-        }
-        ECHO_MAX * self.peak / (self.peak + ECHO_MAX)
     }
 
     fn note_time(&mut self, window: &Window<'_>) {

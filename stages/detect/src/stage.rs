@@ -56,7 +56,7 @@ impl Stage for Detect {
         output_stream: "DETECTIONS",
         output_prefix: "scores",
         stateful: true,
-        state_version: 2,
+        state_version: 3,
     };
     const DEFAULTS: &'static str = include_str!("../default.toml");
     type Config = Config;

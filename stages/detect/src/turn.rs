@@ -11,6 +11,10 @@ use crate::{
     series::{Judgement, Lesson, Series, Window},
 };
 
+/// How much the highest score of a device's channels adds to their joint score: that one sees means of many rows, not a row
+/// that stands out.
+const CHANNEL_WEIGHT: f32 = 2.0;
+
 /// One row's turn at its device.
 pub(crate) struct Turn<'a> {
     pub(crate) plan: &'a Plan,
@@ -23,7 +27,7 @@ pub(crate) struct Turn<'a> {
 /// What was thought of a row.
 pub(crate) struct Judged {
     pub(crate) judgement: Judgement,
-    /// The score as it is told: see [`Series::echo`].
+    /// The score as it is told: see [`crate::told`].
     pub(crate) told: f32,
     pub(crate) rounds: [Option<Round>; 2],
     pub(crate) marks: u16,
@@ -50,7 +54,9 @@ impl Turn<'_> {
             series.go_live(plan);
         }
         let judgement = series.judge(plan, window, learns);
-        let told = series.echo(judgement.score, self.config.echo_rows);
+        let loudest_before = device.loudest();
+        let series = &mut device.channels[usize::from(self.place)];
+        let told = series.told.next(judgement.score, judgement.sum, &self.config.spans());
         let mut marks = if window.commissioning { flags::COMMISSIONING } else { 0 };
         if learns {
             marks |= self.learn(series, &judgement, is_told);
@@ -58,7 +64,11 @@ impl Turn<'_> {
             marks |= flags::MAINTENANCE;
             series.skip(plan);
         }
-        let rounds = self.offer(device, learns);
+        let [mut cut, mut whole] = self.offer(device, learns);
+        // The round that this row cuts short ended before it.
+        cut.iter_mut().for_each(|round| round.score += CHANNEL_WEIGHT * loudest_before);
+        whole.iter_mut().for_each(|round| round.score += CHANNEL_WEIGHT * device.loudest());
+        let rounds = [cut, whole];
         Judged { judgement, told, rounds, marks, learns }
     }
 
@@ -95,7 +105,7 @@ impl Turn<'_> {
         }
         let hop = device.channels[usize::from(self.place)].hop;
         let gate = Gate {
-            tail: self.config.gate_tail,
+            tail: self.config.joint_gate_tail,
             regime_after_rows: self.config.regime_after_rows(hop),
             closed: !learns,
             holds: device.episode.open,

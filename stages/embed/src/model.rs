@@ -268,7 +268,8 @@ mod tests {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (dice >> 40) as f32 / (1 << 22) as f32 - 2.0
         };
-        let windows: Vec<f32> = (0..600 * 64).map(|_| next()).collect();
+        let width = bundle.manifest.input_window;
+        let windows: Vec<f32> = (0..600 * width).map(|_| next()).collect();
         let mut vectors = |windows: &[f32]| {
             let mut bits = vec![Vec::new(); bundle.manifest.heads.len()];
             let take = |head: usize, vectors: &[f32]| bits[head].extend(vectors.iter().map(|x| x.to_bits()));
@@ -279,7 +280,7 @@ mod tests {
         for rows in 1..=300 {
             // Not at the batch's beginning, so that a window changes its place in the batch too.
             let from = 300 - rows;
-            let some = vectors(&windows[from * 64..(from + rows) * 64]);
+            let some = vectors(&windows[from * width..(from + rows) * width]);
             let heads = bundle.manifest.heads.iter().zip(some.iter().zip(&all));
             for (head, (some, all)) in heads.filter(|(head, _)| head.input == HeadInput::Window) {
                 let range = from * head.dimensions..(from + rows) * head.dimensions;

@@ -12,7 +12,7 @@ use source::{Event, Item, Source};
 
 mod bursts;
 mod damaged;
-mod echo;
+mod peaks;
 mod slow;
 mod source;
 

@@ -33,11 +33,10 @@ fn read(text: &'static str) -> Vec<Row> {
     text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(row).collect()
 }
 
-/// A row's own columns, and the vectors of its heads but for `raw`, whose 64 numbers nobody would read.
+/// A row's own columns, and the vectors of its heads.
 fn write(batch: &Embeddings) -> String {
     let mut text = String::from("series,time_s,quality,filled,commissioning");
-    let heads: Vec<_> = batch.heads.iter().filter(|column| column.head.name != "raw").collect();
-    heads.iter().for_each(|column| write!(text, ",{}", column.head.name).unwrap());
+    batch.heads.iter().for_each(|column| write!(text, ",{}", column.head.name).unwrap());
     text.push('\n');
     for row in 0..batch.rows.len() {
         if let Some(control) = batch.rows.control(row) {
@@ -47,7 +46,7 @@ fn write(batch: &Embeddings) -> String {
         let time = batch.rows.time[row] / 1_000_000_000;
         let (quality, filled, commissioning) = (batch.quality[row], batch.filled[row], batch.commissioning[row]);
         write!(text, "{},{time},{quality},{filled},{commissioning}", batch.rows.name(row)).unwrap();
-        for column in &heads {
+        for column in &batch.heads {
             let mut vector = vec![0.0; column.head.dimensions];
             if !column.copy_to(row, &mut vector) {
                 write!(text, ",").unwrap();

@@ -11,7 +11,7 @@ mod bursts;
 mod damaged;
 
 const SITE: &str = "site";
-const WINDOW: usize = 64;
+const WINDOW: usize = 256;
 
 /// xorshift64*.
 pub(super) struct Dice(pub(super) u64);
@@ -210,6 +210,16 @@ impl Reference {
     }
 }
 
+fn deviation(values: &[f64]) -> f64 {
+    mean(&values.iter().map(|x| (x - mean(values)).powi(2)).collect::<Vec<_>>()).sqrt()
+}
+
+/// Means of both halves, then their deviations.
+fn halves(values: &[f64]) -> Vec<f64> {
+    let (old, new) = values.split_at(values.len() / 2);
+    vec![mean(old), mean(new), deviation(old), deviation(new)]
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
@@ -243,13 +253,13 @@ fn heads_are_what_they_are_said_to_be() {
         assert_eq!(usize::from(batch.filled[row]), real, "{name} {index}");
         *index += 1;
         let recent = &window[WINDOW - 20..];
-        let sd = (recent.iter().map(|x| (x - mean(recent)).powi(2)).sum::<f64>() / 20.0).sqrt();
         let last = window[WINDOW - 1];
         for (name, expected, off) in [
             ("value", vec![last], 1e-5),
             ("contrast", vec![last - mean(&window[WINDOW - 11..WINDOW - 1])], 1e-5),
-            ("level", vec![mean(recent), sd], 1e-5),
-            ("raw", window.clone(), 1e-3),
+            ("level", vec![mean(recent), deviation(recent)], 1e-5),
+            ("span32", halves(&window[WINDOW - 32..]), 1e-3),
+            ("span256", halves(&window), 1e-3),
         ] {
             let mut found = vec![0.0; expected.len()];
             head(name).copy_to(row, &mut found);
@@ -386,7 +396,7 @@ fn a_bundle_that_does_not_fit_is_refused_with_what_was_expected_and_found() {
             ["expected an output \"levels\"", "\"contrast\""],
         ),
         (changed(of("dimensions = 16", "dimensions = 12"), None), ["f32 [64,12]", "found f32 64,16"]),
-        (changed(of("input_window = 64", "input_window = 65"), None), ["f32 [N, 65]", "found"]),
+        (changed(of("input_window = 256", "input_window = 257"), None), ["f32 [N, 257]", "found"]),
         (changed(|text| text, Some(b"rubbish")), ["model.onnx", "found"]),
         (changed(of("min_rows = 2\n", "min_rows = 0\n"), None), ["head \"contrast\" min_rows", "found 0"]),
     ] {

@@ -1,4 +1,5 @@
-//! Scores as they are told: one event is one peak. And devices of one channel, which keep nothing for others.
+//! Scores as they are told: one event is one peak, and between peaks stands a level. And devices of one channel, which keep
+//! nothing for others.
 
 use super::*;
 
@@ -9,25 +10,25 @@ fn scores(told: &Told, from: i64) -> Vec<(i64, f32)> {
 }
 
 #[test]
-fn what_follows_a_peak_is_an_echo_of_it_until_it_is_exceeded_or_old() {
+fn what_follows_a_peak_is_a_level_until_it_is_exceeded_or_old() {
     let mut source = Source::new("d", 1, 1_000);
     for (row, size) in [(600, 6.0), (620, 5.0), (640, 9.0), (800, 5.0)] {
         source.events.push(Event::Add(row..row + 1, 0, size));
     }
     let told = told(&source);
-    let peaks: Vec<i64> = scores(&told, 600).iter().filter(|(_, score)| *score > 0.2).map(|(row, _)| *row).collect();
+    let peaks: Vec<i64> = scores(&told, 600).iter().filter(|(_, score)| *score > 1.0).map(|(row, _)| *row).collect();
     assert_eq!(peaks, [600, 640, 800], "620 lies in the wake of 600, and 800 comes 160 rows after 640");
-    let (mut silent, mut defaults) = (config(), config());
-    (silent.echo_rows, defaults.echo_rows) = (0, 100);
+    let (mut every, mut defaults) = (config(), config());
+    (every.peak_rows, defaults.peak_rows) = (0, 100);
     let scope = Scope { site: "site".into(), shard: 0, shards: 1 };
     let of = |config: Config| {
         run(&mut Detect::with_manifest(config, &scope, &manifest(), DIGEST).unwrap(), &source.items(), 500, false)
     };
-    let (whole, echoed) = (of(silent), of(defaults));
-    assert!(scores(&whole, 620).iter().any(|(row, score)| *row == 620 && *score > 0.2), "0 rows: no echo");
+    let (whole, peaks_only) = (of(every), of(defaults));
+    assert!(scores(&whole, 620).iter().any(|(row, score)| *row == 620 && *score > 1.0), "0 rows: every score");
     // The tail probabilities and alerts know nothing of it.
-    assert_eq!(whole.alerts, echoed.alerts);
-    assert!(whole.rows.iter().zip(&echoed.rows).all(|(a, b)| a.4 == b.4));
+    assert_eq!(whole.alerts, peaks_only.alerts);
+    assert!(whole.rows.iter().zip(&peaks_only.rows).all(|(a, b)| a.4 == b.4));
 }
 
 #[test]
