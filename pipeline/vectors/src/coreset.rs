@@ -2,7 +2,7 @@
 
 use crate::{
     codec::{CodecError, Get, Put},
-    distance::{self, LANES},
+    distance::Tiles,
 };
 
 /// Most rows of one coreset, whatever its budget: what a scan may cost.
@@ -20,12 +20,11 @@ const STEPS: f32 = 127.0;
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorCoreset {
     dimensions: usize,
-    width: usize,
     rows_max: usize,
     /// Value of one step.
     scale: f32,
     epsilon: f32,
-    rows: Vec<i8>,
+    rows: Tiles,
     /// Per row the epoch in which it was last near something.
     seen: Vec<u16>,
     query: Vec<f32>,
@@ -36,16 +35,14 @@ impl VectorCoreset {
     /// An empty one of vectors of `dimensions` that takes at most `bytes` in a record (but holds 4 rows in any case).
     pub fn new(dimensions: usize, bytes: usize) -> Self {
         let rows_max = (bytes.saturating_sub(12) / (dimensions + 2)).clamp(4, ROWS_MAX);
-        let width = dimensions.next_multiple_of(LANES);
         Self {
             dimensions,
-            width,
             rows_max,
             scale: 1.0 / 64.0,
             epsilon: 0.0,
-            rows: Vec::new(),
+            rows: Tiles::new(dimensions),
             seen: Vec::new(),
-            query: vec![0.0; width],
+            query: vec![0.0; dimensions],
             dirty: true,
         }
     }
@@ -75,13 +72,13 @@ impl VectorCoreset {
         for (to, from) in self.query.iter_mut().zip(vector) {
             *to = from / self.scale;
         }
-        let (index, squared) = distance::nearest(&self.query, &self.rows)?;
+        let (index, squared) = self.rows.nearest(&self.query)?;
         Some((index, squared.sqrt() * self.scale))
     }
 
     /// A kept vector's component.
     pub fn component(&self, index: usize, dimension: usize) -> f32 {
-        f32::from(self.rows[index * self.width + dimension]) * self.scale
+        f32::from(self.rows.get(index, dimension)) * self.scale
     }
 
     /// The kept vector that covers this one already, if one does.
@@ -103,8 +100,8 @@ impl VectorCoreset {
             self.thin();
         }
         self.fit(vector);
-        self.rows.extend(vector.iter().map(|x| quantise(*x, self.scale)));
-        self.rows.resize(self.seen.len() * self.width + self.width, 0);
+        let scale = self.scale;
+        self.rows.push(vector.iter().map(|x| quantise(*x, scale)));
         self.seen.push(epoch);
         self.dirty = true;
         true
@@ -120,7 +117,7 @@ impl VectorCoreset {
         let largest = vector.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
         while largest > STEPS * self.scale && self.scale < 1e30 {
             self.scale *= 2.0;
-            self.rows.iter_mut().for_each(|x| *x = quantise(f32::from(*x), 2.0));
+            self.rows.map(|x| quantise(f32::from(x), 2.0));
         }
     }
 
@@ -140,35 +137,35 @@ impl VectorCoreset {
         let mut sum = 0.0;
         for index in 1..self.len() {
             self.query_row(index);
-            let before = distance::nearest(&self.query, &self.rows[..index * self.width]);
+            let before = self.rows.nearest_of(&self.query, index);
             sum += before.map_or(0.0, |(_, squared)| squared.sqrt() * self.scale);
         }
         sum / self.len().max(1) as f32
     }
 
     fn query_row(&mut self, index: usize) {
-        for (to, from) in self.query.iter_mut().zip(&self.rows[index * self.width..]) {
-            *to = f32::from(*from);
+        for (to, from) in self.query.iter_mut().zip(self.rows.row(index)) {
+            *to = f32::from(from);
         }
     }
 
     fn thin_to_epsilon(&mut self) {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_key(|index| (std::cmp::Reverse(self.seen[*index]), std::cmp::Reverse(*index)));
-        let (mut rows, mut kept) = (Vec::with_capacity(self.rows.len()), Vec::new());
+        let (mut taken, mut kept) = (Tiles::new(self.dimensions), Vec::new());
         for index in order {
             self.query_row(index);
-            let near = distance::nearest(&self.query, &rows);
+            let near = taken.nearest(&self.query);
             if near.is_none_or(|(_, squared)| squared.sqrt() * self.scale > self.epsilon) {
-                rows.extend_from_slice(&self.rows[index * self.width..][..self.width]);
+                taken.push(self.rows.row(index));
                 kept.push(index);
             }
         }
         kept.sort_unstable();
-        self.rows = kept.iter().flat_map(|index| &self.rows[index * self.width..][..self.width]).copied().collect();
+        let mut rows = Tiles::new(self.dimensions);
+        kept.iter().for_each(|index| rows.push(self.rows.row(*index)));
+        self.rows = rows;
         self.seen = kept.iter().map(|index| self.seen[*index]).collect();
-        // The padding beyond the dimensions stays 0 in a query, as in the rows.
-        self.query.iter_mut().for_each(|x| *x = 0.0);
     }
 
     /// Whether it changed since it was last asked; a new one has.
@@ -182,9 +179,7 @@ impl VectorCoreset {
         record.put_f32(self.epsilon);
         record.put_count(self.len());
         self.seen.iter().for_each(|seen| record.put_u16(*seen));
-        for row in self.rows.chunks_exact(self.width) {
-            record.extend(row[..self.dimensions].iter().map(|x| x.cast_unsigned()));
-        }
+        (0..self.len()).for_each(|row| record.extend(self.rows.row(row).map(i8::cast_unsigned)));
     }
 
     /// Reads what [`Self::save`] wrote into an empty coreset of the same shape.
@@ -198,10 +193,9 @@ impl VectorCoreset {
         }
         let count = record.count(self.rows_max)?;
         self.seen = (0..count).map(|_| record.u16()).collect::<Result<_, _>>()?;
-        self.rows.clear();
-        for row in 1..=count {
-            self.rows.extend(record.bytes(self.dimensions)?.iter().map(|x| x.cast_signed()));
-            self.rows.resize(row * self.width, 0);
+        self.rows = Tiles::new(self.dimensions);
+        for _ in 0..count {
+            self.rows.push(record.bytes(self.dimensions)?.iter().map(|x| x.cast_signed()));
         }
         self.dirty = false;
         Ok(())

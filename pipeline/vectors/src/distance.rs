@@ -1,42 +1,106 @@
-//! Distances from a query to rows of int8, in lanes that are summed in one fixed order.
+//! Distances from a query to rows of int8, eight rows side by side.
 
-/// Sums that run side by side; a row is padded to a multiple of it.
-pub const LANES: usize = 8;
+/// Rows of a tile.
+const LANES: usize = 8;
 
-/// The index of the row nearest to `query`, and the squared distance to it, in units of the rows' scale.
-///
-/// `query` is padded to a multiple of [`LANES`] with what the rows are padded with; `rows` holds rows of that length, one
-/// after the other. The query stays f32, so it is never clipped. Of equally near rows the first one is told.
-pub fn nearest(query: &[f32], rows: &[i8]) -> Option<(usize, f32)> {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, just asked.
-        return unsafe { nearest_avx2(query, rows) };
+/// Rows of equal length in tiles of eight: of each tile first the first components of its rows, then the second ones, and so on.
+/// So distances to eight rows are summed without any sum across a register, whatever the rows' length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tiles {
+    dimensions: usize,
+    len: usize,
+    components: Vec<i8>,
+}
+
+impl Tiles {
+    /// None yet, of rows of `dimensions` (at least 1).
+    pub fn new(dimensions: usize) -> Self {
+        Self { dimensions, len: 0, components: Vec::new() }
     }
-    nearest_in_lanes(query, rows)
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn place(&self, row: usize, dimension: usize) -> usize {
+        (row / LANES * self.dimensions + dimension) * LANES + row % LANES
+    }
+
+    /// A component of a row.
+    pub fn get(&self, row: usize, dimension: usize) -> i8 {
+        self.components[self.place(row, dimension)]
+    }
+
+    /// A row.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = i8> + '_ {
+        (0..self.dimensions).map(move |dimension| self.get(row, dimension))
+    }
+
+    /// Appends a row.
+    pub fn push(&mut self, row: impl Iterator<Item = i8>) {
+        if self.len.is_multiple_of(LANES) {
+            self.components.resize(self.components.len() + self.dimensions * LANES, 0);
+        }
+        for (dimension, component) in row.enumerate() {
+            let place = self.place(self.len, dimension);
+            self.components[place] = component;
+        }
+        self.len += 1;
+    }
+
+    /// Changes every component.
+    pub fn map(&mut self, change: impl Fn(i8) -> i8) {
+        self.components.iter_mut().for_each(|component| *component = change(*component));
+    }
+
+    /// The index of the row nearest to `query`, and the squared distance to it; of equally near rows the first one. The query
+    /// stays f32, so it is never clipped.
+    pub fn nearest(&self, query: &[f32]) -> Option<(usize, f32)> {
+        self.nearest_of(query, self.len)
+    }
+
+    /// The same among the first `count` rows.
+    pub fn nearest_of(&self, query: &[f32], count: usize) -> Option<(usize, f32)> {
+        let components = &self.components[..count.div_ceil(LANES) * self.dimensions * LANES];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, just asked.
+            return unsafe { nearest_avx2(query, components, count) };
+        }
+        nearest_in_lanes(query, components, count)
+    }
 }
 
 /// The same code for wider registers. Without fused multiply-add, so its results are the same bits.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn nearest_avx2(query: &[f32], rows: &[i8]) -> Option<(usize, f32)> {
-    nearest_in_lanes(query, rows)
+fn nearest_avx2(query: &[f32], components: &[i8], count: usize) -> Option<(usize, f32)> {
+    nearest_in_lanes(query, components, count)
 }
 
 #[inline(always)]
-fn nearest_in_lanes(query: &[f32], rows: &[i8]) -> Option<(usize, f32)> {
+fn nearest_in_lanes(query: &[f32], components: &[i8], count: usize) -> Option<(usize, f32)> {
     let mut best: Option<(usize, f32)> = None;
-    for (index, row) in rows.chunks_exact(query.len().max(1)).enumerate() {
-        let mut sums = [0.0f32; LANES];
-        for (q, r) in query.chunks_exact(LANES).zip(row.chunks_exact(LANES)) {
+    for (tile, components) in components.chunks_exact(query.len() * LANES).enumerate() {
+        let mut squared = [0.0f32; LANES];
+        for (q, lanes) in query.iter().zip(components.chunks_exact(LANES)) {
             for lane in 0..LANES {
-                let difference = q[lane] - f32::from(r[lane]);
-                sums[lane] += difference * difference;
+                let difference = q - f32::from(lanes[lane]);
+                squared[lane] += difference * difference;
             }
         }
-        let squared = ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
-        if best.is_none_or(|(_, least)| squared < least) {
-            best = Some((index, squared));
+        let from = tile * LANES;
+        squared[LANES.min(count - from)..].fill(f32::INFINITY);
+        let least = squared.iter().fold(f32::INFINITY, |least, x| least.min(*x));
+        if best.is_none_or(|(_, least_before)| least < least_before) {
+            let lane = squared.iter().position(|x| *x == least).unwrap_or(0);
+            best = Some((from + lane, least));
         }
     }
     best
@@ -46,22 +110,46 @@ fn nearest_in_lanes(query: &[f32], rows: &[i8]) -> Option<(usize, f32)> {
 mod tests {
     use super::*;
 
+    fn tiles(rows: usize, dimensions: usize) -> Tiles {
+        let mut tiles = Tiles::new(dimensions);
+        for row in 0..rows {
+            tiles.push((0..dimensions).map(|at| ((row * dimensions + at) * 97 % 255) as i8));
+        }
+        tiles
+    }
+
     #[test]
     fn finds_the_nearest_and_the_same_bits_in_any_registers() {
-        let rows: Vec<i8> = (0..64 * 50i32).map(|i| (i * 97 % 255 - 127) as i8).collect();
-        for probe in 0..50 {
-            let query: Vec<f32> = rows[probe * 64..][..64].iter().map(|r| f32::from(*r) + 0.25).collect();
-            let (index, squared) = nearest(&query, &rows).unwrap();
-            assert_eq!(squared, 4.0);
-            assert_eq!(rows[index * 64..][..64], rows[probe * 64..][..64]);
-            let odd: Vec<f32> = query.iter().map(|q| q * 1.0137).collect();
-            let plain = nearest_in_lanes(&odd, &rows).unwrap();
-            assert_eq!(nearest(&odd, &rows).map(|(i, d)| (i, d.to_bits())), Some((plain.0, plain.1.to_bits())));
+        for (rows, dimensions) in [(50, 64), (1, 4), (8, 4), (101, 4), (33, 17)] {
+            let tiles = tiles(rows, dimensions);
+            for probe in 0..rows {
+                let query: Vec<f32> = tiles.row(probe).map(|x| f32::from(x) + 0.25).collect();
+                let (index, squared) = tiles.nearest(&query).unwrap();
+                assert_eq!(squared, 0.0625 * dimensions as f32);
+                assert!(tiles.row(index).eq(tiles.row(probe)));
+                let odd: Vec<f32> = query.iter().map(|q| q * 1.0137).collect();
+                let plain = nearest_in_lanes(&odd, &tiles.components, rows).unwrap();
+                assert_eq!(tiles.nearest(&odd).map(|(i, d)| (i, d.to_bits())), Some((plain.0, plain.1.to_bits())));
+                let far: Vec<f32> = (0..rows)
+                    .map(|row| tiles.row(row).zip(&odd).map(|(x, q)| (q - f32::from(x)).powi(2)).sum())
+                    .collect();
+                assert!((plain.1 - far.iter().copied().fold(f32::INFINITY, f32::min)).abs() <= 1e-4 * plain.1);
+            }
         }
     }
 
     #[test]
+    fn what_fills_a_tile_up_is_no_row() {
+        let mut tiles = Tiles::new(2);
+        tiles.push([100, 100].into_iter());
+        tiles.push([50, 50].into_iter());
+        assert_eq!(tiles.nearest(&[0.0, 0.0]), Some((1, 5000.0)));
+        assert_eq!(tiles.nearest_of(&[0.0, 0.0], 1), Some((0, 20000.0)));
+        assert_eq!(tiles.nearest(&[f32::INFINITY, 0.0]).map(|(row, _)| row), Some(0), "infinitely far from all");
+    }
+
+    #[test]
     fn nothing_is_near_where_there_is_nothing() {
-        assert_eq!(nearest(&[0.0; 8], &[]), None);
+        assert_eq!(Tiles::new(8).nearest(&[0.0; 8]), None);
     }
 }
