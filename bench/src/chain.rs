@@ -9,11 +9,16 @@ use eddy_runtime::{
     config::ConfigError,
     stage::{Batch, Incoming, Outbox, Scope, Stage},
 };
-use eddy_schemas::{ReadingsBuilder, SamplesBuilder, Scores, Timestamp, alert::CloudEvent, flags};
+use eddy_schemas::{
+    ReadingsBuilder, SamplesBuilder, Scores, Timestamp,
+    alert::{CloudEvent, Phase},
+    flags,
+};
 
 use crate::{
     pipeline::Pipeline,
     state::{Meter, StateBytes},
+    table,
 };
 
 /// Rows of one message; the figures do not depend on it, but state is measured between messages.
@@ -31,6 +36,17 @@ pub struct Outcome {
     pub state_max: StateBytes,
     /// The state at the end, all series together.
     pub state_end: StateBytes,
+}
+
+impl Outcome {
+    /// When alerts were opened, in order.
+    ///
+    /// # Errors
+    /// If an alert's time is none.
+    pub fn opened(&self) -> Result<Vec<Timestamp>> {
+        let opened = self.alerts.iter().filter(|alert| alert.data.phase == Phase::Opened);
+        opened.map(|alert| table::time(&alert.data.opened)).collect()
+    }
 }
 
 /// A score row.

@@ -125,7 +125,8 @@ pub fn run(args: &EvalArgs) -> Result<Report> {
     let mut report = sum(&inputs, ran);
     report.seconds = started.elapsed().as_secs_f64();
     if args.score && report.inputs > 0 {
-        report.scores = Some(pool.install(|| score(args, &inputs, &mut report.failed)));
+        let budget = pipeline.detect.alerts_per_day / pipeline.detect.fleet_series;
+        report.scores = Some(pool.install(|| score(args, &inputs, budget, &mut report.failed)));
     }
     Ok(report)
 }
@@ -163,7 +164,9 @@ fn run_one(pipeline: &Pipeline, input: &Input, args: &EvalArgs) -> Result<Ran> {
     let seconds = started.elapsed().as_secs_f64();
     let scores = result::scores(&stream.times, names.len(), &outcome.rows)?;
     let stamps = stream.stamps.iter().map(String::as_str);
-    table::write(&args.out.join(input.set.folder()).join(&input.name), stamps.zip(scores))?;
+    let alerts = result::alerts(&stream.times, &outcome.opened()?);
+    let rows = stamps.zip(scores).zip(alerts).map(|((stamp, score), alerts)| (stamp, score, alerts));
+    table::write(&args.out.join(input.set.folder()).join(&input.name), rows)?;
     Ok(Ran {
         rows: stream.times.len(),
         windows: outcome.rows.iter().filter(|row| !row.is_joint()).count(),
@@ -197,12 +200,14 @@ fn sum(inputs: &[Input], ran: Vec<Result<Ran>>) -> Report {
 }
 
 /// Scores the benchmarks of which every stream has a result.
-fn score(args: &EvalArgs, inputs: &[Input], failed: &mut Vec<Failure>) -> Scores {
+fn score(args: &EvalArgs, inputs: &[Input], budget: f64, failed: &mut Vec<Failure>) -> Scores {
     let mut scores = Scores::default();
     for set in Set::ALL.into_iter().filter(|set| inputs.iter().any(|input| input.set == *set)) {
         let of_set = format!("{}/", set.folder());
         let scored = match failed.iter().filter(|failure| failure.what.starts_with(&of_set)).count() {
-            0 => scores.add(set, &args.data, &args.out),
+            0 => scores
+                .add(set, &args.data, &args.out)
+                .and_then(|()| scores.add_budget(set, &args.data, &args.out, budget)),
             missing => Err(anyhow!("not scored: {missing} of its streams failed")),
         };
         if let Err(error) = scored {

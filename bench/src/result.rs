@@ -38,6 +38,20 @@ pub fn scores(times: &[Timestamp], channels: usize, rows: &[Row]) -> Result<Vec<
         .collect())
 }
 
+/// Per row of `times` how many of the alerts that were opened at `opened`, ascending, were opened at it; one of a time between rows
+/// counts at the next.
+pub fn alerts(times: &[Timestamp], opened: &[Timestamp]) -> Vec<u32> {
+    let mut counts = vec![0; times.len()];
+    let (mut newest, mut told) = (Timestamp::MIN, opened.iter().peekable());
+    for (time, count) in times.iter().zip(&mut counts) {
+        newest = newest.max(*time);
+        while told.next_if(|opened| **opened <= newest).is_some() {
+            *count += 1;
+        }
+    }
+    counts
+}
+
 #[cfg(test)]
 mod tests {
     use eddy_schemas::flags;
@@ -59,6 +73,11 @@ mod tests {
     fn a_device_has_its_joint_score_and_its_unit_before() {
         let rows = [row(1, 9.0, 0), row(2, 9.0, 0), row(2, 0.5, flags::JOINT), row(3, 1.5, flags::JOINT)];
         assert_eq!(scores(&[1, 2, 3], 2, &rows).unwrap(), [1.0, 0.5, 1.5]);
+    }
+
+    #[test]
+    fn an_alert_counts_at_its_row_or_the_next() {
+        assert_eq!(alerts(&[10, 20, 30, 20, 40], &[10, 15, 20, 31]), [1, 2, 0, 0, 1]);
     }
 
     #[test]

@@ -9,6 +9,9 @@ use std::{
 use anyhow::{Context, Result};
 use eddy_schemas::Timestamp;
 
+/// Title of a result's column of opened alerts.
+pub const ALERTS: &str = "alerts";
+
 /// A file in memory.
 #[derive(Debug)]
 pub struct Table {
@@ -44,11 +47,14 @@ pub fn read(path: &Path, delimiter: u8) -> Result<Table> {
     Ok(Table { header, rows })
 }
 
-/// Writes the result file of a scorer, gzipped if its name ends so.
+/// A row of a result file: its stamp, its anomaly score, and how many alerts were opened at it.
+pub type ResultRow<'a> = (&'a str, f64, u32);
+
+/// Writes a result file, gzipped if its name ends so. Scorers look at its first two columns.
 ///
 /// # Errors
 /// If it cannot.
-pub fn write<'a>(path: &Path, rows: impl Iterator<Item = (&'a str, f64)>) -> Result<()> {
+pub fn write<'a>(path: &Path, rows: impl Iterator<Item = ResultRow<'a>>) -> Result<()> {
     let place = || path.display().to_string();
     fs::create_dir_all(path.parent().unwrap_or(path)).with_context(place)?;
     let file = BufWriter::new(File::create(path).with_context(place)?);
@@ -60,10 +66,10 @@ pub fn write<'a>(path: &Path, rows: impl Iterator<Item = (&'a str, f64)>) -> Res
     }
 }
 
-fn write_rows<'a, W: Write>(mut file: W, rows: impl Iterator<Item = (&'a str, f64)>) -> Result<W> {
-    writeln!(file, "timestamp,anomaly_score")?;
-    for (stamp, score) in rows {
-        writeln!(file, "{stamp},{score:?}")?;
+fn write_rows<'a, W: Write>(mut file: W, rows: impl Iterator<Item = ResultRow<'a>>) -> Result<W> {
+    writeln!(file, "timestamp,anomaly_score,{ALERTS}")?;
+    for (stamp, score, alerts) in rows {
+        writeln!(file, "{stamp},{score:?},{alerts}")?;
     }
     Ok(file)
 }

@@ -52,7 +52,7 @@ fn every_stream_has_a_result_that_depends_on_neither_threads_nor_preprocess() {
     let result = read(&one);
     assert_eq!(
         (result.lines().next(), result.lines().count()),
-        (Some("timestamp,anomaly_score"), source.lines().count())
+        (Some("timestamp,anomaly_score,alerts"), source.lines().count())
     );
     let first = |line: &str| line.split(',').next().unwrap_or_default().to_owned();
     assert!(result.lines().map(first).eq(source.lines().map(first)));

@@ -51,10 +51,10 @@ fn a_result_that_does_not_fit_its_data_is_told() {
     let told = |scores: &mut Scores| {
         format!("{:#}", scores.add(Set::Telemetry, &golden().join("data"), out.path()).unwrap_err())
     };
-    table::write(&out.path().join("telemetry/a.csv"), [("0", 1.0)].into_iter()).unwrap();
+    table::write(&out.path().join("telemetry/a.csv"), [("0", 1.0, 0)].into_iter()).unwrap();
     assert!(told(&mut Scores::default()).contains("1 rows, the data has 900"));
     fs::remove_file(out.path().join("telemetry/a.csv")).unwrap();
-    table::write(&out.path().join("telemetry/nowhere.csv"), [("0", 1.0)].into_iter()).unwrap();
+    table::write(&out.path().join("telemetry/nowhere.csv"), [("0", 1.0, 0)].into_iter()).unwrap();
     assert!(told(&mut Scores::default()).contains("nowhere.csv"));
 }
 
@@ -109,7 +109,7 @@ fn recorded_data_score_as_the_python_scorers_do() {
             let stream = inputs::read(&input).unwrap();
             let stamps = stream.stamps.iter().map(String::as_str);
             let file = out.path().join(set.folder()).join(&input.name);
-            table::write(&file, stamps.zip(cheap_scores(&stream))).unwrap();
+            table::write(&file, stamps.zip(cheap_scores(&stream)).map(|(stamp, score)| (stamp, score, 0))).unwrap();
         }
         scores.add(*set, &data, out.path()).unwrap();
     }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Labelled, nab, skab, vus};
 use crate::{
-    inputs::{self, Set},
+    inputs::{self, Input, Set},
     table::{self, Table},
 };
 
@@ -21,6 +21,7 @@ const NO_VALUES: [&str; 8] = ["timestamp", "datetime", "time", "idx", "scored", 
 /// A file of NAB.
 #[derive(Clone, Debug)]
 pub(super) struct NabFile {
+    pub(super) name: String,
     pub(super) series: nab::Series,
     period: usize,
 }
@@ -58,26 +59,64 @@ pub(super) fn nab(data: &Path, out: &Path) -> Result<Vec<NabFile>> {
         let windows = nab::windows(&stamps, windows).with_context(place)?;
         let series = nab::Series { scores: numbers(&result, "anomaly_score").with_context(place)?, windows };
         let source = table::read(&source, b',')?;
-        files.push(NabFile { series, period: vus::period(&first_values(&source)?) });
+        files.push(NabFile { name: name.clone(), series, period: vus::period(&first_values(&source)?) });
     }
     Ok(files)
 }
 
 /// Every run of SKAB's scored groups, in order.
-pub(super) fn skab(data: &Path, out: &Path) -> Result<Vec<skab::Run>> {
+pub(super) fn skab(data: &Path, out: &Path) -> Result<Vec<(String, skab::Run)>> {
     let inputs = inputs::list(data.parent().unwrap_or(data), &[Set::Skab])?;
     let scored = inputs.iter().filter(|input| !input.name.starts_with("anomaly-free"));
     scored
         .map(|input| {
             let (source, result) = pair(&input.path, b';', &out.join(&input.name))?;
             let labels = numbers(&source, "anomaly")?.iter().map(|label| *label > 0.0).collect();
-            Ok(skab::Run { scores: numbers(&result, "anomaly_score")?, labels })
+            Ok((input.name.clone(), skab::Run { scores: numbers(&result, "anomaly_score")?, labels }))
         })
         .collect()
 }
 
+/// Which rows of a stream are scored and not labelled.
+pub(super) fn normal_rows(data: &Path, input: &Input) -> Result<Vec<bool>> {
+    let place = || input.path.display().to_string();
+    let source = table::read(&input.path, if input.set == Set::Skab { b';' } else { b',' })?;
+    match input.set {
+        Set::Nab => {
+            let stamp = source.column("timestamp").with_context(place)?;
+            let stamps: Vec<String> = source.rows.iter().map(|cells| nab::stamp(&cells[stamp])).collect();
+            let text = std::fs::read(data.join(Set::Nab.folder()).join("combined_windows.json"))?;
+            let labels: BTreeMap<String, Vec<[String; 2]>> = serde_json::from_slice(&text)?;
+            let windows =
+                nab::windows(&stamps, labels.get(&input.name).map_or(&[], Vec::as_slice)).with_context(place)?;
+            let outside = |row: usize| !windows.iter().any(|(left, right)| (*left..=*right).contains(&row));
+            Ok((0..stamps.len()).map(|row| row >= nab::probation(stamps.len()) && outside(row)).collect())
+        }
+        Set::Skab => {
+            let labels = match source.column("anomaly") {
+                Ok(_) => numbers(&source, "anomaly").with_context(place)?,
+                Err(_) => vec![0.0; source.rows.len()],
+            };
+            Ok(labels.iter().enumerate().map(|(row, label)| row >= skab::TRAINING_ROWS && *label <= 0.0).collect())
+        }
+        Set::Gecco | Set::Telemetry | Set::Ucr => {
+            let Some(title) = LABELS.iter().find(|title| source.column(title).is_ok()) else {
+                bail!("{}: no label column, one of {}", place(), LABELS.join(", "));
+            };
+            let labels = numbers(&source, title).with_context(place)?;
+            let scored = numbers(&source, "scored").unwrap_or_else(|_| vec![1.0; labels.len()]);
+            Ok(labels.iter().zip(scored).map(|(label, scored)| *label <= 0.0 && scored > 0.0).collect())
+        }
+    }
+}
+
+/// Per row of a result the alerts that were opened at it.
+pub(super) fn alerts(result: &Path) -> Result<Vec<f64>> {
+    numbers(&table::read(result, b',')?, table::ALERTS).with_context(|| result.display().to_string())
+}
+
 /// Every result below `out` with the labels of the file of the same path below `data`.
-pub(super) fn labelled(data: &Path, out: &Path) -> Result<Vec<Labelled>> {
+pub(super) fn labelled(data: &Path, out: &Path) -> Result<Vec<(String, Labelled)>> {
     let mut files = Vec::new();
     for path in inputs::files(out)? {
         let source = source_of(&data.join(path.strip_prefix(out)?))?;
@@ -94,11 +133,12 @@ pub(super) fn labelled(data: &Path, out: &Path) -> Result<Vec<Labelled>> {
         };
         let kept = |row: &usize| scored[*row] > 0.0;
         let rows: Vec<usize> = (0..labels.len()).filter(kept).collect();
-        files.push(Labelled {
+        let labelled = Labelled {
             scores: vus::finite(&rows.iter().map(|row| scores[*row]).collect::<Vec<_>>()),
             labels: rows.iter().map(|row| labels[*row] > 0.0).collect(),
             w_max: vus::period(&first_values(&source).with_context(place)?),
-        });
+        };
+        files.push((path.strip_prefix(out)?.to_string_lossy().into_owned(), labelled));
     }
     Ok(files)
 }

@@ -16,10 +16,12 @@ pub struct Config {
     pub trusted_keys: Vec<String>,
     /// Whether a bundle need not be signed.
     pub allow_unsigned: bool,
-    /// Rows a day that may cross the threshold by chance, of the whole site.
+    /// Alerts a day that may come by chance, of the whole site.
     pub alerts_per_day: f64,
     /// Series that share [`Self::alerts_per_day`].
     pub fleet_series: f64,
+    /// So many rows on end share the budget of one.
+    pub independent_rows: f64,
     /// Rows that come faster than one in so many seconds share the budget of one.
     pub independent_after_s: f64,
     /// At or below this tail probability a row does not enter the memory.
@@ -72,6 +74,7 @@ impl Config {
             }
         };
         within("fleet_series", self.fleet_series, 1.0, 1e7);
+        within("independent_rows", self.independent_rows, 1.0, 1e6);
         within("independent_after_s", self.independent_after_s, 0.0, 1e6);
         within("hysteresis", self.hysteresis, 1.0, 1e6);
         within("regime_after_s", self.regime_after_s, 1.0, 1e9);
@@ -105,13 +108,20 @@ impl Config {
         hop_ns.max(1).saturating_mul(i64::from(self.stale_after_rows)).max(nanoseconds(self.stale_after_s))
     }
 
+    /// How many alerts the budget allows a series of this period in the time of a row.
+    pub fn allowed(&self, hop_ns: i64) -> f64 {
+        self.alerts_per_day / self.fleet_series * hop_ns.max(1) as f64 / DAY_NS
+    }
+
     /// The tail probability at which a series of this period spends its part of the budget, were its rows independent.
     pub fn threshold(&self, hop_ns: i64) -> f64 {
-        const DAY_NS: f64 = 86_400e9;
-        let rows_a_day = DAY_NS / (hop_ns.max(1) as f64).max(self.independent_after_s * 1e9);
+        let apart_ns = (hop_ns.max(1) as f64 * self.independent_rows).max(self.independent_after_s * 1e9);
+        let rows_a_day = DAY_NS / apart_ns;
         (self.alerts_per_day / self.fleet_series / rows_a_day).min(0.01)
     }
 }
+
+const DAY_NS: f64 = 86_400e9;
 
 /// Seconds as nanoseconds; what is too long for them is as long as they can be.
 pub(crate) fn nanoseconds(seconds: f64) -> i64 {
@@ -167,7 +177,7 @@ mod tests {
     fn the_threshold_spends_the_budget_at_any_period() {
         let mut config = toml::from_str::<File>(&defaults()).unwrap().detect;
         (config.alerts_per_day, config.fleet_series) = (2.0, 10.0);
-        config.independent_after_s = 0.0;
+        (config.independent_rows, config.independent_after_s) = (1.0, 0.0);
         for hop_s in [1, 300] {
             let expected = 0.2 * hop_s as f64 / 86_400.0;
             assert!((config.threshold(hop_s * 1_000_000_000) / expected - 1.0).abs() < 1e-12);

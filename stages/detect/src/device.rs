@@ -9,12 +9,18 @@ use eddy_vectors::fusion::HarmonicMean;
 
 use crate::{
     Config,
+    budget::{Block, Budget},
     config::nanoseconds,
     episode::{Episode, Rules},
     joint::Joint,
     plan::Plan,
     series::Series,
 };
+
+/// A refractory time is at most that part of the time in which the budget allows one alert.
+const REFRACTORY_SHARE: f64 = 0.25;
+/// Above every threshold.
+pub const THRESHOLD_MAX: f64 = 0.1;
 
 /// A device and all that is known of it.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ pub struct Device {
     pub joint: Joint,
     /// Its present or last episode.
     pub episode: Episode,
+    /// How often its threshold was reached.
+    pub budget: Budget,
     /// Under maintenance until the first row past this event time.
     pub maintenance: Option<Timestamp>,
     /// Time of its newest row.
@@ -44,7 +52,8 @@ pub struct Device {
 pub struct Fused {
     /// Tail probability over channels and their joint.
     pub tail: f64,
-    /// At or below this an alert opens: the witnesses' thresholds added up, as the harmonic mean multiplies.
+    /// At or below this an alert would open, did tails mean what they say: the witnesses' thresholds added up, as the harmonic
+    /// mean multiplies.
     pub threshold: f64,
 }
 
@@ -57,6 +66,7 @@ impl Device {
             channels: Vec::new(),
             joint: Joint::default(),
             episode: Episode::default(),
+            budget: Budget::default(),
             maintenance: None,
             newest: i64::MIN,
             changed: true,
@@ -92,19 +102,31 @@ impl Device {
             mean.add(tail, weight);
             threshold += weight * self.channels.first().map_or(0.0, |series| config.threshold(series.hop));
         }
-        Fused { tail: mean.p(), threshold: threshold.min(0.05) }
+        Fused { tail: mean.p(), threshold: threshold.min(THRESHOLD_MAX) }
     }
 
     /// How rows count for this device: limits in rows of each channel, in rows of all; times are as they are.
     pub fn rules(&self, config: &Config) -> Rules {
         let live = self.channels.iter().filter(|series| series.live).count().max(1) as u32;
+        // An alert that the budget allows is not to fall into the refractory time of the one before.
+        let hop = self.channels.iter().map(|series| series.hop).max().unwrap_or(1);
+        let allowed = config.allowed(hop) * f64::from(live);
+        let refractory_max = (REFRACTORY_SHARE / allowed.max(f64::MIN_POSITIVE)) as u32;
         Rules {
             hysteresis: config.hysteresis,
             close_after_rows: config.close_after_rows.saturating_mul(live),
             close_after_ns: nanoseconds(config.close_after_s),
-            refractory_rows: config.refractory_rows.saturating_mul(live),
+            refractory_rows: config.refractory_rows.min(refractory_max).saturating_mul(live),
             refractory_ns: nanoseconds(config.refractory_s),
             updates_max: config.updates_max,
+        }
+    }
+
+    /// How long a block of its [`Budget`] is: the time that an alert takes until the next one may open.
+    pub fn block(&self, rules: &Rules) -> Block {
+        Block {
+            rows: rules.close_after_rows.saturating_add(rules.refractory_rows).max(1),
+            ns: rules.close_after_ns.saturating_add(rules.refractory_ns),
         }
     }
 

@@ -106,7 +106,8 @@ impl Episode {
             };
             return Step::Opened;
         }
-        if tail > self.threshold * rules.hysteresis {
+        // A high threshold is near to what is ordinary: no more than half of the way there.
+        if tail > (self.threshold * rules.hysteresis).min(self.threshold.sqrt()) {
             self.quiet_rows = self.quiet_rows.saturating_add(1);
         } else {
             (self.quiet_rows, self.loud) = (0, time);

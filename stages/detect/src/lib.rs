@@ -5,6 +5,7 @@
 //! of a device is fused ([`device`]) and becomes an [`episode`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod budget;
 pub mod buffer;
 mod config;
 pub mod device;

@@ -3,7 +3,7 @@
 //! | key | what | changes |
 //! |---|---|---|
 //! | `b` | digest of the bundle that all of it was made with | never |
-//! | `d<device>` | episode, maintenance, the joint's newest round | every row |
+//! | `d<device>` | episode, budget, maintenance, the joint's newest round | every row |
 //! | `h<series>` | running statistics, newest evidence, scalar vectors that wait | every row |
 //! | `q<series>` | longer vectors that wait | every few rows |
 //! | `c<series>` | calibrations | every 16 rows |
@@ -22,6 +22,7 @@ use eddy_vectors::{
 };
 
 use crate::{
+    budget::Budget,
     buffer::Buffer,
     device::Device,
     episode::Episode,
@@ -190,6 +191,7 @@ impl Device {
     /// The record that changes with every row.
     pub fn save_hot(&self, record: &mut Vec<u8>) {
         self.episode.save(record);
+        self.budget.save(record);
         record.put_u8(u8::from(self.maintenance.is_some()));
         record.put_i64(self.maintenance.unwrap_or_default());
         record.put_i64(self.newest);
@@ -202,6 +204,7 @@ impl Device {
     /// If the record is not one.
     pub fn load_hot(&mut self, plan: Option<&HeadPlan>, record: &mut Get<'_>) -> Result<(), CodecError> {
         self.episode = Episode::load(record)?;
+        self.budget = Budget::load(record)?;
         let maintained = record.u8()? != 0;
         let until = record.i64()?;
         self.maintenance = maintained.then_some(until);

@@ -124,7 +124,13 @@ impl Turn<'_> {
         let rounds = judged.rounds.iter().flatten().map(|round| round.score);
         let score = rounds.fold(judged.judgement.score, f32::max);
         let rules = device.rules(self.config);
-        let step = device.episode.step(&rules, self.window.time, fused.tail, fused.threshold, score);
+        let threshold = device.budget.threshold(fused.threshold);
+        let step = device.episode.step(&rules, self.window.time, fused.tail, threshold, score);
+        let (block, hop) = (device.block(&rules), device.channels[usize::from(self.place)].hop);
+        // While an episode is open no other can begin.
+        if !device.episode.open || step == Step::Opened {
+            device.budget.note(&block, self.window.time, fused.tail, fused.threshold, self.config.allowed(hop));
+        }
         if step == Step::Opened {
             device.channels.iter_mut().for_each(Series::drop_held);
             device.joint.drop_held();
