@@ -74,7 +74,7 @@ impl Budget {
             let bin = (-2.0 * self.least.log2()).clamp(0.0, BINS as f64 - 1.0) as usize;
             self.bins[bin] = self.bins[bin].saturating_add(1);
         }
-        self.factor = (self.solve(word) / word).max(1.0);
+        self.factor = (self.solve(word) / word).clamp(1.0, FACTOR_MAX);
         (self.rows, self.least, self.allowed) = (0, 1.0, 0.0);
         if self.blocks() > BLOCKS_MAX {
             self.bins.iter_mut().for_each(|count| *count = count.div_ceil(2));

@@ -85,9 +85,10 @@ impl Device {
         (self.joint.channels() > 0 && time.saturating_sub(self.joint.time) <= stale).then_some(self.joint.tail)
     }
 
-    /// The highest of what its live channels told last.
-    pub fn loudest(&self) -> f32 {
-        self.channels.iter().filter(|series| series.live).map(|series| series.told.last).fold(0.0, f32::max)
+    /// The highest of what those of its channels told last whose word still counts at `time`.
+    pub fn loudest(&self, time: Timestamp, config: &Config) -> f32 {
+        let speaking = self.channels.iter().filter(|series| Self::speaks(series, time, config));
+        speaking.map(|series| series.told.last).fold(0.0, f32::max)
     }
 
     /// All evidence at `time`.

@@ -54,7 +54,7 @@ impl Turn<'_> {
             series.go_live(plan);
         }
         let judgement = series.judge(plan, window, learns);
-        let loudest_before = device.loudest();
+        let loudest_before = device.loudest(window.time, self.config);
         let series = &mut device.channels[usize::from(self.place)];
         let told = series.told.next(judgement.score, judgement.sum, &self.config.spans());
         let mut marks = if window.commissioning { flags::COMMISSIONING } else { 0 };
@@ -67,7 +67,7 @@ impl Turn<'_> {
         let [mut cut, mut whole] = self.offer(device, learns);
         // The round that this row cuts short ended before it.
         cut.iter_mut().for_each(|round| round.score += CHANNEL_WEIGHT * loudest_before);
-        whole.iter_mut().for_each(|round| round.score += CHANNEL_WEIGHT * device.loudest());
+        whole.iter_mut().for_each(|round| round.score += CHANNEL_WEIGHT * device.loudest(window.time, self.config));
         let rounds = [cut, whole];
         Judged { judgement, told, rounds, marks, learns }
     }

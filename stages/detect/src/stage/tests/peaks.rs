@@ -2,6 +2,7 @@
 //! nothing for others.
 
 use super::*;
+use crate::{device::Device, series::Series};
 
 /// Row number and score of the rows of channel `c0` from row `from` on.
 fn scores(told: &Told, from: i64) -> Vec<(i64, f32)> {
@@ -50,4 +51,19 @@ fn a_device_of_one_channel_stops_collecting_and_begins_again_when_another_one_co
     let first_round = whole.rows.iter().find(|row| row.0 == "d/*").map(|row| row.1 / HOP);
     assert!(first_round.is_some_and(|row| (1_300..1_400).contains(&row)), "{first_round:?}");
     assert!(run(&mut detect(), &both, 7, true) == whole, "restarts change nothing");
+}
+
+#[test]
+fn a_channel_that_fell_silent_does_not_speak_for_its_device() {
+    let plan = Plan::new(&manifest(), DIGEST).unwrap();
+    let mut device = Device::new("d");
+    for (channel, told, newest) in [("c0", 0.5, 100), ("c1", 9.0, 90)] {
+        let mut series = Series::new(&plan, &format!("d/{channel}"), channel);
+        (series.live, series.hop, series.newest, series.told.last) = (true, HOP, newest * HOP, told);
+        device.channels.push(series);
+    }
+    assert_eq!(device.loudest(92 * HOP, &config()), 9.0);
+    assert_eq!(device.loudest(100 * HOP, &config()), 0.5, "ten rows without a word");
+    device.channels[0].live = false;
+    assert_eq!(device.loudest(100 * HOP, &config()), 0.0, "commissioning");
 }
