@@ -14,7 +14,6 @@ import onnxruntime
 import pyarrow as pa
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-WINDOW = 64
 CHUNK = 512  # Rows whose distances are computed at once: their memories fit the cache.
 BUDGET_ROW_OVERHEAD = 6  # Bytes that eddy keeps of a row beside its int8 components.
 FAR = 1e9  # Stands in every component of a row that is not there.
@@ -71,7 +70,7 @@ class Pipeline:
         others = (input for input in self.session.get_inputs() if input.name != "window")
         self.others = {input.name: input.shape[1] for input in others}
         self.slots = {}
-        self.windows = np.zeros((0, WINDOW), np.float32)
+        self.windows = np.zeros((0, manifest["input_window"]), np.float32)
         self.count = np.zeros(0)
         self.mean, self.square = np.zeros(0), np.zeros(0)
 
@@ -80,7 +79,7 @@ class Pipeline:
             self.slots.setdefault(name, len(self.slots))
         more = len(self.slots) - len(self.windows)
         if more > 0:
-            self.windows = np.concatenate([self.windows, np.zeros((more, WINDOW), np.float32)])
+            self.windows = np.concatenate([self.windows, np.zeros((more, self.windows.shape[1]), np.float32)])
             self.count = np.concatenate([self.count, np.zeros(more)])
             self.mean = np.concatenate([self.mean, np.zeros(more)])
             self.square = np.concatenate([self.square, np.zeros(more)])
@@ -120,10 +119,10 @@ class Pipeline:
         rounds = [np.flatnonzero(turn == n) for n in range(turn.max() + 1)] if len(turn) else []
         if self.singly:
             rounds = np.arange(len(slots))[:, None]
-        windows = np.empty((len(slots), WINDOW), np.float32)
+        windows = np.empty((len(slots), self.windows.shape[1]), np.float32)
         for chosen in rounds:
             at = slots[chosen]
-            window = np.empty((len(at), WINDOW), np.float32)
+            window = np.empty((len(at), self.windows.shape[1]), np.float32)
             window[:, :-1], window[:, -1] = self.windows[at, 1:], scaled[chosen]
             self.windows[at] = windows[chosen] = window
         # onnxruntime asks for every input, whatever is computed.

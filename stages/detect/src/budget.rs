@@ -197,7 +197,7 @@ mod tests {
         // A fault in every block.
         let (budget, alerts) = alerts(200, 0.01, |_| 1e-7);
         assert_eq!((alerts, budget.blocks()), (100, 0));
-        assert!(budget.threshold(WORD) >= WORD);
+        assert_eq!(budget.threshold(WORD), WORD);
     }
 
     #[test]

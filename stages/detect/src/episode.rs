@@ -127,6 +127,12 @@ impl Episode {
         Step::Nothing
     }
 
+    /// Fixes the severity of one that has just opened, against `word`, the threshold before a device's own past loosened it: how
+    /// rare something is does not depend on how quiet the device was.
+    pub fn grade(&mut self, word: f64) {
+        self.severity = severity(self.tail, word);
+    }
+
     /// Ends it, whatever it does.
     pub fn close(&mut self, rules: &Rules, time: i64) {
         self.open = false;

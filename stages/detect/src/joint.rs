@@ -77,6 +77,8 @@ pub struct Round {
     pub time: i64,
     /// Weighted standardised distance.
     pub score: f32,
+    /// The same as it is told, with the highest of the channels' scores in it.
+    pub told: f32,
     /// Tail probability.
     pub tail: f64,
     /// Whether the gate kept it out.
@@ -169,7 +171,7 @@ impl Joint {
         let (distance, tail) = joined.judge(plan);
         (self.tail, self.time) = (tail, joined.newest);
         let score = plan.weight * distance / joined.unit();
-        let mut round = Round { time: joined.newest, score, tail, gated: false, regime: false };
+        let mut round = Round { time: joined.newest, score, told: score, tail, gated: false, regime: false };
         let epoch = (joined.rounds / EPOCH_ROUNDS) as u16;
         if !gate.closed {
             let unusual = tail <= gate.tail;

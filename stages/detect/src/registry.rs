@@ -78,7 +78,6 @@ impl Registry {
         slot
     }
 
-    /// Puts a series at its place among its device's channels; places before it may be filled later.
     /// Whether series `name` can stand at `place` of its device: no other one does, and it stands nowhere else.
     fn has_place(&self, name: &str, place: u16) -> bool {
         let device = self.device(SeriesName::device_token(name));
@@ -87,6 +86,7 @@ impl Registry {
         is_free && self.find(name).is_none_or(|(_, known)| known == place)
     }
 
+    /// Puts a series at its place among its device's channels; places before it may be filled later.
     fn put_channel(&mut self, plan: &Plan, device: u32, series: &str, place: u16) {
         let channel = SeriesName::parse(series).map_or_else(String::new, |name| name.channel);
         let channels = &mut self.get_mut(device).channels;

@@ -231,6 +231,7 @@ impl Series {
             }
         }
         self.live = true;
+        self.told = Told::default();
         self.changed = Changed { hot: true, delays: true, calibrations: true };
     }
 
@@ -267,6 +268,12 @@ impl Series {
         self.rows = self.rows.wrapping_add(1);
         self.age(plan, epoch);
         is_new
+    }
+
+    /// Forgets what it told: nobody was listening.
+    pub fn forget_told(&mut self) {
+        self.told = Told::default();
+        self.changed.hot = true;
     }
 
     /// Moves on by a window that teaches nothing.

@@ -241,7 +241,7 @@ impl Detect {
                     joint_name.push('/');
                     joint_name.push_str(JOINT_CHANNEL);
                 }
-                out.main[0].push(joint_name, round.time, round.score, round.tail, round_marks(&round, marks), None);
+                out.main[0].push(joint_name, round.time, round.told, round.tail, round_marks(&round, marks), None);
             }
         };
         push_round(cut, out);
@@ -301,7 +301,7 @@ impl Detect {
             ControlKind::Recommission { .. } => {
                 // The next commissioning rows find them live, and begin anew.
                 device.channels.iter_mut().filter(|series| !series.live).for_each(|series| series.go_live(plan));
-                device.joint = Default::default();
+                (device.joint, device.budget) = Default::default();
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The score of a series as it is told: one event is one peak, and between peaks stands how unusual the recent rows were.
 //!
 //! Whoever puts a threshold on scores wants an event told once; whoever looks back at a stretch of time wants to know all of
-//! what was unusual in it. So a row that exceeds the standing peak of its series, or comes long after it, keeps its score, and
-//! any other row tells the *level*: the heads' scores added up, smoothed over the last rows, and brought below
+//! what was unusual in it. So a row that exceeds the standing peak of its series, or comes long after it, keeps its score if that is
+//! above [`LEVEL_MAX`], and any other row tells the *level*: the heads' scores added up, smoothed over the last rows, and brought below
 //! [`LEVEL_MAX`]. Many heads that are a little astonished for long count in the level, one that is much for a row in the peak.
 
 use eddy_vectors::codec::{CodecError, Get, Put};
@@ -11,6 +11,9 @@ use eddy_vectors::codec::{CodecError, Get, Put};
 pub const LEVEL_MAX: f32 = 0.2;
 /// The level that is told as half of [`LEVEL_MAX`].
 const LEVEL_HALF: f32 = 1.0;
+
+/// A sum counts as no more than that in the level, so that one row does not fill it for long.
+const SUM_MAX: f32 = 100.0;
 
 /// What a series keeps of its scores.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -41,8 +44,7 @@ impl Told {
     }
 
     fn tell(&mut self, score: f32, sum: f32, spans: &Spans) -> f32 {
-        // Bounded, so that it stays finite whatever a sensor says.
-        self.level += (sum.min(1e6) - self.level) / spans.level_rows.max(1.0);
+        self.level += (sum.min(SUM_MAX) - self.level) / spans.level_rows.max(1.0);
         self.rows = self.rows.saturating_add(1);
         if spans.peak_rows == 0 {
             return score;

@@ -40,13 +40,19 @@ impl Turn<'_> {
         let (plan, window) = (self.plan, &self.window);
         if device.maintenance.is_some_and(|until| window.time > until) {
             device.maintenance = None;
+            // What was told to nobody is no standing peak.
+            device.channels.iter_mut().for_each(Series::forget_told);
         }
         device.newest = device.newest.max(window.time);
         let learns = device.maintenance.is_none();
         let is_told = device.episode.open;
+        // The round that this row may cut short ended before it.
+        let loudest_before = device.loudest(window.time, self.config);
         let series = &mut device.channels[usize::from(self.place)];
         if window.commissioning && series.live {
             *series = Series::new(plan, &series.name, &series.channel);
+            // What was learned of old tail probabilities is not true of new ones.
+            device.budget = Default::default();
             if device.joint.channels() > 0 {
                 device.joint = Default::default();
             }
@@ -54,8 +60,6 @@ impl Turn<'_> {
             series.go_live(plan);
         }
         let judgement = series.judge(plan, window, learns);
-        let loudest_before = device.loudest(window.time, self.config);
-        let series = &mut device.channels[usize::from(self.place)];
         let told = series.told.next(judgement.score, judgement.sum, &self.config.spans());
         let mut marks = if window.commissioning { flags::COMMISSIONING } else { 0 };
         if learns {
@@ -65,9 +69,8 @@ impl Turn<'_> {
             series.skip(plan);
         }
         let [mut cut, mut whole] = self.offer(device, learns);
-        // The round that this row cuts short ended before it.
-        cut.iter_mut().for_each(|round| round.score += CHANNEL_WEIGHT * loudest_before);
-        whole.iter_mut().for_each(|round| round.score += CHANNEL_WEIGHT * device.loudest(window.time, self.config));
+        cut.iter_mut().for_each(|round| round.told += CHANNEL_WEIGHT * loudest_before);
+        whole.iter_mut().for_each(|round| round.told += CHANNEL_WEIGHT * device.loudest(window.time, self.config));
         let rounds = [cut, whole];
         Judged { judgement, told, rounds, marks, learns }
     }
@@ -132,6 +135,7 @@ impl Turn<'_> {
             device.budget.note(&block, self.window.time, fused.tail, fused.threshold, self.config.allowed(hop));
         }
         if step == Step::Opened {
+            device.episode.grade(fused.threshold);
             device.channels.iter_mut().for_each(Series::drop_held);
             device.joint.drop_held();
             tracing::debug!(site = self.site, device = device.name, tail = fused.tail, "episode opened");

@@ -57,7 +57,7 @@ impl Stage for Embed {
         output_stream: "EMBEDDINGS",
         output_prefix: "embeddings",
         stateful: true,
-        state_version: 1,
+        state_version: 2,
     };
     const DEFAULTS: &'static str = include_str!("../default.toml");
     type Config = Config;
