@@ -42,12 +42,8 @@ impl NabFile {
 
 /// Every file that NAB's labels name and that is there, by name.
 pub(super) fn nab(data: &Path, out: &Path) -> Result<Vec<NabFile>> {
-    let path = data.join("combined_windows.json");
-    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    let labels: BTreeMap<String, Vec<[String; 2]>> =
-        serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
     let mut files = Vec::new();
-    for (name, windows) in &labels {
+    for (name, windows) in &nab_labels(data)? {
         let source = Set::Nab.data(data).join(name);
         if !source.is_file() {
             continue;
@@ -80,34 +76,53 @@ pub(super) fn skab(data: &Path, out: &Path) -> Result<Vec<(String, skab::Run)>> 
 /// Which rows of a stream are scored and not labelled.
 pub(super) fn normal_rows(data: &Path, input: &Input) -> Result<Vec<bool>> {
     let place = || input.path.display().to_string();
-    let source = table::read(&input.path, if input.set == Set::Skab { b';' } else { b',' })?;
     match input.set {
-        Set::Nab => {
-            let stamp = source.column("timestamp").with_context(place)?;
-            let stamps: Vec<String> = source.rows.iter().map(|cells| nab::stamp(&cells[stamp])).collect();
-            let text = std::fs::read(data.join(Set::Nab.folder()).join("combined_windows.json"))?;
-            let labels: BTreeMap<String, Vec<[String; 2]>> = serde_json::from_slice(&text)?;
-            let windows =
-                nab::windows(&stamps, labels.get(&input.name).map_or(&[], Vec::as_slice)).with_context(place)?;
-            let outside = |row: usize| !windows.iter().any(|(left, right)| (*left..=*right).contains(&row));
-            Ok((0..stamps.len()).map(|row| row >= nab::probation(stamps.len()) && outside(row)).collect())
-        }
-        Set::Skab => {
-            let labels = match source.column("anomaly") {
-                Ok(_) => numbers(&source, "anomaly").with_context(place)?,
-                Err(_) => vec![0.0; source.rows.len()],
-            };
-            Ok(labels.iter().enumerate().map(|(row, label)| row >= skab::TRAINING_ROWS && *label <= 0.0).collect())
-        }
+        Set::Nab => normal_rows_of_nab(&data.join(Set::Nab.folder()), input),
+        Set::Skab => normal_rows_of_skab(&table::read(&input.path, b';')?),
         Set::Gecco | Set::Telemetry | Set::Ucr => {
-            let Some(title) = LABELS.iter().find(|title| source.column(title).is_ok()) else {
-                bail!("{}: no label column, one of {}", place(), LABELS.join(", "));
-            };
-            let labels = numbers(&source, title).with_context(place)?;
-            let scored = numbers(&source, "scored").unwrap_or_else(|_| vec![1.0; labels.len()]);
+            let (labels, scored) = labels(&table::read(&input.path, b',')?)?;
             Ok(labels.iter().zip(scored).map(|(label, scored)| *label <= 0.0 && scored > 0.0).collect())
         }
     }
+    .with_context(place)
+}
+
+fn normal_rows_of_nab(data: &Path, input: &Input) -> Result<Vec<bool>> {
+    let source = table::read(&input.path, b',')?;
+    let stamp = source.column("timestamp")?;
+    let stamps: Vec<String> = source.rows.iter().map(|cells| nab::stamp(&cells[stamp])).collect();
+    let windows = nab::windows(&stamps, nab_labels(data)?.get(&input.name).map_or(&[], Vec::as_slice))?;
+    let outside = |row: usize| !windows.iter().any(|(left, right)| (*left..=*right).contains(&row));
+    Ok((0..stamps.len()).map(|row| row >= nab::probation(stamps.len()) && outside(row)).collect())
+}
+
+/// The anomaly-free run has no labels.
+fn normal_rows_of_skab(source: &Table) -> Result<Vec<bool>> {
+    let labels = match source.column("anomaly") {
+        Ok(_) => numbers(source, "anomaly")?,
+        Err(_) => vec![0.0; source.rows.len()],
+    };
+    Ok(labels.iter().enumerate().map(|(row, label)| row >= skab::TRAINING_ROWS && *label <= 0.0).collect())
+}
+
+/// NAB's labelled windows, by file.
+fn nab_labels(data: &Path) -> Result<BTreeMap<String, Vec<[String; 2]>>> {
+    let path = data.join("combined_windows.json");
+    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_slice(&text).with_context(|| path.display().to_string())
+}
+
+/// Per row its label, and whether it is scored; both above 0 where it is so.
+fn labels(source: &Table) -> Result<(Vec<f64>, Vec<f64>)> {
+    let Some(title) = LABELS.iter().find(|title| source.column(title).is_ok()) else {
+        bail!("no label column, one of {}", LABELS.join(", "));
+    };
+    let labels = numbers(source, title)?;
+    let scored = match source.column("scored") {
+        Ok(_) => numbers(source, "scored")?,
+        Err(_) => vec![1.0; labels.len()],
+    };
+    Ok((labels, scored))
 }
 
 /// Per row of a result the alerts that were opened at it.
@@ -122,15 +137,8 @@ pub(super) fn labelled(data: &Path, out: &Path) -> Result<Vec<(String, Labelled)
         let source = source_of(&data.join(path.strip_prefix(out)?))?;
         let (source, result) = pair(&source, b',', &path)?;
         let place = || path.display().to_string();
-        let Some(title) = LABELS.iter().find(|title| source.column(title).is_ok()) else {
-            bail!("{}: no label column, one of {}", place(), LABELS.join(", "));
-        };
-        let labels = numbers(&source, title).with_context(place)?;
+        let (labels, scored) = labels(&source).with_context(place)?;
         let scores = numbers(&result, "anomaly_score").with_context(place)?;
-        let scored = match source.column("scored") {
-            Ok(_) => numbers(&source, "scored").with_context(place)?,
-            Err(_) => vec![1.0; labels.len()],
-        };
         let kept = |row: &usize| scored[*row] > 0.0;
         let rows: Vec<usize> = (0..labels.len()).filter(kept).collect();
         let labelled = Labelled {

@@ -183,7 +183,9 @@ mod tests {
             assert!((config.threshold(hop_s * 1_000_000_000) / expected - 1.0).abs() < 1e-12);
         }
         assert_eq!(config.threshold(86_400_000_000_000), 0.01);
-        config.independent_after_s = 20.0;
+        config.independent_rows = 6.0;
+        assert!((config.threshold(300_000_000_000) / (6.0 * 0.2 * 300.0 / 86_400.0) - 1.0).abs() < 1e-12);
+        (config.independent_rows, config.independent_after_s) = (1.0, 20.0);
         assert_eq!(config.threshold(1), config.threshold(20_000_000_000));
     }
 }

@@ -85,10 +85,15 @@ impl Device {
         (self.joint.channels() > 0 && time.saturating_sub(self.joint.time) <= stale).then_some(self.joint.tail)
     }
 
-    /// The highest of what those of its channels told last whose word still counts at `time`.
-    pub fn loudest(&self, time: Timestamp, config: &Config) -> f32 {
-        let speaking = self.channels.iter().filter(|series| Self::speaks(series, time, config));
-        speaking.map(|series| series.told.last).fold(0.0, f32::max)
+    /// What a channel told last, if its word still counts at `time`; else 0.
+    pub fn said(series: &Series, time: Timestamp, config: &Config) -> f32 {
+        if Self::speaks(series, time, config) { series.told.last } else { 0.0 }
+    }
+
+    /// The highest of what its channels but the one at `place` told last, and of `own`.
+    pub fn loudest(&self, place: u16, own: f32, time: Timestamp, config: &Config) -> f32 {
+        let others = self.channels.iter().enumerate().filter(|(at, _)| *at != usize::from(place));
+        others.map(|(_, series)| Self::said(series, time, config)).fold(own, f32::max)
     }
 
     /// All evidence at `time`.

@@ -34,6 +34,9 @@ use crate::{
 /// Vectors are kept within this: their squares stay finite as f32, and what is f16 on the bus may overflow to infinity.
 const COMPONENT_MAX: f32 = 1e15;
 
+/// Rows in this tail of their own series' past are counted: their share tells whether the distribution of scores drifts.
+const DRIFT_TAIL: f64 = 0.05;
+
 /// The stage.
 pub struct Detect {
     site: String,
@@ -250,6 +253,10 @@ impl Detect {
         out.main[0].push(input.rows.name(row), window.time, judged.told, judged.judgement.tail, marks, vector);
         push_round(whole, out);
         count(out, marks);
+        if !window.commissioning {
+            out.count("judged", 1);
+            out.count("upper_twentieth", u64::from(judged.judgement.tail <= DRIFT_TAIL));
+        }
         let phase = match step {
             Step::Nothing => return,
             Step::Opened => Phase::Opened,

@@ -46,8 +46,7 @@ impl Turn<'_> {
         device.newest = device.newest.max(window.time);
         let learns = device.maintenance.is_none();
         let is_told = device.episode.open;
-        // The round that this row may cut short ended before it.
-        let loudest_before = device.loudest(window.time, self.config);
+        let said_before = Device::said(&device.channels[usize::from(self.place)], window.time, self.config);
         let series = &mut device.channels[usize::from(self.place)];
         if window.commissioning && series.live {
             *series = Series::new(plan, &series.name, &series.channel);
@@ -69,8 +68,12 @@ impl Turn<'_> {
             series.skip(plan);
         }
         let [mut cut, mut whole] = self.offer(device, learns);
-        cut.iter_mut().for_each(|round| round.told += CHANNEL_WEIGHT * loudest_before);
-        whole.iter_mut().for_each(|round| round.told += CHANNEL_WEIGHT * device.loudest(window.time, self.config));
+        // The round that this row cuts short ended before it.
+        for (round, own) in [(&mut cut, said_before), (&mut whole, told)] {
+            if let Some(round) = round {
+                round.told += CHANNEL_WEIGHT * device.loudest(self.place, own, window.time, self.config);
+            }
+        }
         let rounds = [cut, whole];
         Judged { judgement, told, rounds, marks, learns }
     }

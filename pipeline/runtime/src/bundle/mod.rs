@@ -19,8 +19,9 @@ use serde::Deserialize;
 pub const FORMAT: u32 = 1;
 /// All that the stages keep of one series, histories included, in bytes.
 pub const STATE_BYTES_MAX: u32 = 8192;
-/// What of [`STATE_BYTES_MAX`] is not history: the window, scaling, running statistics, calibration.
-pub const FIXED_STATE_BYTES: u32 = 2048;
+/// What of [`STATE_BYTES_MAX`] is not history: a window of 256 samples, scaling, running statistics, calibration, as measured with the
+/// default bundle.
+pub const FIXED_STATE_BYTES: u32 = 2816;
 /// What is kept of a series of bursts beside that, in bytes.
 pub const BURST_STATE_BYTES_MAX: u32 = 4096;
 /// What of [`BURST_STATE_BYTES_MAX`] is not history: the scaling of its spectra, calibration, vectors that wait or are held.

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use eddy_runtime::{
     bundle::HeadInput,
@@ -93,6 +93,7 @@ struct Told {
     /// Series, time, flags, score's and tail's bits, vector.
     rows: Vec<(String, i64, u16, u32, u64, bool)>,
     alerts: Vec<String>,
+    decisions: BTreeMap<&'static str, u64>,
 }
 
 impl Told {
@@ -110,10 +111,11 @@ impl Told {
         self.phases().into_iter().filter(|(phase, _)| *phase == Phase::Opened).map(|(_, row)| row).collect()
     }
 
+    /// What was told of one device; decisions are counted for all of them.
     fn of(&self, device: &str) -> Self {
         let rows = self.rows.iter().filter(|row| SeriesName::device_token(&row.0) == device);
         let alerts = self.alerts.iter().filter(|json| json.contains(&format!("\"device\":\"{device}\"")));
-        Self { rows: rows.cloned().collect(), alerts: alerts.cloned().collect() }
+        Self { rows: rows.cloned().collect(), alerts: alerts.cloned().collect(), decisions: BTreeMap::new() }
     }
 }
 
@@ -164,6 +166,7 @@ fn run(stage: &mut Detect, items: &[Item], rows: usize, reload: bool) -> Told {
                 vector,
             ));
         }
+        out.decisions.iter().for_each(|(kind, n)| *told.decisions.entry(kind).or_default() += n);
         told.alerts.extend(out.alerts.into_iter().map(|alert| String::from_utf8(alert.payload).unwrap()));
     }
     told
@@ -259,7 +262,7 @@ fn a_device_is_its_own_whatever_else_is_there() {
         }
     }
     let together = run(&mut detect(), &mixed, 500, false);
-    assert!(together.of("d") == alone);
+    assert!(together.of("d") == alone.of("d"));
     assert!(!together.of("e").alerts.is_empty());
 }
 

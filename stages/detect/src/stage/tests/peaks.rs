@@ -17,7 +17,8 @@ fn what_follows_a_peak_is_a_level_until_it_is_exceeded_or_old() {
         source.events.push(Event::Add(row..row + 1, 0, size));
     }
     let told = told(&source);
-    let peaks: Vec<i64> = scores(&told, 600).iter().filter(|(_, score)| *score > 1.0).map(|(row, _)| *row).collect();
+    let peaks: Vec<i64> =
+        scores(&told, 600).iter().filter(|(row, score)| *row <= 900 && *score > 0.2).map(|(row, _)| *row).collect();
     assert_eq!(peaks, [600, 640, 800], "620 lies in the wake of 600, and 800 comes 160 rows after 640");
     let (mut every, mut defaults) = (config(), config());
     (every.peak_rows, defaults.peak_rows) = (0, 100);
@@ -26,7 +27,7 @@ fn what_follows_a_peak_is_a_level_until_it_is_exceeded_or_old() {
         run(&mut Detect::with_manifest(config, &scope, &manifest(), DIGEST).unwrap(), &source.items(), 500, false)
     };
     let (whole, peaks_only) = (of(every), of(defaults));
-    assert!(scores(&whole, 620).iter().any(|(row, score)| *row == 620 && *score > 1.0), "0 rows: every score");
+    assert!(scores(&whole, 620).iter().any(|(row, score)| *row == 620 && *score > 0.2), "0 rows: every score");
     // The tail probabilities and alerts know nothing of it.
     assert_eq!(whole.alerts, peaks_only.alerts);
     assert!(whole.rows.iter().zip(&peaks_only.rows).all(|(a, b)| a.4 == b.4));
@@ -54,6 +55,18 @@ fn a_device_of_one_channel_stops_collecting_and_begins_again_when_another_one_co
 }
 
 #[test]
+fn rows_in_the_upper_twentieth_of_their_past_are_counted() {
+    let mut source = Source::new("d", 1, 1_000);
+    source.events.push(Event::Add(600..605, 0, 8.0));
+    let told = told(&source);
+    let live: Vec<f64> =
+        told.rows.iter().filter(|row| row.2 & flags::COMMISSIONING == 0).map(|row| f64::from_bits(row.4)).collect();
+    let upper = live.iter().filter(|tail| **tail <= 0.05).count() as u64;
+    assert_eq!((told.decisions["judged"], told.decisions["upper_twentieth"]), (live.len() as u64, upper));
+    assert!(live.len() == 600 && (1..200).contains(&upper), "{upper}");
+}
+
+#[test]
 fn a_channel_that_fell_silent_does_not_speak_for_its_device() {
     let plan = Plan::new(&manifest(), DIGEST).unwrap();
     let mut device = Device::new("d");
@@ -62,8 +75,9 @@ fn a_channel_that_fell_silent_does_not_speak_for_its_device() {
         (series.live, series.hop, series.newest, series.told.last) = (true, HOP, newest * HOP, told);
         device.channels.push(series);
     }
-    assert_eq!(device.loudest(92 * HOP, &config()), 9.0);
-    assert_eq!(device.loudest(100 * HOP, &config()), 0.5, "ten rows without a word");
+    assert_eq!(device.loudest(0, 0.5, 92 * HOP, &config()), 9.0);
+    assert_eq!(device.loudest(0, 0.5, 100 * HOP, &config()), 0.5, "ten rows without a word");
+    assert_eq!(device.loudest(1, 0.0, 100 * HOP, &config()), 0.5);
     device.channels[0].live = false;
-    assert_eq!(device.loudest(100 * HOP, &config()), 0.0, "commissioning");
+    assert_eq!(device.loudest(1, 0.0, 100 * HOP, &config()), 0.0, "commissioning");
 }
