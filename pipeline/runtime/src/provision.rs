@@ -96,7 +96,7 @@ fn plan(bounds: &StreamBounds) -> Vec<Planned> {
     let new =
         |name, prefixes, megabytes, atomic| Planned { name, prefixes, megabytes, discard: DiscardPolicy::New, atomic };
     let old =
-        |name, prefixes, megabytes| Planned { name, prefixes, megabytes, discard: DiscardPolicy::Old, atomic: false };
+        |name, prefixes, megabytes, atomic| Planned { name, prefixes, megabytes, discard: DiscardPolicy::Old, atomic };
     vec![
         new("INGEST", &["ingest"], bounds.ingest_mb, false),
         new("CONTROL", &["control"], bounds.control_mb, false),
@@ -106,8 +106,8 @@ fn plan(bounds: &StreamBounds) -> Vec<Planned> {
         new("DETECTIONS", &["scores", "alerts"], bounds.detections_mb, true),
         new("CONTEXT", &["context"], bounds.context_mb, false),
         // Nobody on the path reads these two, and rubbish must not stop the pipeline.
-        old("HEALTH", &["health"], bounds.health_mb),
-        old("SIDE", &["late", "deadletter"], bounds.side_mb),
+        old("HEALTH", &["health"], bounds.health_mb, true),
+        old("SIDE", &["late", "deadletter"], bounds.side_mb, false),
     ]
 }
 

@@ -1,7 +1,8 @@
 //! The stage loop: the only place that knows in which order a stage pulls, publishes, saves and acknowledges.
 //!
 //! Read in this order: [`run`] and `Runner::session` (the loop), `recover.rs` (where a stage goes on), `process.rs` (one
-//! message), `direct.rs` (input without a stream), `publish.rs` (the guarded output that is the checkpoint), `commit.rs` (state, then acks).
+//! message), `direct.rs` (input without a stream), `publish.rs` (the guarded output that is the checkpoint), `health.rs`
+//! (conditions, beside it), `commit.rs` (state, then acks).
 //!
 //! The order, and what a crash at each point does:
 //! 1. pull, decode, process: nothing is out; the messages come again.
@@ -12,6 +13,7 @@
 
 mod commit;
 mod direct;
+mod health;
 mod interrupt;
 mod process;
 mod publish;
@@ -151,7 +153,6 @@ impl<I> Pulled<I> {
 
 struct Runner<S: Stage, B: Bus> {
     stage: S,
-    scope: Scope,
     config: CommonConfig,
     bus: B,
     direct: Queue<S::Input>,
@@ -180,6 +181,7 @@ struct Runner<S: Stage, B: Bus> {
     /// Per input the token of the last message that is processed; acking it acks all before.
     tokens: Vec<Option<AckToken>>,
     in_flight: commit::InFlight,
+    health: health::HealthLane,
     outbox: Outbox<S::Output>,
     late: Vec<(Origin, LateRow)>,
     rejected: Vec<(Origin, Rejected)>,
@@ -233,8 +235,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             left: vec![0; sources.len()],
             poison: HashMap::new(),
             config: config.clone(),
+            health: health::HealthLane::new(bus.clone(), &scope.site),
             stage,
-            scope,
             bus,
             direct,
             waiting: Vec::new(),
@@ -330,6 +332,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     async fn drain(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
         self.finish_commit(true).await?;
         self.flush(true, stop).await?;
+        self.health.drained().await;
         if self.store.is_some() && self.saved.as_ref() != Some(&self.reached) {
             self.start_commit(stop).await?;
             self.finish_commit(true).await?;

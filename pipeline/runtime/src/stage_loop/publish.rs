@@ -274,34 +274,9 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         }
     }
 
-    /// Health is by the wall clock and at least once; the id lets the server drop a repetition within its window.
+    /// Counts conditions and hands them to their own lane.
     pub(super) async fn publish_health(&mut self, health: Vec<Health>) {
-        let site = eddy_schemas::names::encode(&self.scope.site);
-        for one in health {
-            self.telemetry.health(one.condition, one.active);
-            let Ok(payload) = serde_json::to_vec(&one) else { continue };
-            let channel = one.channel.as_deref().unwrap_or_default();
-            let id = format!("{}/{channel}/{:?}/{}/{}", one.device, one.condition, one.active, one.since);
-            let message = Publication {
-                stream: "HEALTH".into(),
-                subject: format!("health.{site}.{}", eddy_schemas::names::encode(&one.device)),
-                headers: vec![
-                    ("Nats-Msg-Id".into(), eddy_schemas::names::encode(&id)),
-                    ("Content-Type".into(), "application/json".into()),
-                ],
-                payload: payload.into(),
-                guard: None,
-            };
-            for _ in 0..3 {
-                match self.bus.publish(vec![message.clone()]).await {
-                    Err(PublishError::Ambiguous { .. }) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "a health message is lost");
-                        break;
-                    }
-                    Ok(_) => break,
-                }
-            }
-        }
+        health.iter().for_each(|one| self.telemetry.health(one.condition, one.active));
+        self.health.push(health).await;
     }
 }
