@@ -1,4 +1,7 @@
-//! Distances from a query to rows of int8, eight rows side by side.
+//! Distances from a query to rows of int8, eight rows side by side, and between two vectors.
+//!
+//! Sums run in eight lanes in a fixed order, so they have the same bits in registers of any width; NEON is part of every
+//! aarch64, on x86-64 AVX2 is asked for when it runs. AVX-512 would hold two tiles, for other sums.
 
 /// Rows of a tile.
 const LANES: usize = 8;
@@ -77,6 +80,102 @@ impl Tiles {
     }
 }
 
+/// The squared distance between two vectors of equal length.
+pub fn squared(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (a, b) = (a.chunks(LANES), b.chunks(LANES));
+    for (a, b) in a.zip(b) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            let difference = a - b;
+            *lane += difference * difference;
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+/// Rows of int8, each with a scale of its own: vectors of f32 in a quarter of their bytes, with a bound on what that loses.
+#[derive(Clone, Debug)]
+pub struct ScaledTiles {
+    tiles: Tiles,
+    scales: Vec<f32>,
+    /// Per row the distance between the vector and what is kept of it.
+    errors: Vec<f32>,
+}
+
+impl ScaledTiles {
+    /// None yet, of rows of `dimensions` (at least 1).
+    pub fn new(dimensions: usize) -> Self {
+        Self { tiles: Tiles::new(dimensions), scales: Vec::new(), errors: Vec::new() }
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.tiles.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tiles.is_empty()
+    }
+
+    /// Appends a row of finite components.
+    pub fn push(&mut self, vector: &[f32]) {
+        let scale = vector.iter().fold(0.0f32, |most, x| most.max(x.abs())) / 127.0;
+        let component = |x: &f32| if scale > 0.0 { (x / scale).round() as i8 } else { 0 };
+        self.tiles.push(vector.iter().map(component));
+        let lost: f64 = vector.iter().map(|x| f64::from(x - f32::from(component(x)) * scale).powi(2)).sum();
+        self.scales.push(scale);
+        // A little more than it is, for the rounding of the sums.
+        self.errors.push((lost.sqrt() * 1.001) as f32);
+    }
+
+    /// Per row the least and the greatest distance from `query` that its vector can have.
+    pub fn bounds(&self, query: &[f32], mut each: impl FnMut(usize, f32, f32)) {
+        let dimensions = self.tiles.dimensions;
+        for (tile, components) in self.tiles.components.chunks_exact(dimensions * LANES).enumerate() {
+            let from = tile * LANES;
+            let rows = LANES.min(self.len() - from);
+            let mut scales = [0.0; LANES];
+            scales[..rows].copy_from_slice(&self.scales[from..from + rows]);
+            let squared = scaled(query, components, &scales);
+            for (lane, squared) in squared.into_iter().enumerate().take(rows) {
+                // Sums of floats are off by some parts in a million.
+                let (distance, error) = (squared.sqrt(), self.errors[from + lane]);
+                each(from + lane, (distance * 0.9999 - error).max(0.0), distance * 1.0001 + error);
+            }
+        }
+    }
+}
+
+fn scaled(query: &[f32], components: &[i8], scales: &[f32; LANES]) -> [f32; LANES] {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, just asked.
+        return unsafe { scaled_avx2(query, components, scales) };
+    }
+    scaled_in_lanes(query, components, scales)
+}
+
+/// The same code for wider registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn scaled_avx2(query: &[f32], components: &[i8], scales: &[f32; LANES]) -> [f32; LANES] {
+    scaled_in_lanes(query, components, scales)
+}
+
+#[inline(always)]
+fn scaled_in_lanes(query: &[f32], components: &[i8], scales: &[f32; LANES]) -> [f32; LANES] {
+    let mut squared = [0.0f32; LANES];
+    for (q, lanes) in query.iter().zip(components.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            let difference = q - scales[lane] * f32::from(lanes[lane]);
+            squared[lane] += difference * difference;
+        }
+    }
+    squared
+}
+
 /// The same code for wider registers. Without fused multiply-add, so its results are the same bits.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
@@ -146,6 +245,29 @@ mod tests {
         assert_eq!(tiles.nearest(&[0.0, 0.0]), Some((1, 5000.0)));
         assert_eq!(tiles.nearest_of(&[0.0, 0.0], 1), Some((0, 20000.0)));
         assert_eq!(tiles.nearest(&[f32::INFINITY, 0.0]).map(|(row, _)| row), Some(0), "infinitely far from all");
+    }
+
+    #[test]
+    fn bounds_hold_and_are_the_same_bits_in_any_registers() {
+        let vector = |row: usize| -> Vec<f32> {
+            (0..19).map(|at| ((row * 19 + at) * 7919 % 1013) as f32 / 100.0 - 5.0).collect()
+        };
+        let mut tiles = ScaledTiles::new(19);
+        (0..21).for_each(|row| tiles.push(&vector(row)));
+        tiles.push(&[0.0; 19]);
+        let query = vector(100);
+        let mut seen = 0;
+        tiles.bounds(&query, |row, least, greatest| {
+            let exact = squared(&query, &if row < 21 { vector(row) } else { vec![0.0; 19] }).sqrt();
+            assert!((least..=greatest).contains(&exact), "{row}: {exact} in {least} to {greatest}");
+            assert!(greatest - least < 0.02 * exact + 0.2);
+            seen += 1;
+        });
+        assert_eq!(seen, 22);
+        let tile = &tiles.tiles.components[..19 * LANES];
+        let scales: [f32; LANES] = tiles.scales[..LANES].try_into().unwrap();
+        assert_eq!(scaled(&query, tile, &scales), scaled_in_lanes(&query, tile, &scales));
+        assert_eq!(squared(&[1.0; 9], &[3.0; 9]), 36.0);
     }
 
     #[test]

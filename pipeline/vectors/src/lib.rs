@@ -1,4 +1,5 @@
-//! What detection is made of: histories, distances, calibration, fusion. Pure arithmetic, no I/O.
+//! What detection and memory are made of: histories, distances, calibration, fusion, and an index of windows on LMDB. No I/O
+//! but that index's.
 //!
 //! Everything here is deterministic by construction (INV-3): sums run in a fixed order, in lanes of a fixed number, so
 //! that a value does not depend on how the compiler or the processor vectorises, nor on what came in one batch.
@@ -8,6 +9,7 @@
 //! - [`calibration`]: from a distance to its tail probability among the series' own past.
 //! - [`running`]: mean and deviation of a stream.
 //! - [`fusion`]: many tail probabilities into one.
+//! - [`index`]: a store of windows on disk, searchable while it grows.
 //! - [`codec`]: how all of it is written into state records.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -18,5 +20,6 @@ pub mod delay;
 pub mod distance;
 pub mod fusion;
 pub mod history;
+pub mod index;
 pub mod running;
 pub mod scalar;

@@ -1,0 +1,36 @@
+//! A store of windows' vectors on disk, searchable while it grows.
+//!
+//! One process writes ([`Store`]), any number search ([`Searcher`]). A window is searchable as soon as its batch is
+//! committed: exactly, from a tail in memory, until its segment is full, sealed and built in the background into a forest
+//! (arroy) or a graph (hannoy). Segments are runs of windows of one model, cut at the stream's own positions and built from
+//! a seed, so that a store made again from the same stream answers alike. Whole segments age out; single windows are
+//! deleted by a bitmap until a rebuild leaves them out.
+//!
+//! On disk: `data.mdb`, the catalog (`catalog.rs`), and a folder for each built segment under `segments/`. A
+//! build writes only into its own new folder, so that neither appending nor searching waits for it; a folder counts once
+//! the catalog names it.
+//!
+//! Read in this order: `window.rs` and `segment_record.rs` (what is stored), `catalog.rs` (where), `store.rs` (writing),
+//! `build.rs` (sealed segments), `search.rs` (asking).
+
+mod build;
+mod catalog;
+mod error;
+mod kind;
+mod search;
+mod segment;
+mod segment_record;
+mod store;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use self::{
+    build::{Build, BuildId, Built},
+    error::IndexError,
+    search::{Filter, Neighbour, Query, Recall, Searcher},
+    segment_record::{Kind, Model, SegmentId, SegmentRecord},
+    store::{Batch, Limits, Stats, Store},
+    window::{Facts, Label, SeriesId, Window, WindowId},
+};

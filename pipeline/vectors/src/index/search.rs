@@ -1,0 +1,448 @@
+//! Searching: every part of the tail and every built segment is asked, and the nearest of all are told.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use roaring::RoaringBitmap;
+
+use super::{
+    catalog::Catalog,
+    error::IndexError,
+    segment::Segment,
+    segment_record::{Kind, Model, SegmentId, SegmentRecord},
+    store::{Shared, position},
+    tail::Part,
+    window::{Facts, Label, SeriesId, WindowId},
+};
+
+/// Where so few windows are allowed, all of them are measured.
+const EXACT_BELOW: u64 = 4_096;
+/// How often a view is read again when a segment was replaced while it was opened.
+const TRIES: u32 = 5;
+
+/// How sure a search is to find the true nearest ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Recall {
+    /// It measures every window.
+    Exact,
+    /// It spends the effort that reached this share of the true nearest ten when a segment was built.
+    AtLeast(f32),
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Query<'a> {
+    /// Whose vectors.
+    pub model: &'a Model,
+    /// Near to what.
+    pub vector: &'a [f32],
+    /// How many.
+    pub count: usize,
+    /// Not farther than this.
+    pub radius: f32,
+    /// How surely.
+    pub recall: Recall,
+    /// Among which.
+    pub filter: Filter,
+}
+
+/// Which windows are asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Of this device (its token).
+    pub device: Option<String>,
+    /// Not of this device.
+    pub other_than_device: Option<String>,
+    /// Of this channel (its token).
+    pub channel: Option<String>,
+    /// Whose end is at or after this event time.
+    pub since: Option<i64>,
+    /// Whose end is before it.
+    pub until: Option<i64>,
+    /// That carry a label: any (`*`), or this one.
+    pub label: Option<String>,
+    /// But not these.
+    pub without: BTreeSet<WindowId>,
+}
+
+/// A window that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbour {
+    /// Its number.
+    pub window: WindowId,
+    /// Its Euclidean distance from the query.
+    pub distance: f32,
+    /// Canonical text of its series.
+    pub series: String,
+    /// What is known of it.
+    pub facts: Facts,
+    /// What somebody said of it.
+    pub label: Option<Label>,
+}
+
+/// What a searcher has in memory: as of one commit.
+#[derive(Debug, Default)]
+struct View {
+    changes: Option<u64>,
+    next_window: u64,
+    segments: Vec<Arc<Segment>>,
+    parts: Vec<Part>,
+    deleted: BTreeMap<SegmentId, RoaringBitmap>,
+    models: Vec<Model>,
+    series: Vec<String>,
+}
+
+/// Asks a store, in its own process or beside it. Searches of several threads run side by side.
+#[derive(Debug)]
+pub struct Searcher {
+    shared: Arc<Shared>,
+    view: RwLock<View>,
+}
+
+impl Searcher {
+    /// Opens the store in the folder `path` beside the process that writes it; `map_bytes` must be the writer's.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged or of another version.
+    pub fn open(path: &Path, map_bytes: usize) -> Result<Self, IndexError> {
+        Self::new(Shared::new(Catalog::open(path, map_bytes)?))
+    }
+
+    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, IndexError> {
+        let searcher = Self { shared, view: RwLock::default() };
+        searcher.refresh()?;
+        Ok(searcher)
+    }
+
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees what was committed since. Searches see the store as of the last refresh of their searcher.
+    ///
+    /// # Errors
+    /// If something is damaged.
+    pub fn refresh(&self) -> Result<(), IndexError> {
+        let mut tries = 0;
+        loop {
+            match self.try_refresh() {
+                // A segment that was replaced while it was opened: the catalog knows of the new one.
+                Err(IndexError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound && tries < TRIES =>
+                {
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_refresh(&self) -> Result<(), IndexError> {
+        let catalog = &self.shared.catalog;
+        let txn = catalog.read()?;
+        let changes = catalog.number(&txn, "changes")?.unwrap_or(0);
+        let next_window = catalog.number(&txn, "next_window")?.unwrap_or(0);
+        {
+            let view = self.view();
+            if view.changes == Some(changes) && view.next_window == next_window {
+                return Ok(());
+            }
+        }
+        let records = catalog.all_segments(&txn)?;
+        let models = catalog.all_models(&txn)?;
+        let damaged = |problem: String| IndexError::Damaged { path: catalog.path.clone(), problem };
+        let model = |record: &SegmentRecord| {
+            let model = models.get(record.model as usize);
+            model.ok_or_else(|| damaged(format!("segment {} is of an unknown model", record.id)))
+        };
+        let mut segments = Vec::new();
+        let mut deleted = BTreeMap::new();
+        for record in &records {
+            let gone = catalog.deleted(&txn, record.id)?;
+            if !gone.is_empty() {
+                deleted.insert(record.id, gone);
+            }
+            if record.kind != Kind::Exact {
+                segments.push(self.shared.segment(record, model(record)?)?);
+            }
+        }
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        if view.changes.is_some_and(|seen| seen > changes) || view.next_window > next_window {
+            return Ok(()); // Another thread has seen more already.
+        }
+        for item in catalog.series.range(&txn, &(view.series.len() as u32..)).map_err(catalog.wrap())? {
+            view.series.push(item.map_err(catalog.wrap())?.1.to_owned());
+        }
+        let mut old: BTreeMap<SegmentId, Part> =
+            std::mem::take(&mut view.parts).into_iter().map(|part| (part.record.id, part)).collect();
+        for record in records.iter().filter(|record| record.kind == Kind::Exact) {
+            let mut part = match old.remove(&record.id) {
+                Some(part) => part,
+                None => Part::new(record.clone(), model(record)?.dimensions),
+            };
+            part.record = record.clone();
+            let from = record.first + part.len() as u64;
+            for item in catalog.windows.range(&txn, &(from..record.end())).map_err(catalog.wrap())? {
+                let (id, bytes) = item.map_err(catalog.wrap())?;
+                let row = super::window::Row::read(bytes);
+                let row = row.map_err(|error| catalog.damaged(&format!("window {id}"), &error))?;
+                if id != record.first + part.len() as u64 || !part.push(&row) {
+                    // Nothing half-read may be searched.
+                    *view = View::default();
+                    return Err(damaged(format!("window {id} is missing, or its vector is of another length")));
+                }
+            }
+            view.parts.push(part);
+        }
+        *view = View { changes: Some(changes), next_window, segments, deleted, models, ..std::mem::take(&mut *view) };
+        Ok(())
+    }
+
+    /// The position of the last commit that is on disk.
+    ///
+    /// # Errors
+    /// If the catalog cannot be read.
+    pub fn position(&self) -> Result<Option<String>, IndexError> {
+        let txn = self.shared.catalog.read()?;
+        position(&self.shared.catalog, &txn)
+    }
+
+    /// The models that there are windows of.
+    pub fn models(&self) -> Vec<Model> {
+        self.view().models.clone()
+    }
+
+    /// The segments, in the order of their windows.
+    pub fn segments(&self) -> Vec<SegmentRecord> {
+        let view = self.view();
+        let parts = view.parts.iter().map(|part| part.record.clone());
+        let mut all: Vec<_> = view.segments.iter().map(|segment| segment.record.clone()).chain(parts).collect();
+        all.sort_by_key(|record| record.first);
+        all
+    }
+
+    /// The nearest windows, nearest first, of equally near ones the older first.
+    ///
+    /// # Errors
+    /// If the vector does not fit the model, or something is damaged.
+    pub fn search(&self, query: &Query<'_>) -> Result<Vec<Neighbour>, IndexError> {
+        if query.vector.len() != query.model.dimensions || !query.vector.iter().all(|x| x.is_finite()) {
+            return Err(IndexError::Query(format!(
+                "a vector of {} components (some may be no numbers) for a model of {}",
+                query.vector.len(),
+                query.model.dimensions
+            )));
+        }
+        let view = self.view();
+        let Some(model) = view.models.iter().position(|model| model == query.model) else { return Ok(Vec::new()) };
+        let labelled = self.labelled(&query.filter)?;
+        let allowed = Allowed::new(&view, &query.filter, labelled);
+        let mut near: Vec<(f32, WindowId)> = Vec::new();
+        for part in view.parts.iter().filter(|part| part.record.model as usize == model) {
+            let ends = part.facts.iter().map(|facts| facts.end);
+            let among = allowed.among(&part.record, part.series.iter().copied().zip(ends));
+            let found = part.nearest(query.vector, query.count, among.as_ref());
+            near.extend(found.into_iter().map(|(row, squared)| (squared, part.record.first + u64::from(row))));
+        }
+        for segment in view.segments.iter().filter(|segment| segment.record.model as usize == model) {
+            let txn = segment.read()?;
+            let among = match allowed.restricts(&segment.record) {
+                true => allowed.among(&segment.record, segment.series(&txn)?.zip(segment.ends(&txn)?)),
+                false => None,
+            };
+            let effort = effort(&segment.record, query.recall, among.as_ref());
+            let found = segment.nearest(&txn, query.vector, query.count, effort, among.as_ref())?;
+            near.extend(found.into_iter().map(|(item, squared)| (squared, segment.record.first + u64::from(item))));
+        }
+        near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        near.truncate(query.count);
+        near.retain(|(squared, _)| squared.sqrt() <= query.radius);
+        let catalog = &self.shared.catalog;
+        let txn = catalog.read()?;
+        let told = near.into_iter().map(|(squared, window)| {
+            let (series, facts) =
+                view.facts(window)?.ok_or_else(|| IndexError::Query(format!("no window {window}")))?;
+            let label = catalog.label(&txn, window)?;
+            Ok(Neighbour { window, distance: squared.sqrt(), series: view.name(series), facts, label })
+        });
+        told.collect()
+    }
+
+    fn labelled(&self, filter: &Filter) -> Result<Option<BTreeSet<WindowId>>, IndexError> {
+        let Some(wanted) = &filter.label else { return Ok(None) };
+        let catalog = &self.shared.catalog;
+        let txn = catalog.read()?;
+        let mut labelled = BTreeSet::new();
+        for item in catalog.labels.iter(&txn).map_err(catalog.wrap())? {
+            let (window, record) = item.map_err(catalog.wrap())?;
+            let label = Label::read(record);
+            let label = label.map_err(|error| catalog.damaged(&format!("label of window {window}"), &error))?;
+            if wanted == "*" || *wanted == label.name {
+                labelled.insert(window);
+            }
+        }
+        Ok(Some(labelled))
+    }
+
+    /// A window, its vector and whose it is; `None` if there is none, or it was deleted.
+    ///
+    /// # Errors
+    /// If something is damaged.
+    pub fn window(&self, window: WindowId) -> Result<Option<(Neighbour, Vec<f32>, Model)>, IndexError> {
+        let view = self.view();
+        let Some((series, facts)) = view.facts(window)? else { return Ok(None) };
+        let Some((record, vector)) = view.vector(window)? else { return Ok(None) };
+        let Some(model) = view.models.get(record.model as usize).cloned() else { return Ok(None) };
+        let txn = self.shared.catalog.read()?;
+        let label = self.shared.catalog.label(&txn, window)?;
+        Ok(Some((Neighbour { window, distance: 0.0, series: view.name(series), facts, label }, vector, model)))
+    }
+
+    /// All windows that a filter allows, in their order.
+    ///
+    /// # Errors
+    /// If something is damaged.
+    pub fn matching(&self, filter: &Filter) -> Result<Vec<WindowId>, IndexError> {
+        let labelled = self.labelled(filter)?;
+        let view = self.view();
+        let allowed = Allowed::new(&view, filter, labelled);
+        let mut all = Vec::new();
+        let mut take = |record: &SegmentRecord, among: Option<RoaringBitmap>| match among {
+            Some(among) => all.extend(among.iter().map(|local| record.first + u64::from(local))),
+            None => all.extend(record.first..record.end()),
+        };
+        for segment in &view.segments {
+            let txn = segment.read()?;
+            take(&segment.record, allowed.among(&segment.record, segment.series(&txn)?.zip(segment.ends(&txn)?)));
+        }
+        for part in &view.parts {
+            let ends = part.facts.iter().map(|facts| facts.end);
+            take(&part.record, allowed.among(&part.record, part.series.iter().copied().zip(ends)));
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// The windows that the owner filed under a name.
+    ///
+    /// # Errors
+    /// If the catalog cannot be read.
+    pub fn tagged(&self, tag: &str) -> Result<Vec<WindowId>, IndexError> {
+        let txn = self.shared.catalog.read()?;
+        self.shared.catalog.tagged(&txn, tag)
+    }
+}
+
+/// How hard to look; `None`: at everything.
+fn effort(record: &SegmentRecord, recall: Recall, among: Option<&RoaringBitmap>) -> Option<u32> {
+    let Recall::AtLeast(recall) = recall else { return None };
+    if among.map_or(u64::from(record.count), RoaringBitmap::len) <= EXACT_BELOW {
+        return None;
+    }
+    record.effort(recall).or_else(|| record.recall.last().map(|(effort, _)| *effort))
+}
+
+impl View {
+    fn name(&self, series: SeriesId) -> String {
+        self.series.get(series as usize).cloned().unwrap_or_default()
+    }
+
+    fn is_deleted(&self, record: &SegmentRecord, window: WindowId) -> bool {
+        self.deleted.get(&record.id).is_some_and(|deleted| deleted.contains((window - record.first) as u32))
+    }
+
+    fn part(&self, window: WindowId) -> Option<&Part> {
+        self.parts.iter().find(|part| (part.record.first..part.record.end()).contains(&window))
+    }
+
+    fn segment(&self, window: WindowId) -> Option<&Arc<Segment>> {
+        self.segments.iter().find(|segment| (segment.record.first..segment.record.end()).contains(&window))
+    }
+
+    fn facts(&self, window: WindowId) -> Result<Option<(SeriesId, Facts)>, IndexError> {
+        if let Some(part) = self.part(window) {
+            let row = (window - part.record.first) as usize;
+            return Ok(part.series.get(row).copied().zip(part.facts.get(row).copied()));
+        }
+        let Some(segment) = self.segment(window) else { return Ok(None) };
+        let txn = segment.read()?;
+        segment.facts(&txn, (window - segment.record.first) as u32).map(Some)
+    }
+
+    fn vector(&self, window: WindowId) -> Result<Option<(SegmentRecord, Vec<f32>)>, IndexError> {
+        if let Some(part) = self.part(window) {
+            let gone = self.is_deleted(&part.record, window);
+            let vector = || part.vector((window - part.record.first) as u32);
+            return Ok((!gone).then(|| (part.record.clone(), vector())));
+        }
+        let Some(segment) = self.segment(window).filter(|segment| !self.is_deleted(&segment.record, window)) else {
+            return Ok(None);
+        };
+        let txn = segment.read()?;
+        let vector = segment.vector(&txn, (window - segment.record.first) as u32)?;
+        Ok(vector.map(|vector| (segment.record.clone(), vector)))
+    }
+}
+
+/// A filter, with its names looked up.
+struct Allowed<'a> {
+    filter: &'a Filter,
+    deleted: &'a BTreeMap<SegmentId, RoaringBitmap>,
+    /// Per series whether it is asked; `None`: all are.
+    series: Option<Vec<bool>>,
+    labelled: Option<BTreeSet<WindowId>>,
+}
+
+impl<'a> Allowed<'a> {
+    fn new(view: &'a View, filter: &'a Filter, labelled: Option<BTreeSet<WindowId>>) -> Self {
+        let by_name = filter.device.is_some() || filter.channel.is_some() || filter.other_than_device.is_some();
+        let is_asked = |name: &String| {
+            let (device, channel) = name.split_once('/').unwrap_or((name, ""));
+            filter.device.as_deref().is_none_or(|wanted| wanted == device)
+                && filter.other_than_device.as_deref().is_none_or(|other| other != device)
+                && filter.channel.as_deref().is_none_or(|wanted| wanted == channel)
+        };
+        let series = by_name.then(|| view.series.iter().map(is_asked).collect());
+        Self { filter, deleted: &view.deleted, series, labelled }
+    }
+
+    fn restricts(&self, record: &SegmentRecord) -> bool {
+        let Filter { since, until, without, .. } = self.filter;
+        self.series.is_some()
+            || self.labelled.is_some()
+            || since.is_some_and(|since| record.ends.0 < since)
+            || until.is_some_and(|until| record.ends.1 >= until)
+            || without.range(record.first..record.end()).next().is_some()
+            || self.deleted.contains_key(&record.id)
+    }
+
+    /// Which windows of a segment are asked, of all whose series and ends are given in order; `None`: all of them.
+    fn among(&self, record: &SegmentRecord, windows: impl Iterator<Item = (SeriesId, i64)>) -> Option<RoaringBitmap> {
+        if !self.restricts(record) {
+            return None;
+        }
+        let Filter { since, until, without, .. } = self.filter;
+        let is_asked = |series: SeriesId, end: i64| {
+            self.series.as_ref().is_none_or(|asked| asked.get(series as usize).copied().unwrap_or(false))
+                && since.is_none_or(|since| end >= since)
+                && until.is_none_or(|until| end < until)
+        };
+        // A segment has fewer than 2^32 windows.
+        let asked = windows.enumerate().filter(|(_, (series, end))| is_asked(*series, *end)).map(|(at, _)| at as u32);
+        let mut among: RoaringBitmap = asked.collect();
+        let local = |window: &WindowId| (window - record.first) as u32;
+        if let Some(labelled) = &self.labelled {
+            among &= labelled.range(record.first..record.end()).map(local).collect::<RoaringBitmap>();
+        }
+        without.range(record.first..record.end()).map(local).for_each(|window| {
+            among.remove(window);
+        });
+        if let Some(deleted) = self.deleted.get(&record.id) {
+            among -= deleted;
+        }
+        Some(among)
+    }
+}

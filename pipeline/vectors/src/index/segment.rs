@@ -1,0 +1,225 @@
+//! A built segment: a folder with an LMDB environment of its own, never changed once the catalog names it.
+//!
+//! Beside the vectors it holds what is known of each window, as columns, so that a filter reads only what it asks.
+
+use std::path::{Path, PathBuf};
+
+use heed::{
+    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls,
+    types::{Bytes, Str},
+};
+use roaring::RoaringBitmap;
+
+use super::{
+    error::IndexError,
+    kind::{Forest, Graph, KindError, SegmentKind},
+    segment_record::{Kind, SegmentRecord},
+    window::{Facts, SeriesId},
+};
+use crate::{codec::Get, distance};
+
+/// The folder of all segments in a store's.
+pub(super) const FOLDER: &str = "segments";
+
+/// An open segment.
+pub(super) struct Segment {
+    pub(super) record: SegmentRecord,
+    env: Env<WithoutTls>,
+    path: PathBuf,
+    columns: Database<'static, Str, Bytes>,
+    vectors: Box<dyn SegmentKind>,
+}
+
+/// What is known of a segment's windows, column by column.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    series: Vec<u8>,
+    ends: Vec<u8>,
+    facts: Vec<u8>,
+}
+
+impl Columns {
+    pub(super) fn push(&mut self, series: SeriesId, facts: &Facts) {
+        self.series.extend(series.to_le_bytes());
+        self.ends.extend(facts.end.to_le_bytes());
+        facts.put(&mut self.facts);
+    }
+}
+
+impl Segment {
+    /// Makes a new, empty one in its folder; what an interrupted build left there goes.
+    pub(super) fn create(store: &Path, record: SegmentRecord, dimensions: usize) -> Result<Self, IndexError> {
+        let path = store.join(FOLDER).join(record.folder());
+        let io = |source| IndexError::Io { path: path.clone(), source };
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(io)?;
+        }
+        std::fs::create_dir_all(&path).map_err(io)?;
+        // Vectors, trees of some levels or links, and pages that LMDB has not merged.
+        let map_bytes = (256 << 20) + record.count as usize * (dimensions * 4 + 2048) * 3;
+        // SAFETY: LMDB asks that the file is not changed behind its back while mapped: the folder is new, and only this
+        // process knows of it until the catalog names it. NO_SYNC: it is synced as a whole before that. NO_LOCK: nobody else
+        // is here, and a lock file on a full disk would be a mapped hole (SIGBUS).
+        let env = unsafe { options(map_bytes).flags(EnvFlags::NO_SYNC | EnvFlags::NO_LOCK).open(&path) };
+        let env = env.map_err(|error| IndexError::lmdb(&path, error))?;
+        Self::with(env, path, record, dimensions, true)
+    }
+
+    /// Opens a built one for reading.
+    pub(super) fn open(store: &Path, record: SegmentRecord, dimensions: usize) -> Result<Self, IndexError> {
+        let path = store.join(FOLDER).join(record.folder());
+        let file = path.join("data.mdb");
+        let bytes = std::fs::metadata(&file).map_err(|source| IndexError::Io { path: path.clone(), source })?.len();
+        let map_bytes = (bytes as usize).next_multiple_of(1 << 20).max(1 << 20);
+        // SAFETY: nobody changes a segment that the catalog names, so readers need no lock; its folder may be removed, which
+        // leaves the file to those who have it mapped.
+        let env = unsafe { options(map_bytes).flags(EnvFlags::READ_ONLY | EnvFlags::NO_LOCK).open(&path) };
+        let env = env.map_err(|error| IndexError::lmdb(&path, error))?;
+        Self::with(env, path, record, dimensions, false)
+    }
+
+    fn with(
+        env: Env<WithoutTls>,
+        path: PathBuf,
+        record: SegmentRecord,
+        dimensions: usize,
+        create: bool,
+    ) -> Result<Self, IndexError> {
+        let wrap = |error: KindError| wrong(&path, error);
+        let vectors: Box<dyn SegmentKind> = match record.kind {
+            Kind::Forest => Box::new(Forest::open(&env, &path, dimensions, create).map_err(wrap)?),
+            Kind::Graph => Box::new(Graph::open(&env, dimensions, create).map_err(wrap)?),
+            Kind::Exact => return Err(IndexError::Query(format!("segment {} is not built", record.id))),
+        };
+        let columns = columns_of(&env, create).map_err(wrap)?;
+        Ok(Self { record, env, path, columns, vectors })
+    }
+
+    pub(super) fn wrap(&self) -> impl Fn(KindError) -> IndexError + '_ {
+        |error| wrong(&self.path, error)
+    }
+
+    pub(super) fn read(&self) -> Result<RoTxn<'_, WithoutTls>, IndexError> {
+        self.env.read_txn().map_err(|error| self.wrap()(error.into()))
+    }
+
+    pub(super) fn write(&self) -> Result<RwTxn<'_>, IndexError> {
+        self.env.write_txn().map_err(|error| self.wrap()(error.into()))
+    }
+
+    pub(super) fn kind(&self) -> &dyn SegmentKind {
+        &*self.vectors
+    }
+
+    pub(super) fn put_columns(&self, txn: &mut RwTxn<'_>, columns: &Columns) -> Result<(), IndexError> {
+        for (name, bytes) in [("series", &columns.series), ("ends", &columns.ends), ("facts", &columns.facts)] {
+            self.columns.put(txn, name, bytes).map_err(|error| self.wrap()(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything to the disk, folder entries included; returns its size.
+    pub(super) fn sync(&self) -> Result<u64, IndexError> {
+        let io = |source| IndexError::Io { path: self.path.clone(), source };
+        self.env.force_sync().map_err(|error| self.wrap()(error.into()))?;
+        for folder in [Some(self.path.as_path()), self.path.parent()].into_iter().flatten() {
+            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        }
+        Ok(std::fs::metadata(self.path.join("data.mdb")).map_err(io)?.len())
+    }
+
+    fn column<'t>(&self, txn: &'t RoTxn<'_>, name: &str, width: usize) -> Result<&'t [u8], IndexError> {
+        let bytes = self.columns.get(txn, name).map_err(|error| self.wrap()(error.into()))?.unwrap_or_default();
+        if bytes.len() != width * self.record.count as usize {
+            let problem = format!("{} bytes of {name} for {} windows", bytes.len(), self.record.count);
+            return Err(IndexError::Damaged { path: self.path.clone(), problem });
+        }
+        Ok(bytes)
+    }
+
+    /// The series of every window.
+    pub(super) fn series<'t>(&self, txn: &'t RoTxn<'_>) -> Result<impl Iterator<Item = SeriesId> + 't, IndexError> {
+        let bytes = self.column(txn, "series", 4)?;
+        Ok(bytes.chunks_exact(4).filter_map(|number| number.try_into().ok()).map(SeriesId::from_le_bytes))
+    }
+
+    /// The end of every window, in event time.
+    pub(super) fn ends<'t>(&self, txn: &'t RoTxn<'_>) -> Result<impl Iterator<Item = i64> + 't, IndexError> {
+        let bytes = self.column(txn, "ends", 8)?;
+        Ok(bytes.chunks_exact(8).filter_map(|time| time.try_into().ok()).map(i64::from_le_bytes))
+    }
+
+    /// What is known of one window.
+    pub(super) fn facts(&self, txn: &RoTxn<'_>, item: u32) -> Result<(SeriesId, Facts), IndexError> {
+        let damaged =
+            |error| IndexError::Damaged { path: self.path.clone(), problem: format!("window {item}: {error}") };
+        let series = &self.column(txn, "series", 4)?[item as usize * 4..];
+        let facts = &self.column(txn, "facts", Facts::BYTES)?[item as usize * Facts::BYTES..];
+        let series = Get::new(series).u32().map_err(damaged)?;
+        Ok((series, Facts::get(&mut Get::new(facts)).map_err(damaged)?))
+    }
+
+    /// A window's vector; `None` where it was left out.
+    pub(super) fn vector(&self, txn: &RoTxn<'_>, item: u32) -> Result<Option<Vec<f32>>, IndexError> {
+        self.vectors.vector(txn, item).map_err(self.wrap())
+    }
+
+    /// Windows near to `query`, with squared distances: found with `effort` among all that `among` allows, or, where there is no
+    /// effort, every one of them.
+    pub(super) fn nearest(
+        &self,
+        txn: &RoTxn<'_>,
+        query: &[f32],
+        count: usize,
+        effort: Option<u32>,
+        among: Option<&RoaringBitmap>,
+    ) -> Result<Vec<(u32, f32)>, IndexError> {
+        let found = match (effort, among) {
+            (Some(effort), _) => self.vectors.nearest(txn, query, count, effort, among).map_err(self.wrap())?,
+            (None, Some(among)) => among.iter().collect(),
+            (None, None) => (0..self.record.count).collect(),
+        };
+        let mut near = Vec::with_capacity(found.len());
+        for item in found {
+            // Measured here, so that a distance does not depend on what found it.
+            if let Some(vector) = self.vector(txn, item)? {
+                near.push((item, distance::squared(query, &vector)));
+            }
+        }
+        near.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        near.truncate(count);
+        Ok(near)
+    }
+}
+
+fn columns_of(env: &Env<WithoutTls>, create: bool) -> Result<Database<'static, Str, Bytes>, KindError> {
+    if create {
+        let txn = env.write_txn()?;
+        let opened = env.create_databases_and_commit(txn, |opener, txn| {
+            Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(opener.create_database(txn, Some("columns"))?))
+        })?;
+        return Ok(opened.unwrap_commit());
+    }
+    let txn = env.read_txn()?;
+    let opened = env.open_databases_and_commit(txn, |opener, txn| {
+        Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(opener.open_database(txn, Some("columns"))?))
+    })?;
+    opened.unwrap_commit().ok_or_else(|| KindError::Other("its columns are missing".into()))
+}
+
+fn wrong(path: &Path, error: KindError) -> IndexError {
+    match error {
+        KindError::Cancelled => IndexError::Cancelled,
+        KindError::Lmdb(heed::Error::Mdb(heed::MdbError::MapFull)) => {
+            IndexError::Damaged { path: path.to_owned(), problem: "a segment outgrew its map".into() }
+        }
+        KindError::Lmdb(error) => IndexError::lmdb(path, error),
+        KindError::Other(problem) => IndexError::Damaged { path: path.to_owned(), problem },
+    }
+}
+
+fn options(map_bytes: usize) -> EnvOpenOptions<WithoutTls> {
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.max_dbs(2).map_size(map_bytes.next_multiple_of(4096)).max_readers(256);
+    options
+}

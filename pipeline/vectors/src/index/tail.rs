@@ -1,0 +1,105 @@
+//! The tail: windows of segments that are not built yet, in memory, searched row by row and exactly.
+//!
+//! Rows are scanned as int8 with a bound on what that loses; the few that the bounds leave in question are measured by their
+//! true vectors.
+
+use roaring::RoaringBitmap;
+
+use half::f16;
+
+use super::{
+    segment_record::SegmentRecord,
+    window::{Facts, Row, SeriesId},
+};
+use crate::distance::{self, ScaledTiles};
+
+/// One segment's part of the tail.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) record: SegmentRecord,
+    pub(super) series: Vec<SeriesId>,
+    pub(super) facts: Vec<Facts>,
+    dimensions: usize,
+    vectors: Vec<f16>,
+    rows: ScaledTiles,
+}
+
+impl Part {
+    pub(super) fn new(record: SegmentRecord, dimensions: usize) -> Self {
+        let rows = ScaledTiles::new(dimensions);
+        Self { record, series: Vec::new(), facts: Vec::new(), dimensions, vectors: Vec::new(), rows }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Appends a window; `false` if its vector is of another length.
+    pub(super) fn push(&mut self, row: &Row) -> bool {
+        if row.vector.len() != self.dimensions {
+            return false;
+        }
+        self.vectors.extend(&row.vector);
+        self.rows.push(&self.vector(self.len() as u32));
+        self.series.push(row.series);
+        self.facts.push(row.facts);
+        true
+    }
+
+    /// A row's vector.
+    pub(super) fn vector(&self, row: u32) -> Vec<f32> {
+        let from = row as usize * self.dimensions;
+        self.vectors[from..from + self.dimensions].iter().map(|x| x.to_f32()).collect()
+    }
+
+    /// The `count` nearest rows among those that `among` allows, with squared distances.
+    pub(super) fn nearest(&self, query: &[f32], count: usize, among: Option<&RoaringBitmap>) -> Vec<(u32, f32)> {
+        let mut least_of: Vec<(f32, u32)> = Vec::new();
+        // The `count` smallest upper bounds: the greatest of them is a distance within which there are that many.
+        let mut within = std::collections::BinaryHeap::with_capacity(count + 1);
+        self.rows.bounds(query, |row, least, greatest| {
+            // A segment has fewer than 2^32 windows.
+            let row = row as u32;
+            if among.is_some_and(|among| !among.contains(row)) {
+                return;
+            }
+            if within.len() < count {
+                within.push(Ordered(greatest));
+            } else if within.peek().is_some_and(|most| greatest < most.0) {
+                within.pop();
+                within.push(Ordered(greatest));
+            } else if within.peek().is_some_and(|most| least > most.0) {
+                return;
+            }
+            least_of.push((least, row));
+        });
+        let most = within.peek().map_or(f32::INFINITY, |most| most.0);
+        let in_question = least_of.into_iter().filter(|(least, _)| *least <= most);
+        let mut near: Vec<(u32, f32)> =
+            in_question.map(|(_, row)| (row, distance::squared(query, &self.vector(row)))).collect();
+        near.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        near.truncate(count);
+        near
+    }
+}
+
+/// Floats in their total order.
+#[derive(Clone, Copy, Debug)]
+struct Ordered(f32);
+
+impl PartialEq for Ordered {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Ordered {}
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}

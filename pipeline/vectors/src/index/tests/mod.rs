@@ -1,0 +1,301 @@
+//! The store against a plain list of what is in it.
+
+mod disk;
+mod killed;
+mod model_based;
+mod recall;
+
+use std::{path::Path, sync::atomic::AtomicBool};
+
+use half::f16;
+
+use super::*;
+
+const DIMENSIONS: usize = 6;
+
+fn model() -> Model {
+    Model { digest: "digest".into(), head: "learned".into(), dimensions: DIMENSIONS }
+}
+
+fn limits() -> Limits {
+    Limits { map_bytes: 64 << 20, segment_windows: 40, graph_windows: 2_000, trees: 4, ..Limits::default() }
+}
+
+/// The `n`-th window of a stream that never changes.
+fn window(n: u64) -> Window {
+    let noise = |at: u64| {
+        let mut x = n.wrapping_mul(31).wrapping_add(at).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        x ^= x >> 29;
+        x = x.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (x >> 40) as f32 / (1 << 24) as f32
+    };
+    Window {
+        series: format!("d{}/c{}", n % 5, n % 2),
+        facts: Facts {
+            start: n as i64,
+            end: n as i64 + 10,
+            sequence: n / 3 + 1,
+            filled: 9,
+            flags: 8,
+            score: noise(99),
+        },
+        // As it will be read: f16.
+        vector: (0..DIMENSIONS as u64).map(|at| f16::from_f32(noise(at) + (n % 4) as f32).to_f32()).collect(),
+    }
+}
+
+/// Adds windows `range` and commits; the position is how many there are.
+fn add(store: &Store, range: std::ops::Range<u64>) {
+    let before = store.position().unwrap();
+    let mut batch = store.batch().unwrap();
+    for n in range.clone() {
+        assert_eq!(batch.add(&model(), &window(n)).unwrap(), n);
+    }
+    batch.commit(before.as_deref(), &range.end.to_string()).unwrap();
+}
+
+/// Builds all there is to build.
+fn build_all(store: &Store) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    while let Some(build) = store.next_build().unwrap() {
+        kinds.push(build.kind());
+        assert!(store.publish(build.run(&AtomicBool::new(false)).unwrap()).unwrap());
+    }
+    kinds
+}
+
+fn query(vector: &[f32], count: usize) -> Query<'_> {
+    // A model is only compared, so one for all will do.
+    static MODEL: std::sync::LazyLock<Model> = std::sync::LazyLock::new(model);
+    Query { model: &MODEL, vector, count, radius: f32::INFINITY, recall: Recall::Exact, filter: Filter::default() }
+}
+
+fn ids(found: &[Neighbour]) -> Vec<WindowId> {
+    found.iter().map(|neighbour| neighbour.window).collect()
+}
+
+/// The true nearest of `windows`.
+fn nearest(windows: impl Iterator<Item = u64>, to: &[f32], count: usize) -> Vec<WindowId> {
+    let mut near: Vec<(f32, u64)> = windows.map(|n| (crate::distance::squared(to, &window(n).vector), n)).collect();
+    near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    near.into_iter().take(count).map(|(_, n)| n).collect()
+}
+
+fn open(path: &Path) -> Store {
+    Store::open(path, limits()).unwrap()
+}
+
+#[test]
+fn a_window_is_found_at_once_whichever_part_it_lies_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let searcher = store.searcher().unwrap();
+    for step in 0..20 {
+        add(&store, step * 30..step * 30 + 30);
+        searcher.refresh().unwrap();
+        if step % 3 == 2 {
+            build_all(&store);
+            searcher.refresh().unwrap();
+        }
+        for n in (0..step * 30 + 30).step_by(17) {
+            let found = searcher.search(&query(&window(n).vector, 7)).unwrap();
+            assert_eq!(ids(&found), nearest(0..step * 30 + 30, &window(n).vector, 7), "{n} after step {step}");
+            assert_eq!((found[0].series.as_str(), found[0].facts), (window(n).series.as_str(), window(n).facts));
+        }
+    }
+    let kinds: Vec<Kind> = searcher.segments().iter().map(|segment| segment.kind).collect();
+    assert!(kinds.contains(&Kind::Graph) && kinds.last() == Some(&Kind::Exact), "{kinds:?}");
+    assert_eq!(store.stats().unwrap().windows, 600);
+}
+
+#[test]
+fn filters_ask_only_what_they_allow() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    add(&store, 0..200);
+    build_all(&store);
+    let before = store.position().unwrap();
+    let mut batch = store.batch().unwrap();
+    let label = |name: &str, time| Label { name: name.into(), origin: "cli".into(), time };
+    assert!(batch.label(7, &label("normal", 5)).unwrap() && batch.label(190, &label("leak", 5)).unwrap());
+    assert!(!batch.label(7, &label("leak", 4)).unwrap(), "the later word counts");
+    assert!(!batch.label(999, &label("leak", 4)).unwrap(), "no such window");
+    assert!(batch.delete(8).unwrap() && !batch.delete(8).unwrap() && !batch.delete(5_000).unwrap());
+    batch.tag("alert", 190).unwrap();
+    batch.tag("alert", 7).unwrap();
+    batch.commit(before.as_deref(), "next").unwrap();
+    let searcher = store.searcher().unwrap();
+    let check = |filter: Filter, allowed: &dyn Fn(u64) -> bool| {
+        let allowed: Vec<u64> = (0..200).filter(|n| *n != 8 && allowed(*n)).collect();
+        assert_eq!(searcher.matching(&filter).unwrap(), allowed, "{filter:?}");
+        let mut asked = query(&[0.5; DIMENSIONS], 300);
+        asked.filter = filter;
+        let found = searcher.search(&asked).unwrap();
+        assert_eq!(ids(&found), nearest(allowed.into_iter(), &[0.5; DIMENSIONS], 300));
+        found
+    };
+    let none = Filter::default;
+    check(none(), &|_| true);
+    check(Filter { device: Some("d3".into()), ..none() }, &|n| n % 5 == 3);
+    check(Filter { other_than_device: Some("d3".into()), ..none() }, &|n| n % 5 != 3);
+    check(Filter { channel: Some("c1".into()), device: Some("d1".into()), ..none() }, &|n| n % 10 == 1);
+    check(Filter { since: Some(60), until: Some(180), ..none() }, &|n| (50..170).contains(&n));
+    check(Filter { without: [3, 100].into(), ..none() }, &|n| n != 3 && n != 100);
+    check(Filter { label: Some("*".into()), ..none() }, &|n| n == 7 || n == 190);
+    let found = check(Filter { label: Some("normal".into()), ..none() }, &|n| n == 7);
+    assert_eq!(found[0].label.as_ref().unwrap().name, "normal");
+    assert_eq!(searcher.tagged("alert").unwrap(), [190, 7]);
+    let mut near = query(&[0.5; DIMENSIONS], 300);
+    near.radius = 1.0;
+    let found = searcher.search(&near).unwrap();
+    assert!(!found.is_empty() && found.len() < 199 && found.iter().all(|one| one.distance <= 1.0));
+    assert!(searcher.window(8).unwrap().is_none(), "deleted");
+    let (facts, vector, of) = searcher.window(9).unwrap().unwrap();
+    assert_eq!((facts.series, vector, of), (window(9).series, window(9).vector, model()));
+}
+
+#[test]
+fn models_are_never_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    add(&store, 0..10);
+    let other = Model { digest: "newer".into(), ..model() };
+    let mut batch = store.batch().unwrap();
+    for n in 10..20 {
+        batch.add(&other, &window(n)).unwrap();
+    }
+    batch.add(&model(), &window(20)).unwrap();
+    assert!(batch.add(&Model { dimensions: 3, ..model() }, &window(20)).is_err());
+    batch.commit(Some("10"), "21").unwrap();
+    for built in [false, true] {
+        if built {
+            assert_eq!(build_all(&store), [Kind::Forest, Kind::Forest]);
+        }
+        let searcher = store.searcher().unwrap();
+        let mut asked = query(&[0.5; DIMENSIONS], 100);
+        let mut found = ids(&searcher.search(&asked).unwrap());
+        found.sort_unstable();
+        assert_eq!(found, (0..10).chain([20]).collect::<Vec<_>>());
+        asked.model = &other;
+        assert_eq!(searcher.search(&asked).unwrap().len(), 10);
+        let unknown = Model { digest: "none".into(), ..model() };
+        asked.model = &unknown;
+        assert!(searcher.search(&asked).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn what_lost_many_windows_is_built_anew_without_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    add(&store, 0..40);
+    build_all(&store);
+    let delete = |range: std::ops::Range<u64>, position: &str| {
+        let before = store.position().unwrap();
+        let mut batch = store.batch().unwrap();
+        range.for_each(|n| assert!(batch.delete(n).unwrap()));
+        batch.commit(before.as_deref(), position).unwrap();
+    };
+    delete(0..12, "a");
+    assert!(store.next_build().unwrap().is_none(), "not more than three in ten");
+    delete(12..13, "b");
+    let build = store.next_build().unwrap().unwrap();
+    delete(39..40, "c"); // While it is built.
+    assert!(store.publish(build.run(&AtomicBool::new(false)).unwrap()).unwrap());
+    assert_eq!(store.searcher().unwrap().matching(&Filter::default()).unwrap(), (13..39).collect::<Vec<_>>());
+    let stats = store.stats().unwrap();
+    assert_eq!((stats.windows, stats.deleted), (26, 1));
+    assert!(store.next_build().unwrap().is_none());
+}
+
+#[test]
+fn whole_segments_age_out_with_all_that_was_said_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Limits { age_max: 100, graph_windows: 0, ..limits() }).unwrap();
+    add(&store, 0..40);
+    let mut batch = store.batch().unwrap();
+    batch.label(5, &Label { name: "leak".into(), origin: "cli".into(), time: 1 }).unwrap();
+    batch.tag("alert", 5).unwrap();
+    batch.delete(6).unwrap();
+    batch.commit(Some("40"), "a").unwrap();
+    build_all(&store);
+    let searcher = store.searcher().unwrap();
+    for n in 1..5 {
+        assert_eq!(store.age().unwrap(), usize::from(n == 4), "{n}");
+        let (from, before) = (n * 40, store.position().unwrap());
+        let mut batch = store.batch().unwrap();
+        for n in from..from + 40 {
+            batch.add(&model(), &window(n)).unwrap();
+        }
+        batch.commit(before.as_deref(), &n.to_string()).unwrap();
+        build_all(&store);
+    }
+    searcher.refresh().unwrap();
+    assert_eq!(searcher.matching(&Filter::default()).unwrap(), (40..200).collect::<Vec<_>>());
+    assert!(searcher.tagged("alert").unwrap().is_empty() && searcher.window(5).unwrap().is_none());
+    assert_eq!(
+        (store.stats().unwrap().labels, std::fs::read_dir(folder.path().join("segments")).unwrap().count()),
+        (0, 4)
+    );
+    let small = {
+        drop((searcher, store));
+        Store::open(folder.path(), Limits { bytes_max: 1, ..limits() }).unwrap()
+    };
+    assert_eq!(small.age().unwrap(), 4);
+    assert_eq!(small.stats().unwrap().windows, 0);
+}
+
+#[test]
+fn a_second_writer_is_fenced_and_what_is_to_be_sent_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    add(&store, 0..3);
+    let mut batch = store.batch().unwrap();
+    batch.add(&model(), &window(3)).unwrap();
+    batch.send(7, b"context").unwrap();
+    assert!(matches!(batch.commit(Some("2"), "4"), Err(IndexError::Fenced { .. })));
+    assert_eq!((store.stats().unwrap().windows, store.outbox().unwrap()), (3, vec![]));
+    let mut batch = store.batch().unwrap();
+    batch.send(7, b"context").unwrap();
+    batch.send(8, b"other").unwrap();
+    batch.commit(Some("3"), "4").unwrap();
+    drop(store);
+    let store = open(folder.path());
+    let mut batch = store.batch().unwrap();
+    batch.sent(7).unwrap();
+    batch.commit(Some("4"), "5").unwrap();
+    assert_eq!(store.outbox().unwrap(), [(8, b"other".to_vec())]);
+}
+
+#[test]
+fn a_build_that_is_cancelled_or_too_late_leaves_the_store_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Limits { build_time: std::time::Duration::ZERO, ..limits() }).unwrap();
+    add(&store, 0..60);
+    for cancel in [true, false] {
+        let build = store.next_build().unwrap().unwrap();
+        let id = build.id();
+        assert!(matches!(build.run(&AtomicBool::new(cancel)), Err(IndexError::Cancelled)));
+        assert!(store.took_too_long(&id));
+    }
+    assert_eq!(std::fs::read_dir(folder.path().join("segments")).unwrap().count(), 0);
+    assert_eq!(store.searcher().unwrap().search(&query(&[0.0; DIMENSIONS], 100)).unwrap().len(), 60);
+    assert!(!store.took_too_long(&store.next_build().unwrap().unwrap().id()), "one tree was left");
+}
+
+#[test]
+fn the_same_stream_makes_the_same_store() {
+    let answers: Vec<Vec<Neighbour>> = [7, 40, 120]
+        .into_iter()
+        .map(|batch| {
+            let folder = tempfile::tempdir().unwrap();
+            let store = open(folder.path());
+            (0..840).step_by(batch).for_each(|from| add(&store, from..840.min(from + batch as u64)));
+            build_all(&store);
+            let mut asked = query(&[1.3; DIMENSIONS], 20);
+            asked.recall = Recall::AtLeast(0.5);
+            store.searcher().unwrap().search(&asked).unwrap()
+        })
+        .collect();
+    assert!(answers[0].len() == 20 && answers[1] == answers[0] && answers[2] == answers[0]);
+}
