@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Rows of one message; the figures do not depend on it, but state is measured between messages.
-const MESSAGE_ROWS: usize = 256;
+pub(crate) const MESSAGE_ROWS: usize = 256;
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
 
 /// What came out.
@@ -116,11 +116,11 @@ impl Pipeline {
     }
 }
 
-fn scope() -> Scope {
+pub(crate) fn scope() -> Scope {
     Scope { site: "bench".into(), shard: 0, shards: 1 }
 }
 
-fn problems(problems: Vec<String>) -> anyhow::Error {
+pub(crate) fn problems(problems: Vec<String>) -> anyhow::Error {
     ConfigError { problems }.into()
 }
 
@@ -206,12 +206,14 @@ impl Chain {
     }
 }
 
-struct Stepped {
-    main: Vec<Vec<u8>>,
+/// What came out of it.
+pub(crate) struct Stepped {
+    pub(crate) main: Vec<Vec<u8>>,
     alerts: Vec<Vec<u8>>,
 }
 
-fn step<S: Stage>(stage: &mut S, payload: Vec<u8>) -> Result<Stepped> {
+/// One message through a stage.
+pub(crate) fn step<S: Stage>(stage: &mut S, payload: Vec<u8>) -> Result<Stepped> {
     let message = Incoming {
         stream: S::SPEC.inputs[0].stream.into(),
         subject: format!("{}.bench.0", S::SPEC.inputs[0].prefix),

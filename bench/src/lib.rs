@@ -2,10 +2,12 @@
 //!
 //! [`inputs`] reads the public benchmarks, [`chain`] runs one of their streams through the stages in this process,
 //! [`result`] picks what stands in a result file, [`eval`] does that for a whole folder, and [`score`] judges the result
-//! files as the benchmarks' own scorers do. Labels are read by [`score`] alone. [`fleet`] is the made-up fleet.
+//! files as the benchmarks' own scorers do. Labels are read by [`score`] alone. [`fleet`] is the made-up fleet. [`embedded`]
+//! tells the vectors of a stream's windows.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;
+pub mod embedded;
 pub mod eval;
 pub mod fleet;
 pub mod inputs;

@@ -1,4 +1,5 @@
-//! `eddy-bench`: load on a real gateway, and quality of detection on the made-up fleet. The public benchmarks are `eddy eval`'s.
+//! `eddy-bench`: load on a real gateway, quality of detection on the made-up fleet, and the index of windows beside others. The public
+//! benchmarks are `eddy eval`'s.
 
 use std::path::PathBuf;
 
@@ -6,6 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eddy_bench::{fleet, pipeline::Settings};
 
+mod ann;
 mod load;
 
 #[derive(Debug, Parser)]
@@ -16,6 +18,7 @@ mod load;
   eddy-bench latency --json
   eddy-bench throughput
   eddy-bench footprint --series 30000
+  eddy-bench ann --n 10000,100000
   eddy-bench fleet fixtures/fleet --set detect.alerts_per_day=2.0"
 )]
 struct Arguments {
@@ -38,6 +41,11 @@ enum Command {
     Throughput(load::ThroughputArgs),
     /// Measures memory, idle and loaded, and the cost of a window over a day of event time.
     Footprint(load::FootprintArgs),
+    /// Measures the index of windows while it is written and when it is built, beside other libraries.
+    Ann(ann::AnnArgs),
+    /// The index under measurement, in a process of its own; `ann` starts it.
+    #[command(hide = true)]
+    AnnStore(ann::StoreArgs),
     /// A process of the floor; `latency` starts it.
     #[command(hide = true)]
     FloorHop(load::HopArgs),
@@ -49,6 +57,8 @@ fn main() -> Result<()> {
         Command::Latency(args) => load::run(load::Load::Latency(args)),
         Command::Throughput(args) => load::run(load::Load::Throughput(args)),
         Command::Footprint(args) => load::run(load::Load::Footprint(args)),
+        Command::Ann(args) => ann::run(&args),
+        Command::AnnStore(args) => ann::run_store(&args),
         Command::FloorHop(args) => load::run(load::Load::Hop(args)),
     }
 }

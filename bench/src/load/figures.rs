@@ -2,41 +2,41 @@
 
 /// Measured values, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Figures(Vec<f64>);
+pub(crate) struct Figures(Vec<f64>);
 
 impl Figures {
     /// Takes values in any order; NaN counts as the largest.
-    pub(super) fn new(mut values: Vec<f64>) -> Self {
+    pub(crate) fn new(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         Self(values)
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// The least value that at least the part `share` (0 to 1) of all do not exceed; `None` of nothing.
-    pub(super) fn quantile(&self, share: f64) -> Option<f64> {
+    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
         // A cast of a float saturates.
         let rank = (share.clamp(0.0, 1.0) * self.0.len() as f64).ceil() as usize;
         self.0.get(rank.saturating_sub(1)).copied()
     }
 
     /// `{"p50": …, "p99": …, "max": …, "count": …}`, rounded to three decimals; null where there is nothing.
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         let at = |share| self.quantile(share).map(rounded);
         serde_json::json!({ "p50": at(0.5), "p99": at(0.99), "max": at(1.0), "count": self.len() })
     }
 }
 
 /// Three decimals: what is measured here is worth no more.
-pub(super) fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
 /// Nanoseconds as milliseconds.
-pub(super) fn ms(nanoseconds: i64) -> f64 {
+pub(crate) fn ms(nanoseconds: i64) -> f64 {
     nanoseconds as f64 / 1e6
 }
 

@@ -8,14 +8,14 @@
 mod binaries;
 mod collected;
 mod feed;
-mod figures;
+pub(crate) mod figures;
 mod floor;
 mod footprint;
 mod gateway;
 mod journey;
 mod latency;
-mod peer;
-mod process;
+pub(crate) mod peer;
+pub(crate) mod process;
 mod sensors;
 mod show;
 #[cfg(test)]
@@ -86,13 +86,7 @@ pub(crate) fn run(load: Load) -> Result<()> {
         if let Load::Hop(args) = &load {
             return floor::hop(args).await;
         }
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        // What it started ends when it is dropped.
-        let figures = tokio::select! {
-            figures = measure(&load) => figures?,
-            _ = terminate.recv() => bail!("stopped by SIGTERM"),
-            _ = interrupt.recv() => bail!("interrupted"),
-        };
+        let figures = unless_stopped(measure(&load)).await?;
         if load.is_json() {
             println!("{figures}");
         } else {
@@ -100,6 +94,20 @@ pub(crate) fn run(load: Load) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Does something until it is done, or Ctrl-C or SIGTERM comes.
+///
+/// # Errors
+/// Its own, and that it was stopped.
+pub(crate) async fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // What it started ends when it is dropped.
+    tokio::select! {
+        done = work => done,
+        _ = terminate.recv() => bail!("stopped by SIGTERM"),
+        _ = interrupt.recv() => bail!("interrupted"),
+    }
 }
 
 impl Load {

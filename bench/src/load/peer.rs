@@ -46,32 +46,65 @@ pub(super) struct Samples {
     pub(super) singly: bool,
 }
 
-fn folder() -> PathBuf {
+/// Where the peers' programs lie.
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
 }
 
-/// The Python of an environment with what the peer needs, made if it is not there.
+/// A Python with the packages that a peer needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Environment {
+    /// The interpreter.
+    pub(crate) python: PathBuf,
+    /// Packages that could not be had, and why.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// How packages are installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Install {
+    /// All, or there is no environment.
+    All,
+    /// One by one: what cannot be had is left out.
+    Each,
+}
+
+/// The environment `.tools/<name>` with the packages of a file of `bench/peers`, made if it is not there.
 ///
 /// # Errors
 /// If it cannot be made: no Python, no packages.
-pub(super) async fn environment() -> Result<PathBuf> {
+pub(crate) async fn environment(name: &str, requirements: &str, install: Install) -> Result<Environment> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools");
-    let venv = tools.join("py-peer");
-    let python = venv.join("bin/python");
-    let (wanted, made) = (folder().join("requirements.txt"), venv.join("requirements.txt"));
-    let wanted_text = std::fs::read(&wanted).with_context(|| wanted.display().to_string())?;
-    if std::fs::read(&made).is_ok_and(|made| made == wanted_text) {
-        return Ok(python);
+    let venv = tools.join(name);
+    let mut environment = Environment { python: venv.join("bin/python"), skipped: Vec::new() };
+    let (wanted, made) = (folder().join(requirements), venv.join("requirements.txt"));
+    let wanted_text = std::fs::read_to_string(&wanted).with_context(|| wanted.display().to_string())?;
+    if std::fs::read_to_string(&made).is_ok_and(|made| made == wanted_text) {
+        return Ok(environment);
     }
     std::fs::create_dir_all(&tools).with_context(|| tools.display().to_string())?;
     say(&format!("making {} for the Python peer (once)", venv.display()));
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv)).await?;
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&wanted);
-    run(&mut install).await?;
-    // Only now is it complete.
-    std::fs::write(&made, wanted_text).with_context(|| made.display().to_string())?;
-    Ok(python)
+    let pip = || {
+        let mut pip = Command::new(venv.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        pip
+    };
+    match install {
+        Install::All => run(pip().arg("-r").arg(&wanted)).await?,
+        Install::Each => {
+            for package in wanted_text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+                if let Err(problem) = run(pip().arg(package)).await {
+                    environment.skipped.push(format!("{package} does not install: {problem:#}"));
+                }
+            }
+        }
+    }
+    // Only now is it complete; else it is tried again.
+    if environment.skipped.is_empty() {
+        std::fs::write(&made, wanted_text).with_context(|| made.display().to_string())?;
+    }
+    Ok(environment)
 }
 
 /// Runs a command to its end; its standard output goes nowhere.
@@ -83,6 +116,25 @@ async fn run(command: &mut Command) -> Result<()> {
         bail!("{shown}: {status}");
     }
     Ok(())
+}
+
+/// Runs a command to its end, and reads the one JSON object that it prints.
+///
+/// # Errors
+/// If it fails, takes too long, or prints something else.
+pub(crate) async fn figures<T: serde::de::DeserializeOwned>(
+    command: &mut Command,
+    timeout: Duration,
+    parent: &Path,
+) -> Result<T> {
+    let output = tempfile::NamedTempFile::new_in(parent)?;
+    let mut child = Owned::start(command.stdout(output.reopen()?))?;
+    let status = ended(&mut child, timeout).await?;
+    if !status.success() {
+        bail!("it ended: {status}");
+    }
+    let text = std::fs::read_to_string(output.path())?;
+    serde_json::from_str(text.trim()).with_context(|| format!("it said {text:?}"))
 }
 
 async fn ended(child: &mut Owned, timeout: Duration) -> Result<std::process::ExitStatus> {
@@ -111,7 +163,6 @@ pub(super) async fn score(gateway: &Gateway, python: &Path, samples: Samples, pa
         ..Default::default()
     };
     context.get_or_create_stream(config).await.context("making the peer's stream")?;
-    let output = tempfile::NamedTempFile::new_in(parent)?;
     let mut command = Command::new(python);
     command.arg(folder().join("scores.py")).args(["--url", &gateway.url, "--output", "peer.scores"]);
     command.arg("--bundle").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/bundles/default"));
@@ -120,12 +171,6 @@ pub(super) async fn score(gateway: &Gateway, python: &Path, samples: Samples, pa
     if samples.singly {
         command.arg("--singly");
     }
-    let mut child = Owned::start(command.stdout(output.reopen()?))?;
     let timeout = EXTRA_TIMEOUT + Duration::from_secs_f64(samples.seconds);
-    let status = ended(&mut child, timeout).await.context("the peer")?;
-    if !status.success() {
-        bail!("the peer ended: {status}");
-    }
-    let text = std::fs::read_to_string(output.path())?;
-    serde_json::from_str(text.trim()).with_context(|| format!("the peer said {text:?}"))
+    figures(&mut command, timeout, parent).await.context("the peer")
 }

@@ -19,14 +19,14 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// A child that does not outlive its handle: SIGTERM, then SIGKILL.
 #[derive(Debug)]
-pub(super) struct Owned(Child);
+pub(crate) struct Owned(Child);
 
 impl Owned {
     /// Starts it, with nothing on its standard input, in a process group of its own: Ctrl-C reaches the bench alone.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub(super) fn start(command: &mut Command) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
         use std::os::unix::process::CommandExt as _;
         let program = command.get_program().to_owned();
         let child = command.stdin(Stdio::null()).process_group(0).spawn();
@@ -39,7 +39,7 @@ impl Owned {
     }
 
     /// How it ended, if it did.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().ok().flatten()
     }
 

@@ -296,7 +296,7 @@ async fn score_by_peer(args: &ThroughputArgs, gateway: &Gateway, sampled: &Hoppe
         super::say(&format!("SKIPPED: the Python peer: {problem:#}"));
         problem
     };
-    let python = peer::environment().await.map_err(skipped)?;
+    let python = peer::environment("py-peer", "requirements.txt", peer::Install::All).await.map_err(skipped)?.python;
     let mut windows_per_s = [0.0; 2];
     for (singly, windows_per_s) in [false, true].into_iter().zip(&mut windows_per_s) {
         super::say(if singly { "the Python peer, row by row" } else { "the Python peer, vectorised" });
