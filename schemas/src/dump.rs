@@ -41,7 +41,7 @@ pub fn rows(bytes: &[u8]) -> Result<Vec<String>, LayoutError> {
             let batch = Scores::decode(bytes)?;
             Ok(lines(&batch.rows, |row, line| {
                 let (score, tail, flags) = (batch.score[row], batch.tail[row], batch.flags[row]);
-                let _ = write!(line, "score={score:?} tail={tail:?} flags={flags} vector={:?}", batch.vector(row));
+                let _ = write!(line, "score={score:?} tail={tail:?} flags={flags} window={:?}", batch.window(row));
             }))
         }
     }

@@ -12,7 +12,11 @@ use crate::{
     layout::{Layout, LayoutError},
 };
 
-const LAYOUT: Layout = Layout { name: "scores", oldest: 1, current: 1 };
+/// Version 2 tells how long a window with a vector is and how much of it is real; in version 1 both are unknown.
+const LAYOUT: Layout = Layout { name: "scores", oldest: 1, current: 2 };
+
+/// Bytes of a vector's cell before its components: the window's span (i64), its real samples (u16).
+const WINDOW_BYTES: usize = 10;
 
 /// What a score row says beside its numbers: a bit set.
 pub mod flags {
@@ -47,8 +51,10 @@ pub struct Scores {
     pub tail: ScalarBuffer<f64>,
     /// Per row the [`flags`].
     pub flags: ScalarBuffer<u16>,
-    /// Per row the learned head's vector (little-endian f16), where the window was kept or alerted.
+    /// Per row the window with the learned head's vector (little-endian f16), where it was kept or alerted.
     vector: BinaryArray,
+    /// Bytes before a vector's components.
+    before: usize,
     /// Digest of the bundle that made the vectors.
     pub bundle: String,
 }
@@ -59,14 +65,17 @@ impl Scores {
     /// # Errors
     /// See [`LayoutError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
-        let (batch, _) = LAYOUT.read(bytes)?;
+        let (batch, version) = LAYOUT.read(bytes)?;
+        let before = if version < 2 { 0 } else { WINDOW_BYTES };
         let score: &Float32Array = LAYOUT.column(&batch, "score")?;
         let tail: &Float64Array = LAYOUT.column(&batch, "tail")?;
         let flags: &UInt16Array = LAYOUT.column(&batch, "flags")?;
         let vector: &BinaryArray = LAYOUT.column(&batch, "vector")?;
-        if let Some(row) = (0..vector.len()).find(|row| vector.is_valid(*row) && vector.value_length(*row) % 2 != 0) {
+        let is_whole = |cell: &[u8]| cell.len() >= before && (cell.len() - before).is_multiple_of(2);
+        if let Some(row) = (0..vector.len()).find(|row| vector.is_valid(*row) && !is_whole(vector.value(*row))) {
             let bytes = vector.value(row).len();
-            return Err(LAYOUT.content(format!("row {row}: a vector of {bytes} bytes, not of two for each component")));
+            let problem = format!("row {row}: a vector of {bytes} bytes, not {before} and two for each component");
+            return Err(LAYOUT.content(problem));
         }
         Ok(Self {
             rows: Rows::read_named(&LAYOUT, &batch)?,
@@ -74,15 +83,47 @@ impl Scores {
             tail: tail.values().clone(),
             flags: flags.values().clone(),
             vector: vector.clone(),
+            before,
             bundle: batch.schema().metadata().get("eddy.bundle").cloned().unwrap_or_default(),
         })
     }
 
-    /// The learned head's vector of a row that was kept or alerted.
-    pub fn vector(&self, row: usize) -> Option<Vec<f16>> {
-        let pairs = |bytes: &[u8]| bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])).collect();
-        self.vector.is_valid(row).then(|| pairs(self.vector.value(row)))
+    /// The window of a row that was kept or alerted, with the learned head's vector.
+    pub fn window(&self, row: usize) -> Option<KeptWindow> {
+        if !self.vector.is_valid(row) {
+            return None;
+        }
+        let (window, vector) = self.vector.value(row).split_at(self.before);
+        // Without bytes of its own (version 1) nothing is known of it.
+        let (span, filled) = match window.split_first_chunk::<8>() {
+            Some((span, [low, high])) => (i64::from_le_bytes(*span).max(0), u16::from_le_bytes([*low, *high])),
+            _ => (0, 0),
+        };
+        let vector = vector.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])).collect();
+        Some(KeptWindow { span, filled, vector })
     }
+}
+
+/// A window that is told with its vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptWindow {
+    /// Nanoseconds between its first and its last sample; 0 where the series' period is not known.
+    pub span: i64,
+    /// How many of its samples are real; 0 where it is not known.
+    pub filled: u16,
+    /// The learned head's vector.
+    pub vector: Vec<f16>,
+}
+
+/// What to tell of a window with its vector.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// See [`KeptWindow::span`].
+    pub span: i64,
+    /// See [`KeptWindow::filled`].
+    pub filled: u16,
+    /// See [`KeptWindow::vector`].
+    pub vector: &'a [f32],
 }
 
 /// Collects a batch of scores of one bundle.
@@ -112,14 +153,17 @@ impl ScoresBuilder {
     }
 
     /// Adds a score of `series` (canonical text).
-    pub fn push(&mut self, series: &str, time: Timestamp, score: f32, tail: f64, flags: u16, vector: Option<&[f32]>) {
+    pub fn push(&mut self, series: &str, time: Timestamp, score: f32, tail: f64, flags: u16, window: Option<Told<'_>>) {
         self.rows.push(series, time);
         self.score.push(score);
         self.tail.push(tail);
         self.flags.push(flags);
-        match vector {
-            Some(vector) => {
-                let bytes: Vec<u8> = vector.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
+        match window {
+            Some(Told { span, filled, vector }) => {
+                let mut bytes = Vec::with_capacity(WINDOW_BYTES + 2 * vector.len());
+                bytes.extend(span.to_le_bytes());
+                bytes.extend(filled.to_le_bytes());
+                bytes.extend(vector.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));
                 self.vector_bytes += bytes.len();
                 self.vector.append_value(bytes);
             }
@@ -186,11 +230,32 @@ mod tests {
     #[test]
     fn round_trip_with_and_without_vectors() {
         let mut builder = ScoresBuilder::new("digest");
-        builder.push("d/t", 1, 0.5, 0.25, flags::KEPT, Some(&[1.0, -2.0]));
+        let told = Told { span: 60, filled: 7, vector: &[1.0, -2.0] };
+        builder.push("d/t", 1, 0.5, 0.25, flags::KEPT, Some(told));
         builder.push("d/*", 1, 0.0, 1.0, flags::JOINT, None);
         let read = Scores::decode(&builder.encode()).unwrap();
         assert_eq!((read.bundle.as_str(), read.score[0], read.tail[0]), ("digest", 0.5, 0.25));
-        assert_eq!(read.vector(0), Some(vec![f16::from_f32(1.0), f16::from_f32(-2.0)]));
-        assert_eq!(read.vector(1), None);
+        let vector = vec![f16::from_f32(1.0), f16::from_f32(-2.0)];
+        assert_eq!(read.window(0), Some(KeptWindow { span: 60, filled: 7, vector }));
+        assert_eq!(read.window(1), None);
+    }
+
+    #[test]
+    fn the_release_before_told_only_the_vector() {
+        let mut fields = RowsBuilder::fields();
+        fields.push(Field::new("score", DataType::Float32, false));
+        fields.push(Field::new("tail", DataType::Float64, false));
+        fields.push(Field::new("flags", DataType::UInt16, false));
+        fields.push(Field::new("vector", DataType::Binary, true));
+        let mut rows = RowsBuilder::default();
+        rows.push("d/t", 1);
+        let mut columns = rows.finish();
+        columns.push(Arc::new(Float32Array::from(vec![0.5])) as ArrayRef);
+        columns.push(Arc::new(Float64Array::from(vec![0.5])));
+        columns.push(Arc::new(UInt16Array::from(vec![0])));
+        columns.push(Arc::new(BinaryArray::from(vec![Some(&[0u8, 60][..])])));
+        let written = Layout { name: "scores", oldest: 1, current: 1 }.write(fields, columns, &[("eddy.bundle", "b")]);
+        let vector = vec![f16::from_f32(1.0)];
+        assert_eq!(Scores::decode(&written).unwrap().window(0), Some(KeptWindow { span: 0, filled: 0, vector }));
     }
 }

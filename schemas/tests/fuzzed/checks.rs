@@ -7,7 +7,7 @@
 
 use eddy_schemas::{
     Control, Embeddings, EmbeddingsBuilder, HeadLayout, LayoutError, Readings, ReadingsBuilder, Rows, Samples,
-    SamplesBuilder, Scores, ScoresBuilder, SeriesName, Vectors, alert::CloudEvent, dump, health::Health, names,
+    SamplesBuilder, Scores, ScoresBuilder, SeriesName, Told, Vectors, alert::CloudEvent, dump, health::Health, names,
 };
 
 /// Bytes of a reason beside those of the input that it cites.
@@ -136,9 +136,11 @@ pub fn scores(data: &[u8]) {
                 builder.push_control(control);
                 continue;
             }
-            let vector: Option<Vec<f32>> = batch.vector(row).map(|v| v.iter().map(|x| x.to_f32()).collect());
+            let window = batch.window(row);
+            let vector: Vec<f32> = window.iter().flat_map(|window| &window.vector).map(|x| x.to_f32()).collect();
+            let told = window.as_ref().map(|window| Told { span: window.span, filled: window.filled, vector: &vector });
             let (score, tail, flags) = (batch.score[row], batch.tail[row], batch.flags[row]);
-            builder.push(rows.name(row), rows.time[row], score, tail, flags, vector.as_deref());
+            builder.push(rows.name(row), rows.time[row], score, tail, flags, told);
         }
         builder.encode()
     });

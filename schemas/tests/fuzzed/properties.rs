@@ -1,7 +1,7 @@
 //! Batches and texts made up, whole and with bytes changed.
 
 use eddy_schemas::{
-    Control, ControlKind, EmbeddingsBuilder, HeadLayout, ReadingsBuilder, SamplesBuilder, ScoresBuilder,
+    Control, ControlKind, EmbeddingsBuilder, HeadLayout, ReadingsBuilder, SamplesBuilder, ScoresBuilder, Told,
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
 
@@ -65,8 +65,8 @@ fn batches(rows: &[Row]) -> [Vec<u8>; 4] {
         for (index, (_, dimensions)) in HEADS.iter().enumerate() {
             embeddings.extend_head(index, &vec![*value as f32; *dimensions]);
         }
-        let vector = [*value as f32, -1.0];
-        scores.push(series, *time, *value as f32, *value, *flags, (flags % 3 == 0).then_some(&vector));
+        let told = Told { span: *time, filled: *flags, vector: &[*value as f32, -1.0] };
+        scores.push(series, *time, *value as f32, *value, *flags, (flags % 3 == 0).then_some(told));
     }
     [readings.encode(), samples.encode(), embeddings.encode(), scores.encode()]
 }

@@ -16,6 +16,8 @@ pub struct HeadPlan {
     pub name: String,
     /// Length of its vectors.
     pub dimensions: usize,
+    /// Rows that a vector depends on, the last one included.
+    pub window: u32,
     /// Whether rows may lack it, having no spectrum.
     pub optional: bool,
     /// Real samples that a window needs to be scored.
@@ -168,6 +170,7 @@ fn head_plan(head: &Head) -> HeadPlan {
     HeadPlan {
         name: head.name.clone(),
         dimensions: head.dimensions,
+        window: head.window.try_into().unwrap_or(u32::MAX),
         optional: head.input == HeadInput::Spectrum,
         // At most 4,096 by the manifest's own bounds.
         min_rows: head.min_rows as u16,

@@ -17,7 +17,7 @@ use eddy_runtime::{
     stage::{AlertMessage, Incoming, Input, Outbox, SaveRecord, Scope, Spec, Stage, StateError},
 };
 use eddy_schemas::{
-    ControlKind, Embeddings, JOINT_CHANNEL, LayoutError, ScoresBuilder, Timestamp, alert::Phase, flags, names,
+    ControlKind, Embeddings, JOINT_CHANNEL, LayoutError, ScoresBuilder, Timestamp, Told, alert::Phase, flags, names,
     side::Reason,
 };
 
@@ -249,8 +249,12 @@ impl Detect {
         };
         push_round(cut, out);
         let leaving = self.plan.leaving.filter(|_| marks & (flags::KEPT | flags::ALERTED) != 0);
-        let vector = leaving.map(|head| self.vectors[head].as_slice());
-        out.main[0].push(input.rows.name(row), window.time, judged.told, judged.judgement.tail, marks, vector);
+        let told = leaving.map(|head| Told {
+            span: window.period.saturating_mul(i64::from(self.plan.heads[head].window) - 1),
+            filled: window.filled,
+            vector: &self.vectors[head],
+        });
+        out.main[0].push(input.rows.name(row), window.time, judged.told, judged.judgement.tail, marks, told);
         push_round(whole, out);
         count(out, marks);
         if !window.commissioning {

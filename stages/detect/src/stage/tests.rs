@@ -155,7 +155,7 @@ fn run(stage: &mut Detect, items: &[Item], rows: usize, reload: bool) -> Told {
         assert_eq!((reached, out.rejected.len()), (Detect::rows(&input), 0));
         let scores = Scores::decode(&out.main[0].encode()).unwrap();
         for row in (0..scores.rows.len()).filter(|row| scores.rows.control(*row).is_none()) {
-            let vector = scores.vector(row).is_some();
+            let vector = scores.window(row).is_some();
             let (score, tail) = (scores.score[row].to_bits(), scores.tail[row].to_bits());
             told.rows.push((
                 scores.rows.name(row).into(),
