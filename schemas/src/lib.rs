@@ -10,6 +10,7 @@
 
 pub mod alert;
 pub mod bursts;
+pub mod context;
 pub mod control;
 pub mod dump;
 mod embeddings;
@@ -22,6 +23,7 @@ mod readings;
 mod rows;
 mod samples;
 mod scores;
+pub mod search;
 pub mod side;
 
 pub use control::{Control, ControlKind};
@@ -35,6 +37,12 @@ pub use scores::{JOINT_CHANNEL, KeptWindow, Scores, ScoresBuilder, Told, flags};
 
 /// Event time and arrival time: nanoseconds since the Unix epoch, UTC.
 pub type Timestamp = i64;
+
+/// What [`rfc3339`] wrote, or any other RFC 3339 text with an offset; `None` if it is none, or beyond a [`Timestamp`].
+pub fn time_of(text: &str) -> Option<Timestamp> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    time.as_nanosecond().try_into().ok()
+}
 
 /// RFC 3339 in UTC with as many decimals as needed, for people and JSON.
 pub fn rfc3339(time: Timestamp) -> String {

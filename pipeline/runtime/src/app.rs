@@ -28,7 +28,7 @@ use crate::{
 /// Bad config.
 const EXIT_CONFIG: u8 = 64;
 /// Failed to start, or while running; starting again may help.
-const EXIT_FAILED: u8 = 1;
+pub(crate) const EXIT_FAILED: u8 = 1;
 /// How long a stop may take.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -54,7 +54,7 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// Runs the stage.
     Run,
     /// Checks the config and everything that it names.
@@ -70,7 +70,7 @@ enum Command {
 }
 
 /// Why the process ends early.
-enum Failure {
+pub(crate) enum Failure {
     Config(ConfigError),
     Other(u8, String),
 }
@@ -128,9 +128,7 @@ pub fn run<S: Stage>() -> ExitCode {
 
 /// The same for a stage that also takes input directly.
 pub fn run_with<S: Stage, D: DirectSources<S>>() -> ExitCode {
-    let arguments = Arguments::parse();
-    let file = arguments.config.as_deref();
-    let result = match arguments.command {
+    main(S::SPEC.name, |command, file| match command {
         Command::Run => load::<S, D>(file).and_then(|(common, stage, sources)| serve(common, stage, sources)),
         Command::Check => load::<S, D>(file).map(|_| println!("{}: the config is good", S::SPEC.name)),
         Command::PrintConfig => config::print(S::SPEC.name, S::DEFAULTS, file, std::env::vars())
@@ -139,15 +137,20 @@ pub fn run_with<S: Stage, D: DirectSources<S>>() -> ExitCode {
         Command::Recover { from_now } => {
             load::<S, D>(file).and_then(|(common, stage, _)| recover(&common, &stage, from_now))
         }
-    };
-    match result {
+    })
+}
+
+/// Reads the command line, does what it says, and tells how it ended.
+pub(crate) fn main(name: &str, act: impl FnOnce(Command, Option<&Path>) -> Result<(), Failure>) -> ExitCode {
+    let arguments = Arguments::parse();
+    match act(arguments.command, arguments.config.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(error)) => {
-            eprintln!("{}: bad config:\n{error}", S::SPEC.name);
+            eprintln!("{name}: bad config:\n{error}");
             ExitCode::from(EXIT_CONFIG)
         }
         Err(Failure::Other(code, message)) => {
-            eprintln!("{}: {message}", S::SPEC.name);
+            eprintln!("{name}: {message}");
             ExitCode::from(code)
         }
     }
@@ -165,7 +168,7 @@ fn load<S: Stage, D: DirectSources<S>>(file: Option<&Path>) -> Result<(CommonCon
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

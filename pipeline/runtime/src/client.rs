@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, future::IntoFuture as _, path::PathBuf, time::Duration};
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, RequestErrorKind,
     jetstream::{
         self,
         consumer::{DeliverPolicy, pull},
@@ -202,6 +202,24 @@ impl Client {
                 }
                 _ => Err(ClientError::refused(what(), chain(&error))),
             },
+        }
+    }
+
+    /// Asks a service ([`crate::service`]).
+    ///
+    /// # Errors
+    /// [`ClientError::NoService`], its refusal, or that it does not answer.
+    pub async fn request(&self, subject: &str, payload: Bytes) -> Result<Bytes, ClientError> {
+        let client = self.context.client();
+        let answer = client.request(subject.to_owned(), payload).await.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => ClientError::NoService { subject: subject.to_owned() },
+            RequestErrorKind::TimedOut => ClientError::TimedOut { what: format!("a request on {subject}") },
+            _ => ClientError::refused(format!("a request on {subject}"), chain(&error)),
+        })?;
+        let header = |name: &str| answer.headers.as_ref().and_then(|headers| headers.get(name));
+        match header("Nats-Service-Error") {
+            Some(problem) => Err(ClientError::Refused(problem.as_str().to_owned())),
+            None => Ok(answer.payload),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What every stage of eddy stands on: the only crate that knows NATS.
 //!
-//! [`stage`] is the contract that a stage holds to, [`stage_loop`] what runs it, [`bus`] what the loop runs over.
+//! [`stage`] is the contract that a stage holds to, [`stage_loop`] what runs it, [`bus`] what the loop runs over;
+//! [`store_loop`] runs a stage whose output is a store, [`service`] answers requests.
 //! [`direct`] takes input that comes without a stream; [`reader`] and [`letters`] are for what brings a stream's messages out
 //! of the gateway; [`client`] is for tools; [`provision`] and [`janitor`] keep the streams.
 
@@ -19,9 +20,12 @@ pub mod direct;
 pub mod janitor;
 pub mod letters;
 pub mod position;
+pub mod program;
 pub mod provision;
 pub mod reader;
+pub mod service;
 pub mod stage;
 pub mod stage_loop;
 pub mod state;
+pub mod store_loop;
 pub mod telemetry;

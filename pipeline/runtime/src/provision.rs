@@ -32,7 +32,7 @@ pub struct StreamBounds {
     pub embeddings_mb: u64,
     /// DETECTIONS.
     pub detections_mb: u64,
-    /// CONTEXT.
+    /// CONTEXT: its oldest goes first.
     pub context_mb: u64,
     /// HEALTH: its oldest goes first.
     pub health_mb: u64,
@@ -104,8 +104,8 @@ fn plan(bounds: &StreamBounds) -> Vec<Planned> {
         new("SAMPLES", &["samples"], bounds.samples_mb, false),
         new("EMBEDDINGS", &["embeddings"], bounds.embeddings_mb, false),
         new("DETECTIONS", &["scores", "alerts"], bounds.detections_mb, true),
-        new("CONTEXT", &["context"], bounds.context_mb, false),
-        // Nobody on the path reads these two, and rubbish must not stop the pipeline.
+        // Nobody on the path reads these, and rubbish must not stop the pipeline.
+        old("CONTEXT", &["context"], bounds.context_mb, false),
         old("HEALTH", &["health"], bounds.health_mb, true),
         old("SIDE", &["late", "deadletter"], bounds.side_mb, false),
     ]

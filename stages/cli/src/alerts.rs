@@ -39,12 +39,26 @@ pub enum Since {
     Ago(i64),
 }
 
-fn parse_since(text: &str) -> Result<Since, String> {
+/// Reads it.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_since(text: &str) -> Result<Since, String> {
     if let Ok(nanoseconds) = parse_duration(text) {
         return Ok(Since::Ago(nanoseconds));
     }
     let time = text.parse::<jiff::Timestamp>().ok().and_then(|time| Timestamp::try_from(time.as_nanosecond()).ok());
     time.map(Since::Time).ok_or_else(|| "expected a duration like 1h, or a time like 2026-01-31T12:00:00Z".into())
+}
+
+impl Since {
+    /// As nanoseconds since the Unix epoch.
+    pub fn time(self) -> Timestamp {
+        match self {
+            Self::Time(time) => time,
+            Self::Ago(nanoseconds) => crate::now() - nanoseconds,
+        }
+    }
 }
 
 /// Nanoseconds of `90s`, `30m`, `2h`, `7d`.
@@ -74,8 +88,7 @@ pub async fn run(args: &AlertsArgs) -> anyhow::Result<()> {
     let gateway = args.gateway.connect().await?;
     let from = match args.since {
         None => ReadFrom::Start,
-        Some(Since::Time(time)) => ReadFrom::Time(time),
-        Some(Since::Ago(nanoseconds)) => ReadFrom::Time(crate::now() - nanoseconds),
+        Some(since) => ReadFrom::Time(since.time()),
     };
     let filter = alerts_of(&gateway);
     let filters = [filter.as_str()];

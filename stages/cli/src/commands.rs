@@ -9,6 +9,8 @@ use crate::{
     demo::{self, DemoArgs},
     device::{self, DeviceCommand, MaintainArgs},
     eval::{self, EvalArgs},
+    label::{self, LabelArgs},
+    query::{self, QueryArgs},
     replay::{self, ReplayArgs},
     status::{self, StatusArgs},
     up::{self, UpArgs, UpError},
@@ -99,6 +101,24 @@ Examples:
   eddy device reset 'pump 1'          forget it: after it was replaced
   eddy device recommission 'pump 1'   learn its ordinary behaviour anew: after it was repaired or moved";
 
+const QUERY: &str = "\
+Examples:
+  eddy query --like 5f0c3a9e1b2d4c68          what else looked like the window that opened this alert
+  eddy query --like 5f0c3a9e1b2d4c68 --others on other devices only
+  eddy query --like 'pump 1/t@2026-01-31T12:00:00Z' -k 20 --since 7d
+  eddy query --like 5f0c3a9e1b2d4c68 --label '*' --json | jq '.neighbours[].label'
+
+The index holds what detect kept as new and what alerted, of every series. A line is: distance, device/channel, end of the window
+and its length, label, alert, and a picture of its samples as far as SAMPLES still holds them.
+
+Exit codes:
+  0 answered   1 nothing is known of what was asked, or the index does not answer   64 bad command line";
+
+const LABEL: &str = "\
+Examples:
+  eddy label 5f0c3a9e1b2d4c68 normal          the alert closes, and the pattern does not alert again
+  eddy label 5f0c3a9e1b2d4c68 fault 'bearing' it has a name from now on: alerts like it say so in their context";
+
 const EVAL: &str = "\
 Examples:
   eddy eval --help                    all of its options
@@ -141,6 +161,12 @@ enum Command {
     /// Print how a gateway is: stages, streams, health, dead letters
     #[command(after_help = STATUS)]
     Status(StatusArgs),
+    /// Find windows like one: an alert's, or a series' at some time
+    #[command(after_help = QUERY)]
+    Query(QueryArgs),
+    /// Say what an alert was: normal, or a fault
+    #[command(after_help = LABEL)]
+    Label(LabelArgs),
     /// Put a device under maintenance: it neither alerts nor learns
     #[command(after_help = MAINTAIN)]
     Maintain(MaintainArgs),
@@ -176,6 +202,8 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args).await,
             Command::Alerts(args) => alerts::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Query(args) => query::run(args).await,
+            Command::Label(args) => label::run(args).await,
             Command::Eval(args) => Err(eval::run(args)),
             Command::Maintain(args) => device::maintain(args).await,
             Command::Device(command) => device::device(command).await,

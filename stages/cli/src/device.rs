@@ -3,7 +3,11 @@
 use clap::{Args, Subcommand};
 use eddy_schemas::{Control, ControlKind, Timestamp};
 
-use crate::{alerts::parse_duration, gateway::GatewayArgs, output};
+use crate::{
+    alerts::parse_duration,
+    gateway::{Gateway, GatewayArgs},
+    output,
+};
 
 /// Maintain's part of the command line.
 #[derive(Args, Clone, Debug)]
@@ -74,11 +78,18 @@ pub async fn device(command: &DeviceCommand) -> anyhow::Result<()> {
 }
 
 async fn send(gateway: &GatewayArgs, kind: ControlKind, now: Timestamp, what: &str) -> anyhow::Result<()> {
+    say(&gateway.connect().await?, kind, now, what).await
+}
+
+/// Sends an operator's word, and prints what was said.
+///
+/// # Errors
+/// If it is none that capture takes, or is not stored.
+pub async fn say(gateway: &Gateway, kind: ControlKind, now: Timestamp, what: &str) -> anyhow::Result<()> {
     let control = control(kind, now, std::process::id());
     // What capture would refuse is refused here, where somebody reads it.
     let json = control.to_json();
     Control::parse(json.as_bytes()).map_err(anyhow::Error::msg)?;
-    let gateway = gateway.connect().await?;
     let subject = format!("control.{}.{}", gateway.site_token(), control.subject_token());
     // The id makes the second copy of an ambiguous publish count once.
     let headers = [("Content-Type", "application/json"), ("Nats-Msg-Id", control.id.as_str())];

@@ -29,6 +29,12 @@ pub enum ClientError {
         /// The stream or subject.
         what: String,
     },
+    /// Nobody answers on the subject.
+    #[error("nobody answers on {subject}: does that stage run (`eddy status`)?")]
+    NoService {
+        /// The subject.
+        subject: String,
+    },
     /// The stream is at its bound: come again later (10077).
     #[error("stream of {subject} is full: {problem}")]
     Full {

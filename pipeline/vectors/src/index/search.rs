@@ -64,6 +64,8 @@ pub struct Filter {
     pub until: Option<i64>,
     /// That carry a label: any (`*`), or this one.
     pub label: Option<String>,
+    /// That came before this one: the store as it was then.
+    pub before: Option<WindowId>,
     /// But not these.
     pub without: BTreeSet<WindowId>,
 }
@@ -326,6 +328,16 @@ impl Searcher {
         Ok(all)
     }
 
+    /// The name under which the owner filed a window.
+    ///
+    /// # Errors
+    /// If the catalog cannot be read.
+    pub fn tag(&self, window: WindowId) -> Result<Option<String>, IndexError> {
+        let catalog = &self.shared.catalog;
+        let txn = catalog.read()?;
+        Ok(catalog.tagged.get(&txn, &window).map_err(catalog.wrap())?.map(str::to_owned))
+    }
+
     /// The windows that the owner filed under a name.
     ///
     /// # Errors
@@ -410,12 +422,13 @@ impl<'a> Allowed<'a> {
     }
 
     fn restricts(&self, record: &SegmentRecord) -> bool {
-        let Filter { since, until, without, .. } = self.filter;
+        let Filter { since, until, without, before, .. } = self.filter;
         self.series.is_some()
             || self.labelled.is_some()
             || since.is_some_and(|since| record.ends.0 < since)
             || until.is_some_and(|until| record.ends.1 >= until)
             || without.range(record.first..record.end()).next().is_some()
+            || before.is_some_and(|before| record.end() > before)
             || self.deleted.contains_key(&record.id)
     }
 
@@ -424,7 +437,7 @@ impl<'a> Allowed<'a> {
         if !self.restricts(record) {
             return None;
         }
-        let Filter { since, until, without, .. } = self.filter;
+        let Filter { since, until, without, before, .. } = self.filter;
         let is_asked = |series: SeriesId, end: i64| {
             self.series.as_ref().is_none_or(|asked| asked.get(series as usize).copied().unwrap_or(false))
                 && since.is_none_or(|since| end >= since)
@@ -436,6 +449,9 @@ impl<'a> Allowed<'a> {
         let local = |window: &WindowId| (window - record.first) as u32;
         if let Some(labelled) = &self.labelled {
             among &= labelled.range(record.first..record.end()).map(local).collect::<RoaringBitmap>();
+        }
+        if let Some(before) = before.filter(|before| record.end() > *before) {
+            among.remove_range((before.max(record.first) - record.first) as u32..);
         }
         without.range(record.first..record.end()).map(local).for_each(|window| {
             among.remove(window);

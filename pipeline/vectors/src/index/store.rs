@@ -77,6 +77,8 @@ pub struct Stats {
     pub series: u64,
     /// Windows that carry a label.
     pub labels: u64,
+    /// What the owner missed of its input: see [`Batch::missed`].
+    pub missed: u64,
     /// All files together.
     pub bytes: u64,
 }
@@ -279,6 +281,7 @@ impl Store {
         let mut stats = Stats {
             series: catalog.series.len(&txn).map_err(catalog.wrap())?,
             labels: catalog.labels.len(&txn).map_err(catalog.wrap())?,
+            missed: catalog.number(&txn, "missed")?.unwrap_or(0),
             bytes: self.catalog_bytes(),
             ..Stats::default()
         };
@@ -489,6 +492,15 @@ impl Batch<'_> {
     /// The catalog's.
     pub fn tagged(&self, tag: &str) -> Result<Vec<WindowId>, IndexError> {
         self.catalog().tagged(&self.txn, tag)
+    }
+
+    /// Notes that so many messages of the owner's input were gone before they were read.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn missed(&mut self, messages: u64) -> Result<(), IndexError> {
+        let missed = self.catalog().number(&self.txn, "missed")?.unwrap_or(0);
+        self.store.shared.catalog.set(&mut self.txn, "missed", missed + messages)
     }
 
     /// Notes that the owner must send something, under a number of its own.

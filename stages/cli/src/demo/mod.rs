@@ -11,14 +11,17 @@ use std::{
 
 use clap::{Args, Parser};
 use eddy_runtime::client::ReadFrom;
-use eddy_schemas::alert::CloudEvent;
+use eddy_schemas::{
+    alert::{CloudEvent, Phase},
+    context::Context,
+};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
 use crate::{
     alerts,
     gateway::Gateway,
-    output,
+    output, query,
     replay::{self, Progress, ReplayArgs},
     up::{Plan, Running},
 };
@@ -95,18 +98,29 @@ fn recording(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     found.ok_or_else(|| anyhow::anyhow!("fixtures/fleet is neither here nor above: name it with --recording"))
 }
 
-/// Replays the recording and prints the alerts as they come, until everything is through.
+/// Replays the recording and prints alerts, and what the index knows of each, as they come, until everything is through.
 async fn show(gateway: &Gateway, recording: &Path, truth: &Truth, rows: u32, shards: u32) -> anyhow::Result<()> {
     let started = Instant::now();
-    let (printed, mut printing) = watch::channel(0);
+    let (printed, mut printing) = watch::channel(Printed::default());
     let filter = alerts::alerts_of(gateway);
-    let mut messages = gateway.client.follow("DETECTIONS", &[&filter], ReadFrom::Start).await?;
+    let alerts = gateway.client.follow("DETECTIONS", &[&filter], ReadFrom::Start).await?;
+    let contexts = gateway.client.follow("CONTEXT", &[], ReadFrom::Start).await?;
+    let mut messages = futures_util::stream::select(alerts, contexts);
     let print = async {
         while let Some(message) = messages.next().await {
             let message = message?;
+            if message.subject.starts_with("context.") {
+                let context: Context = serde_json::from_slice(&message.payload)?;
+                output::line(&told(&context));
+                printed.send_modify(|printed| printed.contexts += 1);
+                continue;
+            }
             let event: CloudEvent = serde_json::from_slice(&message.payload)?;
             output::line(&format!("{}   <- {}", alerts::line(&event), beside(truth, &event.data)));
-            printed.send_replace(message.sequence);
+            printed.send_modify(|printed| {
+                printed.last = message.sequence;
+                printed.opened += u64::from(event.data.phase == Phase::Opened);
+            });
         }
         anyhow::bail!("the alerts ended")
     };
@@ -115,7 +129,8 @@ async fn show(gateway: &Gateway, recording: &Path, truth: &Truth, rows: u32, sha
         through::wait(gateway, shards, PATIENCE).await?;
         let seconds = started.elapsed().as_secs_f64();
         let last = gateway.client.last("DETECTIONS", &filter).await?.map_or(0, |last| last.sequence);
-        tokio::time::timeout(PATIENCE, printing.wait_for(|printed| *printed >= last)).await??;
+        let is_done = |printed: &Printed| printed.last >= last && printed.contexts >= printed.opened;
+        tokio::time::timeout(PATIENCE, printing.wait_for(is_done)).await??;
         eprintln!(
             "eddy: {} readings of {} devices through in {seconds:.2} s ({:.0} readings/s)",
             summary.readings,
@@ -128,6 +143,21 @@ async fn show(gateway: &Gateway, recording: &Path, truth: &Truth, rows: u32, sha
         ended = print => ended,
         done = replayed => done,
     }
+}
+
+/// What of the alerts and contexts was printed.
+#[derive(Debug, Default)]
+struct Printed {
+    last: u64,
+    opened: u64,
+    contexts: u64,
+}
+
+/// A context as one line: what it says, and the nearest windows.
+fn told(context: &Context) -> String {
+    let nearest: Vec<String> = context.neighbours.iter().take(2).map(query::brief).collect();
+    let nearest = if nearest.is_empty() { "nothing yet".to_owned() } else { nearest.join("; ") };
+    format!("  {} {}: {}; nearest: {nearest}", context.alert, output::printable(&context.device), context.text)
 }
 
 /// What `eddy replay RECORDING` would be given.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use eddy_runtime::{
     client::{ClientError, ConsumerInfo, ReadFrom, StreamInfo},
     position::HEADER,
@@ -10,6 +11,7 @@ use eddy_schemas::{
     Readings,
     health::{Condition, Health},
     names,
+    search::IndexStats,
     side::Rejection,
 };
 use futures_util::TryStreamExt as _;
@@ -77,9 +79,17 @@ pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, Cli
         streams: streams.collect(),
         last_alert: last_alert.and_then(|message| serde_json::from_slice(&message.payload).ok()),
         health,
+        index: index(gateway).await,
         given_up: gateway.file.as_ref().map(|file| file.given_up.clone()).unwrap_or_default(),
         aside,
     })
+}
+
+/// What the index says of itself, if it runs.
+async fn index(gateway: &Gateway) -> Option<IndexStats> {
+    let subject = format!("eddy.search.{}.stats", gateway.site_token());
+    let answer = gateway.client.request(&subject, Bytes::new()).await.ok()?;
+    serde_json::from_slice(&answer).ok()
 }
 
 async fn checkpoints(gateway: &Gateway) -> Result<Vec<Checkpoint>, ClientError> {

@@ -6,7 +6,7 @@ pub mod show;
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
-use eddy_schemas::health::Health;
+use eddy_schemas::{health::Health, search::IndexStats};
 use serde::Serialize;
 
 use crate::{gateway::GatewayArgs, output};
@@ -66,6 +66,8 @@ pub struct Status {
     pub last_alert: Option<serde_json::Value>,
     /// Conditions of devices that hold now.
     pub health: Vec<Health>,
+    /// What the index holds; `None` if it does not answer.
+    pub index: Option<IndexStats>,
     /// What `eddy up` does not start again, and how it ended.
     pub given_up: BTreeMap<String, String>,
     /// Per stage what it put aside.

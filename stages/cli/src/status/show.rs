@@ -43,10 +43,26 @@ pub fn show(status: &Status) -> Vec<String> {
         ));
     }
     lines.push(String::new());
+    lines.push(index(status));
     let event = status.last_alert.clone().and_then(|json| serde_json::from_value::<CloudEvent>(json).ok());
     lines.push(format!("last alert: {}", event.as_ref().map_or("none".to_owned(), alerts::line)));
     conditions(status, &mut lines);
     lines
+}
+
+fn index(status: &Status) -> String {
+    let Some(index) = &status.index else { return "index: does not answer".to_owned() };
+    let missed = if index.missed > 0 { format!(", {} messages missed", index.missed) } else { String::new() };
+    format!(
+        "index: {} windows of {} series ({} not built yet, {} segments wait), {} segments, {} labels, {}{missed}",
+        index.windows,
+        index.series,
+        index.tail,
+        index.waiting,
+        index.segments,
+        index.labels,
+        bytes(index.bytes),
+    )
 }
 
 fn conditions(status: &Status, lines: &mut Vec<String>) {

@@ -16,6 +16,8 @@ use super::{
 
 /// The stages on the path to an alert, and whether each shard has its own.
 const STAGES: [(&str, bool); 4] = [("capture", false), ("preprocess", true), ("embed", true), ("detect", true)];
+/// What remembers; it holds nobody up.
+const INDEX: (&str, bool) = ("index", false);
 /// What brings alerts out of the gateway; runs if the config names a sink.
 const NOTIFY: (&str, bool) = ("notify", false);
 /// Bad config, and positions that do not fit: the same start would end in the same way.
@@ -56,7 +58,7 @@ pub struct StagePlan<'a> {
 pub fn programs(plan: &StagePlan<'_>, config: &GatewayConfig) -> Result<Vec<StageProgram>, UpError> {
     let bin_dir = bin_dir(config)?;
     let mut programs = Vec::new();
-    for (stage, sharded) in STAGES.into_iter().chain(plan.sinks.then_some(NOTIFY)) {
+    for (stage, sharded) in STAGES.into_iter().chain([INDEX]).chain(plan.sinks.then_some(NOTIFY)) {
         let binary = bin_dir.join(format!("eddy-{stage}"));
         if !binary.is_file() {
             return Err(UpError::NoStage(binary.display().to_string()));

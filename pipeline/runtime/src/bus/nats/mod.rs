@@ -89,7 +89,7 @@ impl NatsBus {
         Ok(Self { client, jetstream, reconnects, request_timeout })
     }
 
-    pub(super) fn client(&self) -> &async_nats::Client {
+    pub(crate) fn client(&self) -> &async_nats::Client {
         &self.client
     }
 

@@ -141,6 +141,7 @@ fn filters_ask_only_what_they_allow() {
     check(Filter { channel: Some("c1".into()), device: Some("d1".into()), ..none() }, &|n| n % 10 == 1);
     check(Filter { since: Some(60), until: Some(180), ..none() }, &|n| (50..170).contains(&n));
     check(Filter { without: [3, 100].into(), ..none() }, &|n| n != 3 && n != 100);
+    check(Filter { before: Some(90), ..none() }, &|n| n < 90);
     check(Filter { label: Some("*".into()), ..none() }, &|n| n == 7 || n == 190);
     let found = check(Filter { label: Some("normal".into()), ..none() }, &|n| n == 7);
     assert_eq!(found[0].label.as_ref().unwrap().name, "normal");

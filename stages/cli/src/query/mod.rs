@@ -1,0 +1,186 @@
+//! `eddy query`: windows like one, from the gateway's index.
+
+mod pictures;
+
+use anyhow::Context as _;
+use clap::Args;
+use eddy_schemas::{
+    rfc3339,
+    search::{FoundWindow, Like, SearchAnswer, SearchRequest},
+};
+
+use crate::{
+    alerts::{Since, parse_since},
+    gateway::{Gateway, GatewayArgs},
+    output,
+};
+
+/// Query's part of the command line.
+#[derive(Args, Clone, Debug)]
+pub struct QueryArgs {
+    /// An alert's id, or DEVICE/CHANNEL@TIME
+    #[arg(long, value_name = "ALERT|SERIES@TIME", value_parser = parse_like)]
+    pub like: Like,
+    /// How many neighbours
+    #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub k: u16,
+    /// Only windows of this device
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Only windows of other devices than the asked one
+    #[arg(long, conflicts_with = "device")]
+    pub others: bool,
+    /// Only windows of this channel
+    #[arg(long)]
+    pub channel: Option<String>,
+    /// Only windows that end since: `30m`, `7d` ago, or a time
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    pub since: Option<Since>,
+    /// Only windows with this label; `*`: with any
+    #[arg(long)]
+    pub label: Option<String>,
+    /// Not farther than this
+    #[arg(long, value_name = "DISTANCE")]
+    pub radius: Option<f32>,
+    /// The share of the true nearest to be found, to 1 [default: the index's]
+    #[arg(long)]
+    pub recall: Option<f32>,
+    /// The answer as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Which gateway
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// An alert's id, or a series at a time.
+fn parse_like(text: &str) -> Result<Like, String> {
+    let Some((series, time)) = text.rsplit_once('@') else {
+        return if text.is_empty() { Err("expected an alert's id".into()) } else { Ok(Like::Alert(text.to_owned())) };
+    };
+    let (device, channel) = series.rsplit_once('/').ok_or("expected DEVICE/CHANNEL@TIME")?;
+    let time = eddy_schemas::time_of(time).ok_or("expected a time like 2026-01-31T12:00:00Z after @")?;
+    Ok(Like::At { device: device.to_owned(), channel: channel.to_owned(), time })
+}
+
+/// A request for the ten nearest.
+pub fn request(like: Like) -> SearchRequest {
+    SearchRequest {
+        like,
+        k: 10,
+        radius: None,
+        recall: None,
+        device: None,
+        other_than_device: None,
+        channel: None,
+        since: None,
+        until: None,
+        label: None,
+    }
+}
+
+/// Asks the gateway's index.
+///
+/// # Errors
+/// Its refusal, or that it does not answer.
+pub async fn ask(gateway: &Gateway, request: &SearchRequest) -> anyhow::Result<SearchAnswer> {
+    let subject = format!("eddy.search.{}", gateway.site_token());
+    let answer = gateway.client.request(&subject, serde_json::to_vec(request)?.into()).await?;
+    serde_json::from_slice(&answer).context("the index's answer is of another release")
+}
+
+/// The command.
+///
+/// # Errors
+/// If nothing is known of what was asked, or the index does not answer.
+pub async fn run(args: &QueryArgs) -> anyhow::Result<()> {
+    let gateway = args.gateway.connect().await?;
+    let mut request = SearchRequest {
+        k: args.k.into(),
+        radius: args.radius,
+        recall: args.recall,
+        device: args.device.clone(),
+        channel: args.channel.clone(),
+        since: args.since.map(Since::time),
+        label: args.label.clone(),
+        ..request(args.like.clone())
+    };
+    if args.others {
+        request.other_than_device = Some(match &args.like {
+            Like::At { device, .. } => device.clone(),
+            like => {
+                let own = ask(&gateway, &SearchRequest { k: 1, ..self::request(like.clone()) }).await?.query;
+                own.context("the index does not know the device")?.device
+            }
+        });
+    }
+    let answer = ask(&gateway, &request).await?;
+    if args.json {
+        output::line(&serde_json::to_string(&answer)?);
+        return Ok(());
+    }
+    let windows: Vec<&FoundWindow> = answer.query.iter().chain(&answer.neighbours).collect();
+    let mut pictures = pictures::of(&gateway, &windows).await?.into_iter();
+    if let Some(own) = &answer.query {
+        output::line(&line("asked", own, &pictures.next().unwrap_or_default()));
+    }
+    for neighbour in &answer.neighbours {
+        let distance = format!("{:.3}", neighbour.distance);
+        output::line(&line(&distance, neighbour, &pictures.next().unwrap_or_default()));
+    }
+    let ms = answer.took_us as f64 / 1e3;
+    output::line(&format!("{} of {} windows, {ms:.1} ms", answer.neighbours.len(), answer.windows));
+    Ok(())
+}
+
+fn line(first: &str, window: &FoundWindow, picture: &str) -> String {
+    let series = format!("{}/{}", output::printable(&window.device), output::printable(&window.channel));
+    let label = window.label.as_ref().map_or("-".into(), |label| output::printable(&label.name));
+    let alert = window.alert.as_deref().unwrap_or("-");
+    let length = span(window.end - window.start);
+    format!("{first:>8}  {series:<28}  {}  {length:>7}  {label:<10}  {alert:<16}  {picture}", rfc3339(window.end))
+}
+
+/// A context's neighbour in few words.
+pub fn brief(window: &FoundWindow) -> String {
+    let label = window.label.as_ref().map(|label| format!(" [{}]", output::printable(&label.name)));
+    let alert = window.alert.as_ref().map(|alert| format!(" alert {alert}"));
+    format!(
+        "{}/{} at {} d={:.2}{}{}",
+        output::printable(&window.device),
+        output::printable(&window.channel),
+        rfc3339(window.end),
+        window.distance,
+        alert.unwrap_or_default(),
+        label.unwrap_or_default(),
+    )
+}
+
+fn span(nanoseconds: i64) -> String {
+    match nanoseconds as f64 / 1e9 {
+        s if s <= 0.0 => "-".into(),
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3_600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_is_an_alert_or_a_series_at_a_time() {
+        assert_eq!(parse_like("00ff"), Ok(Like::Alert("00ff".into())));
+        let at = Like::At { device: "a/b".into(), channel: "t".into(), time: 1_000_000_000 };
+        assert_eq!(parse_like("a/b/t@1970-01-01T00:00:01Z"), Ok(at));
+        for wrong in ["", "pump@1970-01-01T00:00:01Z", "pump/t@yesterday"] {
+            assert!(parse_like(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            [span(0), span(5_000_000), span(60_000_000_000), span(14_400_000_000_000)],
+            ["-", "5 ms", "60 s", "4.0 h"]
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! Pictures of windows: their samples, as far as SAMPLES still holds them.
+
+use std::collections::HashMap;
+
+use eddy_runtime::client::{ClientError, ReadFrom};
+use eddy_schemas::{Samples, SeriesName, search::FoundWindow};
+use futures_util::StreamExt as _;
+
+use crate::gateway::Gateway;
+
+/// So much of SAMPLES is read at most: a picture is no reason to wait for minutes.
+const BYTES_MAX: usize = 256 << 20;
+/// Characters of a picture.
+const WIDTH: usize = 32;
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// One picture for each window; an empty one where its samples are gone, or its beginning is not known.
+pub(super) async fn of(gateway: &Gateway, windows: &[&FoundWindow]) -> Result<Vec<String>, ClientError> {
+    let mut wanted: HashMap<String, Vec<usize>> = HashMap::new();
+    for (index, window) in windows.iter().enumerate().filter(|(_, window)| window.start < window.end) {
+        wanted.entry(SeriesName::encode(&window.device, &window.channel)).or_default().push(index);
+    }
+    let mut samples: Vec<Vec<f64>> = vec![Vec::new(); windows.len()];
+    if wanted.is_empty() {
+        return Ok(vec![String::new(); windows.len()]);
+    }
+    let filter = format!("samples.{}.*", gateway.site_token());
+    let mut messages = gateway.client.read("SAMPLES", &[&filter], ReadFrom::Start).await?;
+    let mut bytes = 0;
+    while let Some(message) = messages.next().await {
+        let message = message?;
+        bytes += message.payload.len();
+        if bytes > BYTES_MAX {
+            break;
+        }
+        let Ok(batch) = Samples::decode(&message.payload) else { continue };
+        for row in 0..batch.rows.len() {
+            let time = batch.rows.time[row];
+            for index in wanted.get(batch.rows.name(row)).into_iter().flatten() {
+                if (windows[*index].start..=windows[*index].end).contains(&time) {
+                    samples[*index].push(batch.value[row]);
+                }
+            }
+        }
+    }
+    Ok(samples.iter().map(|samples| picture(samples)).collect())
+}
+
+/// The mean of each of at most [`WIDTH`] equal parts, between the least and the greatest of them.
+fn picture(samples: &[f64]) -> String {
+    let parts = WIDTH.min(samples.len());
+    let mean = |part: usize| {
+        let of = &samples[part * samples.len() / parts..(part + 1) * samples.len() / parts];
+        of.iter().sum::<f64>() / of.len() as f64
+    };
+    let means: Vec<f64> = (0..parts).map(mean).collect();
+    let (least, most) = means.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
+    let height = |x: &f64| if most > least { ((x - least) / (most - least) * 7.0).round() as usize } else { 3 };
+    means.iter().filter(|x| x.is_finite()).map(|x| BARS[height(x).min(7)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_shows_the_shape_whatever_the_scale() {
+        assert_eq!(picture(&[]), "");
+        assert_eq!(picture(&[5.0; 3]), "▄▄▄");
+        assert_eq!(picture(&[0.0, 7.0, 3.5]), "▁█▅");
+        let ramp: Vec<f64> = (0..640).map(f64::from).collect();
+        let drawn = picture(&ramp);
+        assert_eq!((drawn.chars().count(), drawn.chars().next(), drawn.chars().last()), (32, Some('▁'), Some('█')));
+    }
+}

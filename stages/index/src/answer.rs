@@ -1,0 +1,156 @@
+//! Answers to `eddy.search.<site>`.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use eddy_runtime::service::Refusal;
+use eddy_schemas::{
+    Timestamp, names,
+    search::{IndexStats, Like, SearchAnswer, SearchRequest},
+};
+use eddy_vectors::index::{Filter, IndexError, Model, Neighbour, Query, Recall, Searcher, Store};
+
+use crate::context::found;
+
+/// Most neighbours of one answer.
+const NEIGHBOURS_MAX: usize = 1_000;
+
+/// The names of the endpoints.
+pub const SEARCH: &str = "search";
+/// See [`SEARCH`].
+pub const STATS: &str = "stats";
+
+/// What answers need.
+pub struct Answers {
+    pub(crate) store: Arc<Store>,
+    pub(crate) searcher: Arc<Searcher>,
+    pub(crate) recall: f32,
+}
+
+fn wrong(message: impl Into<String>) -> Refusal {
+    Refusal { code: 400, message: message.into() }
+}
+
+fn missing(message: impl Into<String>) -> Refusal {
+    Refusal { code: 404, message: message.into() }
+}
+
+fn failed(error: IndexError) -> Refusal {
+    let code = if matches!(error, IndexError::Query(_)) { 400 } else { 500 };
+    Refusal { code, message: error.to_string() }
+}
+
+impl Answers {
+    /// Answers one request; blocks.
+    ///
+    /// # Errors
+    /// What is wrong with it, or with the store.
+    pub(crate) fn answer(&self, endpoint: &str, payload: &[u8]) -> Result<Bytes, Refusal> {
+        let json = if endpoint == STATS {
+            serde_json::to_vec(&self.stats().map_err(failed)?)
+        } else {
+            let request: SearchRequest =
+                serde_json::from_slice(payload).map_err(|error| wrong(format!("not a search: {error}")))?;
+            serde_json::to_vec(&self.search(&request)?)
+        };
+        json.map(Bytes::from).map_err(|error| Refusal { code: 500, message: error.to_string() })
+    }
+
+    fn stats(&self) -> Result<IndexStats, IndexError> {
+        let stats = self.store.stats()?;
+        Ok(IndexStats {
+            windows: stats.windows,
+            tail: stats.tail,
+            deleted: stats.deleted,
+            segments: stats.segments,
+            waiting: stats.waiting,
+            series: stats.series,
+            labels: stats.labels,
+            bytes: stats.bytes,
+            missed: stats.missed,
+            position: self.store.position()?.unwrap_or_default(),
+        })
+    }
+
+    fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, Refusal> {
+        let began = Instant::now();
+        if !(1..=NEIGHBOURS_MAX).contains(&request.k) {
+            return Err(wrong(format!("k = {}: 1 to {NEIGHBOURS_MAX} is taken", request.k)));
+        }
+        let recall = request.recall.unwrap_or(self.recall);
+        if !(recall > 0.0 && recall <= 1.0) {
+            return Err(wrong(format!("recall = {recall}: above 0, to 1 is taken")));
+        }
+        self.searcher.refresh().map_err(failed)?;
+        let (own, vector, model) = self.subject(&request.like)?;
+        let token = |name: &Option<String>| name.as_deref().map(names::encode);
+        let filter = Filter {
+            device: token(&request.device),
+            other_than_device: token(&request.other_than_device),
+            channel: token(&request.channel),
+            since: request.since,
+            until: request.until,
+            label: request.label.clone(),
+            without: own.iter().map(|own| own.window).collect(),
+            before: None,
+        };
+        let query = Query {
+            model: &model,
+            vector: &vector,
+            count: request.k,
+            radius: request.radius.unwrap_or(f32::INFINITY),
+            recall: if recall < 1.0 { Recall::AtLeast(recall) } else { Recall::Exact },
+            filter,
+        };
+        let near = self.searcher.search(&query).map_err(failed)?;
+        let tell = |neighbour: &Neighbour| found(&self.searcher, neighbour).map_err(failed);
+        Ok(SearchAnswer {
+            query: own.as_ref().map(tell).transpose()?,
+            neighbours: near.iter().map(tell).collect::<Result<_, _>>()?,
+            windows: self.store.stats().map_err(failed)?.windows,
+            took_us: began.elapsed().as_micros() as u64,
+            bundle: model.digest,
+        })
+    }
+
+    /// The window that is asked about, if it is one of the index's; its vector, and whose it is.
+    fn subject(&self, like: &Like) -> Result<(Option<Neighbour>, Vec<f32>, Model), Refusal> {
+        let window = match like {
+            Like::Vector(vector) => {
+                let model = self.searcher.models().pop().ok_or_else(|| missing("the index is empty"))?;
+                return Ok((None, vector.clone(), model));
+            }
+            Like::Window(window) => Some(*window),
+            Like::Alert(alert) => self.searcher.tagged(alert).map_err(failed)?.first().copied(),
+            Like::At { device, channel, time } => self.nearest_in_time(device, channel, *time).map_err(failed)?,
+        };
+        let found = window.map(|window| self.searcher.window(window)).transpose().map_err(failed)?.flatten();
+        let (own, vector, model) = found.ok_or_else(|| missing(nothing(like)))?;
+        Ok((Some(own), vector, model))
+    }
+
+    fn nearest_in_time(&self, device: &str, channel: &str, time: Timestamp) -> Result<Option<u64>, IndexError> {
+        let (device, channel) = (Some(names::encode(device)), Some(names::encode(channel)));
+        let all = self.searcher.matching(&Filter { device, channel, ..Filter::default() })?;
+        let mut nearest: Option<(u64, u64)> = None;
+        for window in all {
+            let Some((own, ..)) = self.searcher.window(window)? else { continue };
+            let away = own.facts.end.abs_diff(time);
+            if nearest.is_none_or(|(best, _)| away < best) {
+                nearest = Some((away, window));
+            }
+        }
+        Ok(nearest.map(|(_, window)| window))
+    }
+}
+
+fn nothing(like: &Like) -> String {
+    match like {
+        Like::Alert(alert) => format!("no window of alert {alert}: it may have aged out, or not be indexed yet"),
+        Like::Window(window) => format!("no window {window}"),
+        Like::At { device, channel, .. } => {
+            format!("no window of {device}/{channel}: detect keeps those that are new to it, and those that alert")
+        }
+        Like::Vector(_) => "the index is empty".into(),
+    }
+}

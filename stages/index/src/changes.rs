@@ -1,0 +1,139 @@
+//! What a message of DETECTIONS means for the store.
+
+use std::collections::HashMap;
+
+use eddy_runtime::bus::Delivery;
+use eddy_schemas::{
+    ControlKind, Scores, SeriesName, Timestamp,
+    alert::{CloudEvent, Phase},
+    flags, names,
+};
+use eddy_vectors::index::{Facts, Label, Model, Window};
+
+/// The head whose vectors stand in score rows; a bundle has one that may leave detect.
+const HEAD: &str = "learned";
+
+/// An alert's event, as far as the store cares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertEvent {
+    /// The alert.
+    pub id: String,
+    /// Whether it opens with it.
+    pub opens: bool,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A window is new.
+    Add {
+        /// Whose vector it has.
+        model: Model,
+        /// The window.
+        window: Window,
+        /// The alert that it opened, updated or closed.
+        alert: Option<AlertEvent>,
+    },
+    /// Somebody says what an alert was.
+    Label {
+        /// The alert.
+        alert: String,
+        /// What they say.
+        label: Label,
+    },
+    /// A device is as if it had never been seen.
+    Forget {
+        /// Its token.
+        device: String,
+    },
+}
+
+/// What messages mean.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    /// In the messages' order.
+    pub changes: Vec<Change>,
+    /// Up to here they are complete: alerts come before the scores that they belong to, in one atomic batch.
+    pub reached: Option<u64>,
+    /// Messages that are none that detect writes.
+    pub refused: Vec<String>,
+}
+
+impl Changes {
+    /// Reads messages that follow each other.
+    pub fn of(deliveries: &[Delivery]) -> Self {
+        let mut read = Self::default();
+        let mut alerts: HashMap<(String, Timestamp), AlertEvent> = HashMap::new();
+        for delivery in deliveries {
+            let subject = delivery.subject.as_str();
+            let outcome = if subject.starts_with("alerts.") {
+                alert(&delivery.payload).map(|(key, event)| drop(alerts.insert(key, event)))
+            } else {
+                read.reached = Some(delivery.sequence);
+                read.scores(delivery, &mut alerts)
+            };
+            if let Err(problem) = outcome {
+                read.refused.push(format!("message {} on {subject}: {problem}", delivery.sequence));
+            }
+        }
+        read
+    }
+
+    fn scores(
+        &mut self,
+        delivery: &Delivery,
+        alerts: &mut HashMap<(String, Timestamp), AlertEvent>,
+    ) -> Result<(), String> {
+        let scores = Scores::decode(&delivery.payload).map_err(|error| error.to_string())?;
+        for row in 0..scores.rows.len() {
+            if let Some(control) = scores.rows.control(row) {
+                self.changes.extend(said(&control.kind, &control.origin, control.time));
+                continue;
+            }
+            let Some(kept) = scores.window(row) else { continue };
+            let (series, end) = (scores.rows.name(row), scores.rows.time[row]);
+            let key = (SeriesName::device_token(series).to_owned(), end);
+            let alert = (scores.flags[row] & flags::ALERTED != 0).then(|| alerts.remove(&key)).flatten();
+            let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
+            if !vector.iter().all(|x| x.is_finite()) {
+                // A component beyond f16's range: such a window is near to nothing.
+                continue;
+            }
+            let model = Model { digest: scores.bundle.clone(), head: HEAD.to_owned(), dimensions: vector.len() };
+            let facts = Facts {
+                start: end.saturating_sub(kept.span),
+                end,
+                sequence: delivery.sequence,
+                filled: kept.filled,
+                flags: scores.flags[row],
+                score: scores.score[row],
+            };
+            self.changes.push(Change::Add {
+                model,
+                window: Window { series: series.to_owned(), facts, vector },
+                alert,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// An alert's device and event time, and what it is.
+fn alert(payload: &[u8]) -> Result<((String, Timestamp), AlertEvent), String> {
+    let event: CloudEvent = serde_json::from_slice(payload).map_err(|error| format!("not an alert: {error}"))?;
+    let time = eddy_schemas::time_of(&event.time).ok_or_else(|| format!("{:?} is no time", event.time))?;
+    let opens = event.data.phase == Phase::Opened;
+    Ok(((names::encode(&event.data.device), time), AlertEvent { id: event.data.alert, opens }))
+}
+
+fn said(kind: &ControlKind, origin: &str, time: Timestamp) -> Option<Change> {
+    match kind {
+        ControlKind::Label { alert, label, .. } => Some(Change::Label {
+            alert: alert.clone(),
+            label: Label { name: label.clone(), origin: origin.to_owned(), time },
+        }),
+        ControlKind::DeviceReset { device } => Some(Change::Forget { device: names::encode(device) }),
+        // Windows made with the old scaling stay: what they say of the past holds.
+        ControlKind::Maintenance { .. } | ControlKind::Recommission { .. } => None,
+    }
+}

@@ -1,0 +1,105 @@
+//! The config table `[index]`.
+
+use std::time::Duration;
+
+use eddy_vectors::index::Limits;
+use serde::Deserialize;
+
+/// `[index]`, as `default.toml` documents it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Windows of a segment.
+    pub segment_windows: u32,
+    /// Hours between the ends of its windows.
+    pub segment_span_h: f64,
+    /// Windows of a merged segment at most.
+    pub graph_windows: u32,
+    /// Megabytes of all files.
+    pub bytes_max_mb: u64,
+    /// Days.
+    pub age_max_d: f64,
+    /// Megabytes of address space.
+    pub map_mb: u64,
+    /// Trees of a forest.
+    pub trees: usize,
+    /// Megabytes.
+    pub build_memory_mb: usize,
+    /// Seconds.
+    pub build_time_max_s: f64,
+    /// The recall of searches that ask for none.
+    pub recall: f32,
+    /// Searches at the same time.
+    pub searches_max: usize,
+    /// Neighbours of a context message.
+    pub context_neighbours: usize,
+    /// How near is near, as a part of the window's own length.
+    pub near: f32,
+    /// Labelled neighbours that must agree.
+    pub votes: usize,
+    /// Whether "known normal" is sent as a control.
+    pub normal_closes: bool,
+}
+
+impl Config {
+    /// Every key that holds what it cannot.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |key: &str, value: f64, least: f64, most: f64| {
+            if !(least..=most).contains(&value) {
+                problems.push(format!("index.{key} = {value}: {least} to {most} is taken"));
+            }
+        };
+        check("segment_windows", f64::from(self.segment_windows), 100.0, 1e7);
+        check("segment_span_h", self.segment_span_h, 1.0, 1e6);
+        check("graph_windows", f64::from(self.graph_windows), 0.0, 1e9);
+        check("bytes_max_mb", self.bytes_max_mb as f64, 16.0, 1e7);
+        check("age_max_d", self.age_max_d, 1.0, 1e5);
+        check("map_mb", self.map_mb as f64, 16.0, 1e6);
+        check("trees", self.trees as f64, 1.0, 100.0);
+        check("build_memory_mb", self.build_memory_mb as f64, 8.0, 1e5);
+        check("build_time_max_s", self.build_time_max_s, 1.0, 1e5);
+        check("recall", f64::from(self.recall), 0.01, 1.0);
+        check("searches_max", self.searches_max as f64, 1.0, 64.0);
+        check("context_neighbours", self.context_neighbours as f64, 1.0, 100.0);
+        check("near", f64::from(self.near), 1e-6, 10.0);
+        check("votes", self.votes as f64, 1.0, 100.0);
+        problems
+    }
+
+    /// As the store takes them.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            map_bytes: (self.map_mb as usize) << 20,
+            segment_windows: self.segment_windows,
+            segment_span: (self.segment_span_h * 3.6e12) as i64,
+            graph_windows: self.graph_windows,
+            bytes_max: self.bytes_max_mb << 20,
+            age_max: (self.age_max_d * 8.64e13) as i64,
+            trees: self.trees,
+            build_memory: self.build_memory_mb << 20,
+            build_time: Duration::from_secs_f64(self.build_time_max_s),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let defaults: toml::Table = include_str!("../default.toml").parse().unwrap();
+        defaults["index"].clone().try_into().unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_good_and_every_bound_is_told() {
+        assert!(config().problems().is_empty());
+        let wrong = Config { trees: 0, near: 0.0, recall: 1.5, map_mb: 1, ..config() };
+        let problems = wrong.problems().join("\n");
+        for key in ["index.trees = 0", "index.near = 0", "index.recall = 1.5", "index.map_mb = 1"] {
+            assert!(problems.contains(key), "{problems}");
+        }
+        assert_eq!(config().limits().segment_span, 168 * 3_600_000_000_000);
+    }
+}

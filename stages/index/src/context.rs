@@ -1,0 +1,260 @@
+//! What the gateway knows of an alert's window: its neighbours, and what they make of it.
+
+use std::sync::Arc;
+
+use eddy_runtime::{
+    bus::{Bus, Publication, PublishError},
+    clock::Clock,
+    position::Position,
+    store_loop::SinkError,
+    telemetry::Telemetry,
+};
+use eddy_schemas::{
+    Control, ControlKind, SeriesName,
+    context::{Context, Verdict},
+    names, rfc3339,
+    search::{FoundLabel, FoundWindow},
+};
+use eddy_vectors::index::{Filter, IndexError, Label, Neighbour, Query, Recall, Searcher, WindowId};
+use tokio::task::block_in_place;
+
+use crate::{config::Config, sink::sink_error};
+
+/// Names the alert's window in a context message: the incarnation of DETECTIONS, its message, the window's end.
+const HEADER: &str = "Eddy-About";
+/// Neighbours that are looked at beyond those that are told, since those that overlap the window are left out.
+const SPARE: usize = 40;
+/// A context is worth a better search than a question.
+const RECALL: f32 = 0.99;
+/// Who sends a label that follows from others. Such labels are no evidence themselves.
+pub const ORIGIN: &str = "index";
+
+/// Makes and publishes context messages.
+pub struct Contexts<B> {
+    pub(crate) bus: B,
+    pub(crate) site: String,
+    pub(crate) config: Config,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A window in an answer.
+///
+/// # Errors
+/// The searcher's.
+pub fn found(searcher: &Searcher, neighbour: &Neighbour) -> Result<FoundWindow, IndexError> {
+    let (device, channel) = neighbour.series.split_once('/').unwrap_or((&neighbour.series, ""));
+    let facts = neighbour.facts;
+    Ok(FoundWindow {
+        window: neighbour.window,
+        device: names::decode(device),
+        channel: names::decode(channel),
+        start: facts.start,
+        end: facts.end,
+        distance: neighbour.distance,
+        score: facts.score,
+        filled: facts.filled,
+        sequence: facts.sequence,
+        alert: searcher.tag(neighbour.window)?,
+        label: neighbour.label.clone().map(|label| FoundLabel {
+            name: label.name,
+            origin: label.origin,
+            time: label.time,
+        }),
+    })
+}
+
+impl<B: Bus> Contexts<B> {
+    /// Publishes what is known of the window that opened an alert, once; and, under the policy, the label that follows from it.
+    pub(crate) async fn tell(&self, searcher: &Searcher, window: WindowId, alert: &str) -> Result<(), SinkError> {
+        let made = block_in_place(|| self.make(searcher, window, alert)).map_err(|error| sink_error(&error))?;
+        // A window that was deleted before its context was told has none.
+        let Some(context) = made else { return Ok(()) };
+        let position = block_in_place(|| searcher.position()).map_err(|error| sink_error(&error))?;
+        let position: Position = position.unwrap_or_default().parse().unwrap_or_default();
+        let incarnation = position.place("DETECTIONS").map_or(0, |place| place.incarnation);
+        let about = (incarnation, context.window.sequence, context.window.end);
+        if self.config.normal_closes && matches!(context.verdict, Verdict::KnownNormal { .. }) {
+            self.say_normal(&context).await?;
+        }
+        self.publish_once(&context, about).await
+    }
+
+    fn make(&self, searcher: &Searcher, window: WindowId, alert: &str) -> Result<Option<Context>, IndexError> {
+        let Some((own, vector, model)) = searcher.window(window)? else { return Ok(None) };
+        let told = self.config.context_neighbours;
+        let query = Query {
+            model: &model,
+            vector: &vector,
+            count: told + SPARE,
+            radius: f32::INFINITY,
+            recall: Recall::AtLeast(RECALL),
+            filter: Filter { before: Some(window), ..Filter::default() },
+        };
+        let device = SeriesName::device_token(&own.series).to_owned();
+        let overlaps =
+            |other: &Neighbour| SeriesName::device_token(&other.series) == device && other.facts.end > own.facts.start;
+        let mut neighbours = searcher.search(&query)?;
+        neighbours.retain(|other| !overlaps(other));
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let near: Vec<&Neighbour> =
+            neighbours.iter().filter(|other| other.distance <= self.config.near * length).collect();
+        let verdict = verdict(&near, &device, self.config.votes);
+        let stats = searcher.segments();
+        let neighbours: Result<Vec<FoundWindow>, IndexError> =
+            neighbours.iter().take(told).map(|neighbour| found(searcher, neighbour)).collect();
+        let own = found(searcher, &own)?;
+        Ok(Some(Context {
+            alert: alert.to_owned(),
+            site: self.site.clone(),
+            device: own.device.clone(),
+            opened: rfc3339(own.end),
+            text: text(&verdict, near.len()),
+            verdict,
+            window: own,
+            neighbours: neighbours?,
+            windows: stats.iter().map(|segment| u64::from(segment.count)).sum(),
+            bundle: model.digest,
+        }))
+    }
+
+    /// The last message on the device's subject says whether this one is out; the guard keeps it from going out twice.
+    async fn publish_once(&self, context: &Context, about: (i64, u64, i64)) -> Result<(), SinkError> {
+        let subject = format!("context.{}.{}", names::encode(&self.site), names::encode(&context.device));
+        let away = |problem: String| SinkError::Again(format!("context of alert {}: {problem}", context.alert));
+        let last = self.bus.last("CONTEXT", &subject).await.map_err(|error| away(error.to_string()))?;
+        let reached = last.as_ref().and_then(|last| last.header(HEADER)).and_then(about_of);
+        if reached.is_some_and(|reached| reached.0 == about.0 && reached >= about) {
+            return Ok(());
+        }
+        let payload = serde_json::to_vec(context).map_err(|error| away(error.to_string()))?;
+        let message = Publication {
+            stream: "CONTEXT".into(),
+            subject,
+            headers: vec![
+                (HEADER.into(), format!("{}:{}:{}", about.0, about.1, about.2)),
+                ("Content-Type".into(), "application/json".into()),
+            ],
+            payload: payload.into(),
+            guard: Some(last.map_or(0, |last| last.sequence)),
+        };
+        self.bus.publish(vec![message]).await.map_err(|error| away(error.to_string()))?;
+        self.telemetry.decision(kind(&context.verdict), 1);
+        Ok(())
+    }
+
+    /// Sends the label as an operator would. It may go out twice, with one id, and then counts once.
+    async fn say_normal(&self, context: &Context) -> Result<(), SinkError> {
+        let control = Control {
+            id: format!("{ORIGIN}-{}", context.alert),
+            origin: ORIGIN.into(),
+            time: self.clock.now(),
+            kind: ControlKind::Label {
+                device: context.device.clone(),
+                alert: context.alert.clone(),
+                label: Label::NORMAL.into(),
+            },
+        };
+        let message = Publication {
+            stream: "CONTROL".into(),
+            subject: format!("control.{}.{}", names::encode(&self.site), control.subject_token()),
+            headers: vec![("Nats-Msg-Id".into(), control.id.clone())],
+            payload: control.to_json().into(),
+            guard: None,
+        };
+        match self.bus.publish(vec![message]).await {
+            Ok(_) => Ok(()),
+            Err(PublishError::Fatal(problem)) => Err(SinkError::Fatal(problem)),
+            Err(error) => Err(SinkError::Again(format!("label of alert {}: {error}", context.alert))),
+        }
+    }
+}
+
+fn about_of(text: &str) -> Option<(i64, u64, i64)> {
+    let mut parts = text.split(':');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// What near windows, nearest first, say: the label that most of the nearest labelled ones carry, if enough do; else whether
+/// the device or others have shown the like.
+fn verdict(near: &[&Neighbour], device: &str, votes: usize) -> Verdict {
+    let is_own = |other: &Neighbour| SeriesName::device_token(&other.series) == device;
+    let labelled = near.iter().filter_map(|other| Some((other, other.label.as_ref()?)));
+    let labelled: Vec<_> = labelled.filter(|(_, label)| label.origin != ORIGIN).collect();
+    if let Some((_, first)) = labelled.first() {
+        let alike: Vec<_> = labelled.iter().filter(|(_, label)| label.name == first.name).collect();
+        if alike.len() >= votes && 2 * alike.len() > labelled.len() {
+            return match first.name.as_str() {
+                Label::NORMAL => {
+                    Verdict::KnownNormal { votes: alike.len(), sibling: alike.iter().any(|(other, _)| !is_own(other)) }
+                }
+                name => Verdict::Fault { name: name.to_owned(), votes: alike.len() },
+            };
+        }
+    }
+    if near.is_empty() {
+        Verdict::NovelToGateway
+    } else if near.iter().any(|other| is_own(other)) {
+        Verdict::Recurring
+    } else {
+        Verdict::NovelToDevice
+    }
+}
+
+fn kind(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Fault { .. } => "fault",
+        Verdict::KnownNormal { .. } => "known_normal",
+        Verdict::Recurring => "recurring",
+        Verdict::NovelToDevice => "novel_to_device",
+        Verdict::NovelToGateway => "novel_to_gateway",
+    }
+}
+
+fn text(verdict: &Verdict, near: usize) -> String {
+    match verdict {
+        Verdict::Fault { name, votes } => format!("matches fault {name} ({votes} of {near} near windows)"),
+        Verdict::KnownNormal { votes, sibling: true } => {
+            format!("known normal on siblings ({votes} of {near} near windows)")
+        }
+        Verdict::KnownNormal { votes, sibling: false } => format!("known normal ({votes} of {near} near windows)"),
+        Verdict::Recurring => format!("seen on this device before ({near} near windows, no label)"),
+        Verdict::NovelToDevice => format!("new to this device, seen on others ({near} near windows, no label)"),
+        Verdict::NovelToGateway => "new to this gateway".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eddy_vectors::index::Facts;
+
+    use super::*;
+
+    fn near(series: &str, label: Option<(&str, &str)>) -> Neighbour {
+        let facts = Facts { start: 0, end: 1, sequence: 1, filled: 1, flags: 0, score: 0.0 };
+        let label = label.map(|(name, origin)| Label { name: name.into(), origin: origin.into(), time: 0 });
+        Neighbour { window: 1, distance: 0.1, series: series.into(), facts, label }
+    }
+
+    #[test]
+    fn labels_count_before_neighbours_without_and_never_those_that_index_gave() {
+        let of = |near: &[Neighbour], votes| verdict(&near.iter().collect::<Vec<_>>(), "d", votes);
+        assert_eq!(of(&[], 1), Verdict::NovelToGateway);
+        assert_eq!(of(&[near("e/t", None)], 1), Verdict::NovelToDevice);
+        assert_eq!(of(&[near("e/t", None), near("d/t", None)], 1), Verdict::Recurring);
+        let normal = |series| near(series, Some(("normal", "cli")));
+        let leak = |series| near(series, Some(("leak", "cli")));
+        assert_eq!(of(&[normal("e/t")], 1), Verdict::KnownNormal { votes: 1, sibling: true });
+        assert_eq!(of(&[normal("d/t")], 1), Verdict::KnownNormal { votes: 1, sibling: false });
+        assert_eq!(of(&[normal("e/t")], 2), Verdict::NovelToDevice, "one vote of two");
+        assert_eq!(of(&[leak("e/t"), leak("f/t"), normal("d/t")], 2), Verdict::Fault { name: "leak".into(), votes: 2 });
+        assert_eq!(of(&[leak("e/t"), normal("d/t")], 1), Verdict::Recurring, "they do not agree");
+        assert_eq!(of(&[near("e/t", Some(("normal", ORIGIN)))], 1), Verdict::NovelToDevice);
+    }
+
+    #[test]
+    fn what_a_message_is_about_comes_back() {
+        assert_eq!(about_of("17:4:-3"), Some((17, 4, -3)));
+        assert_eq!(about_of("17:4"), None);
+    }
+}
