@@ -70,6 +70,13 @@ impl Gateway {
         self.stages.push(process);
     }
 
+    /// The same with more config.
+    pub fn start_stage_with(&mut self, stage: &str, more: &[(&str, &str)]) {
+        let mut environment = self.environment(&self.folder.path().join("state"));
+        environment.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.stages.push(StageProcess::start(stage, self.folder.path(), &environment));
+    }
+
     /// A second instance of a stage, with state of its own.
     pub fn start_twin(&self, stage: &str) -> StageProcess {
         let folder = self.folder.path().join("twin");

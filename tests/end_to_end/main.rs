@@ -15,6 +15,7 @@ mod bounds;
 mod bus;
 mod faults;
 mod identity;
+mod index;
 mod notify;
 mod rubbish;
 mod schema;

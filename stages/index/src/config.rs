@@ -35,6 +35,10 @@ pub struct Config {
     pub context_neighbours: usize,
     /// How near is near, as a part of the window's own length.
     pub near: f32,
+    /// The same of windows of siblings that were called normal lately.
+    pub sibling_near: f32,
+    /// How lately, in seconds of event time.
+    pub sibling_within_s: f64,
     /// Labelled neighbours that must agree.
     pub votes: usize,
     /// Whether "known normal" is sent as a control.
@@ -63,6 +67,8 @@ impl Config {
         check("searches_max", self.searches_max as f64, 1.0, 64.0);
         check("context_neighbours", self.context_neighbours as f64, 1.0, 100.0);
         check("near", f64::from(self.near), 1e-6, 10.0);
+        check("sibling_near", f64::from(self.sibling_near), 0.0, 10.0);
+        check("sibling_within_s", self.sibling_within_s, 0.0, 1e7);
         check("votes", self.votes as f64, 1.0, 100.0);
         problems
     }

@@ -83,24 +83,41 @@ impl<B: Bus> Contexts<B> {
     fn make(&self, searcher: &Searcher, window: WindowId, alert: &str) -> Result<Option<Context>, IndexError> {
         let Some((own, vector, model)) = searcher.window(window)? else { return Ok(None) };
         let told = self.config.context_neighbours;
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let (device, channel) = own.series.split_once('/').unwrap_or((&own.series, ""));
         let query = Query {
             model: &model,
             vector: &vector,
             count: told + SPARE,
             radius: f32::INFINITY,
             recall: Recall::AtLeast(RECALL),
-            filter: Filter { before: Some(window), ..Filter::default() },
+            // What is known of one kind of channel says nothing of another.
+            filter: Filter { before: Some(window), channel: Some(channel.to_owned()), ..Filter::default() },
         };
-        let device = SeriesName::device_token(&own.series).to_owned();
+        let siblings = searcher.search(&Query {
+            radius: self.config.sibling_near * length,
+            recall: Recall::Exact,
+            filter: Filter {
+                other_than_device: Some(device.to_owned()),
+                label: Some(Label::NORMAL.into()),
+                since: Some(own.facts.end.saturating_sub((self.config.sibling_within_s * 1e9) as i64)),
+                ..query.filter.clone()
+            },
+            ..query.clone()
+        })?;
         let overlaps =
             |other: &Neighbour| SeriesName::device_token(&other.series) == device && other.facts.end > own.facts.start;
         let mut neighbours = searcher.search(&query)?;
         neighbours.retain(|other| !overlaps(other));
-        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
         let near: Vec<&Neighbour> =
             neighbours.iter().filter(|other| other.distance <= self.config.near * length).collect();
-        let verdict = verdict(&near, &device, self.config.votes);
-        let stats = searcher.segments();
+        let agree = siblings.iter().filter(|other| is_said(other)).count();
+        let verdict = if agree >= self.config.votes {
+            Verdict::KnownNormal { votes: agree, sibling: true }
+        } else {
+            verdict(&near, device, self.config.votes)
+        };
+        let segments = searcher.segments();
         let neighbours: Result<Vec<FoundWindow>, IndexError> =
             neighbours.iter().take(told).map(|neighbour| found(searcher, neighbour)).collect();
         let own = found(searcher, &own)?;
@@ -113,7 +130,7 @@ impl<B: Bus> Contexts<B> {
             verdict,
             window: own,
             neighbours: neighbours?,
-            windows: stats.iter().map(|segment| u64::from(segment.count)).sum(),
+            windows: segments.iter().map(|segment| u64::from(segment.count)).sum(),
             bundle: model.digest,
         }))
     }
@@ -175,12 +192,17 @@ fn about_of(text: &str) -> Option<(i64, u64, i64)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// Whether somebody said it, and not index itself.
+fn is_said(window: &Neighbour) -> bool {
+    window.label.as_ref().is_some_and(|label| label.origin != ORIGIN)
+}
+
 /// What near windows, nearest first, say: the label that most of the nearest labelled ones carry, if enough do; else whether
 /// the device or others have shown the like.
 fn verdict(near: &[&Neighbour], device: &str, votes: usize) -> Verdict {
     let is_own = |other: &Neighbour| SeriesName::device_token(&other.series) == device;
     let labelled = near.iter().filter_map(|other| Some((other, other.label.as_ref()?)));
-    let labelled: Vec<_> = labelled.filter(|(_, label)| label.origin != ORIGIN).collect();
+    let labelled: Vec<_> = labelled.filter(|(other, _)| is_said(other)).collect();
     if let Some((_, first)) = labelled.first() {
         let alike: Vec<_> = labelled.iter().filter(|(_, label)| label.name == first.name).collect();
         if alike.len() >= votes && 2 * alike.len() > labelled.len() {
@@ -213,11 +235,11 @@ fn kind(verdict: &Verdict) -> &'static str {
 
 fn text(verdict: &Verdict, near: usize) -> String {
     match verdict {
-        Verdict::Fault { name, votes } => format!("matches fault {name} ({votes} of {near} near windows)"),
+        Verdict::Fault { name, votes } => format!("matches fault {name} (said of {votes} windows like it)"),
         Verdict::KnownNormal { votes, sibling: true } => {
-            format!("known normal on siblings ({votes} of {near} near windows)")
+            format!("known normal on siblings (said of {votes} windows like it)")
         }
-        Verdict::KnownNormal { votes, sibling: false } => format!("known normal ({votes} of {near} near windows)"),
+        Verdict::KnownNormal { votes, sibling: false } => format!("known normal (said of {votes} windows like it)"),
         Verdict::Recurring => format!("seen on this device before ({near} near windows, no label)"),
         Verdict::NovelToDevice => format!("new to this device, seen on others ({near} near windows, no label)"),
         Verdict::NovelToGateway => "new to this gateway".into(),
