@@ -25,6 +25,8 @@ pub struct Rules {
 pub struct Episode {
     /// Whether it is open.
     pub open: bool,
+    /// Whether somebody called it normal while it was open: it goes on untold until it is quiet, and what it is about is learned.
+    pub forgiven: bool,
     /// Event time of its opening.
     pub opened: i64,
     /// Fixed at its opening.
@@ -52,6 +54,7 @@ impl Default for Episode {
     fn default() -> Self {
         Self {
             open: false,
+            forgiven: false,
             opened: 0,
             severity: Severity::Minor,
             events: 0,
@@ -80,12 +83,19 @@ pub enum Step {
     Updated,
     /// It ended.
     Closed,
+    /// What had been called normal ended: nothing is told, and what was held of it is normal.
+    Ended,
 }
 
 impl Episode {
     /// Moves on by one row of the device.
     pub fn step(&mut self, rules: &Rules, time: i64, tail: f64, threshold: f64, score: f32) -> Step {
-        if !self.open {
+        // What comes on top of something normal is no part of it.
+        let worse = self.forgiven && tail <= threshold && tail <= self.told / 10.0;
+        if !self.open || worse {
+            if worse {
+                (self.open, self.refractory_rows, self.refractory_until) = (false, 0, i64::MIN);
+            }
             let waits = self.refractory_rows > 0 || time < self.refractory_until;
             self.refractory_rows = self.refractory_rows.saturating_sub(1);
             if tail > threshold || (waits && tail > self.tail_min / 10.0) {
@@ -114,17 +124,25 @@ impl Episode {
         }
         self.tail_min = self.tail_min.min(tail);
         (self.score, self.tail) = (score, tail);
-        if tail <= self.told / 10.0 && self.updates < rules.updates_max {
+        if !self.forgiven && tail <= self.told / 10.0 && self.updates < rules.updates_max {
             self.told = tail;
             self.updates += 1;
             self.events += 1;
             return Step::Updated;
         }
         if self.quiet_rows >= rules.close_after_rows && time.saturating_sub(self.loud) >= rules.close_after_ns {
+            let forgiven = self.forgiven;
             self.close(rules, time);
-            return Step::Closed;
+            return if forgiven { Step::Ended } else { Step::Closed };
         }
         Step::Nothing
+    }
+
+    /// Somebody called it normal: for those who are told it ends here.
+    pub fn forgive(&mut self) {
+        self.forgiven = true;
+        self.events += 1;
+        self.told = self.tail_min;
     }
 
     /// Fixes the severity of one that has just opened, against `word`, the threshold before a device's own past loosened it: how
@@ -136,14 +154,15 @@ impl Episode {
     /// Ends it, whatever it does.
     pub fn close(&mut self, rules: &Rules, time: i64) {
         self.open = false;
-        self.events += 1;
+        self.events += u32::from(!self.forgiven);
+        self.forgiven = false;
         self.refractory_rows = rules.refractory_rows;
         self.refractory_until = time.saturating_add(rules.refractory_ns);
     }
 
     /// Appends it to a record.
     pub fn save(&self, record: &mut Vec<u8>) {
-        record.put_u8(u8::from(self.open));
+        record.put_u8(u8::from(self.open) | u8::from(self.forgiven) << 1);
         [self.opened, self.loud, self.refractory_until].iter().for_each(|time| record.put_i64(*time));
         record.put_u8(self.severity as u8);
         for count in [self.events, self.updates, self.quiet_rows, self.refractory_rows] {
@@ -160,8 +179,13 @@ impl Episode {
     /// # Errors
     /// If the record is not one.
     pub fn load(record: &mut Get<'_>) -> Result<Self, CodecError> {
+        let state = record.u8()?;
+        if state > 3 {
+            return Err(record.error("an episode's state is none"));
+        }
         let episode = Self {
-            open: record.u8()? != 0,
+            open: state & 1 != 0,
+            forgiven: state & 2 != 0,
             opened: record.i64()?,
             loud: record.i64()?,
             refractory_until: record.i64()?,
@@ -232,6 +256,7 @@ mod tests {
                 Step::Opened => 'o',
                 Step::Updated => 'u',
                 Step::Closed => 'c',
+                Step::Ended => 'e',
             });
         }
         assert_eq!(steps, expected, "{tails:?}");
@@ -253,6 +278,27 @@ mod tests {
     fn only_worse_opens_in_the_refractory_time() {
         check(&[1e-3, 1.0, 1.0, 1e-4, 1e-3, 1e-3, 1e-3], "o.co...");
         check(&[1e-3, 1.0, 1.0, 2e-4, 2e-4, 2e-4, 2e-4], "o.c...o");
+    }
+
+    #[test]
+    fn what_was_called_normal_goes_on_untold_until_it_is_quiet_or_something_worse_comes() {
+        let episode = || {
+            let mut episode = check(&[1e-3, 2e-4], "o.");
+            episode.forgive();
+            episode
+        };
+        let go = |mut episode: Episode, tails: &[f64]| -> (Vec<Step>, Episode) {
+            let step = |(at, tail): (usize, &f64)| episode.step(&RULES, 2 + at as i64, *tail, 1e-3, 0.0);
+            let steps = tails.iter().enumerate().map(step).collect();
+            (steps, episode)
+        };
+        use Step::{Ended, Nothing, Opened};
+        let (steps, ended) = go(episode(), &[1e-4, 5e-4, 0.5, 0.5]);
+        assert_eq!(steps, [Nothing, Nothing, Nothing, Ended]);
+        assert!(!ended.open && !ended.forgiven && ended.events == 2);
+        let (steps, worse) = go(episode(), &[1e-4, 2e-5]);
+        assert_eq!(steps, [Nothing, Opened]);
+        assert!(worse.open && !worse.forgiven && worse.events == 1);
     }
 
     #[test]

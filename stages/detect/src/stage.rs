@@ -227,8 +227,12 @@ impl Detect {
         let judged = turn.judge(device);
         let step = turn.step(device, &judged);
         let mut marks = judged.marks;
-        if step != Step::Nothing {
+        if !matches!(step, Step::Nothing | Step::Ended) {
             marks |= flags::ALERTED;
+        }
+        if step == Step::Ended {
+            device.channels.iter_mut().for_each(|series| series.admit_held(&self.plan));
+            device.joint.admit_held();
         }
         if marks & flags::GATED != 0 && device.episode.open {
             device.channels[usize::from(place)].hold(&self.plan, &window);
@@ -262,7 +266,7 @@ impl Detect {
             out.count("upper_twentieth", u64::from(judged.judgement.tail <= DRIFT_TAIL));
         }
         let phase = match step {
-            Step::Nothing => return,
+            Step::Nothing | Step::Ended => return,
             Step::Opened => Phase::Opened,
             Step::Updated => Phase::Updated,
             Step::Closed => Phase::Closed,
@@ -294,9 +298,18 @@ impl Detect {
             ControlKind::DeviceReset { .. } | ControlKind::Recommission { .. } => true,
         };
         if ends && device.episode.open {
-            let rules = device.rules(config);
-            device.episode.close(&rules, device.newest);
-            tell(out, device.event(plan, config, &self.site, Phase::Closed, device.newest));
+            let is_told = !device.episode.forgiven;
+            match kind {
+                ControlKind::Label { .. } if is_told => device.episode.forgive(),
+                ControlKind::Label { .. } => {}
+                _ => {
+                    let rules = device.rules(config);
+                    device.episode.close(&rules, device.newest);
+                }
+            }
+            if is_told {
+                tell(out, device.event(plan, config, &self.site, Phase::Closed, device.newest));
+            }
         }
         match kind {
             ControlKind::Label { .. } if ends => {
