@@ -94,61 +94,89 @@ pub fn squared(a: &[f32], b: &[f32]) -> f32 {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
-/// Rows of int8, each with a scale of its own: vectors of f32 in a quarter of their bytes, with a bound on what that loses.
+/// Bytes of a tile of [`ScaledTiles`] before its components: a scale and an error for each row.
+const TILE_HEAD: usize = LANES * 8;
+
+/// Rows of int8, each with a scale of its own: vectors of f32 in a quarter of their bytes, with a bound on what that loses. All in
+/// one run of bytes, tile by tile, as it is written to disk.
 #[derive(Clone, Debug)]
 pub struct ScaledTiles {
-    tiles: Tiles,
-    scales: Vec<f32>,
-    /// Per row the distance between the vector and what is kept of it.
-    errors: Vec<f32>,
+    dimensions: usize,
+    len: usize,
+    bytes: Vec<u8>,
+}
+
+/// Such rows wherever they lie.
+#[derive(Clone, Copy, Debug)]
+pub struct ScaledRows<'a> {
+    dimensions: usize,
+    len: usize,
+    bytes: &'a [u8],
 }
 
 impl ScaledTiles {
     /// None yet, of rows of `dimensions` (at least 1).
     pub fn new(dimensions: usize) -> Self {
-        Self { tiles: Tiles::new(dimensions), scales: Vec::new(), errors: Vec::new() }
-    }
-
-    /// How many rows there are.
-    pub fn len(&self) -> usize {
-        self.tiles.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.tiles.is_empty()
+        Self { dimensions, len: 0, bytes: Vec::new() }
     }
 
     /// Appends a row of finite components.
     pub fn push(&mut self, vector: &[f32]) {
+        let tile = TILE_HEAD + self.dimensions * LANES;
+        if self.len.is_multiple_of(LANES) {
+            self.bytes.resize(self.bytes.len() + tile, 0);
+        }
         let scale = vector.iter().fold(0.0f32, |most, x| most.max(x.abs())) / 127.0;
         let component = |x: &f32| if scale > 0.0 { (x / scale).round() as i8 } else { 0 };
-        self.tiles.push(vector.iter().map(component));
         let lost: f64 = vector.iter().map(|x| f64::from(x - f32::from(component(x)) * scale).powi(2)).sum();
-        self.scales.push(scale);
         // A little more than it is, for the rounding of the sums.
-        self.errors.push((lost.sqrt() * 1.001) as f32);
+        let error = (lost.sqrt() * 1.001) as f32;
+        let (from, lane) = (self.len / LANES * tile, self.len % LANES);
+        self.bytes[from + lane * 4..][..4].copy_from_slice(&scale.to_le_bytes());
+        self.bytes[from + LANES * 4 + lane * 4..][..4].copy_from_slice(&error.to_le_bytes());
+        for (dimension, x) in vector.iter().enumerate() {
+            self.bytes[from + TILE_HEAD + dimension * LANES + lane] = component(x) as u8;
+        }
+        self.len += 1;
+    }
+
+    /// As they are written to disk.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// To be searched.
+    pub fn rows(&self) -> ScaledRows<'_> {
+        ScaledRows { dimensions: self.dimensions, len: self.len, bytes: &self.bytes }
+    }
+}
+
+impl<'a> ScaledRows<'a> {
+    /// Rows that were written; `None` if there are not as many bytes as `len` rows take.
+    pub fn read(dimensions: usize, len: usize, bytes: &'a [u8]) -> Option<Self> {
+        let expected = len.div_ceil(LANES) * (TILE_HEAD + dimensions * LANES);
+        (bytes.len() == expected).then_some(Self { dimensions, len, bytes })
     }
 
     /// Per row the least and the greatest distance from `query` that its vector can have.
     pub fn bounds(&self, query: &[f32], mut each: impl FnMut(usize, f32, f32)) {
-        let dimensions = self.tiles.dimensions;
-        for (tile, components) in self.tiles.components.chunks_exact(dimensions * LANES).enumerate() {
-            let from = tile * LANES;
-            let rows = LANES.min(self.len() - from);
-            let mut scales = [0.0; LANES];
-            scales[..rows].copy_from_slice(&self.scales[from..from + rows]);
+        for (tile, bytes) in self.bytes.chunks_exact(TILE_HEAD + self.dimensions * LANES).enumerate() {
+            let (head, components) = bytes.split_at(TILE_HEAD);
+            let (mut scales, mut errors) = ([0.0f32; LANES], [0.0f32; LANES]);
+            let floats = head.chunks_exact(4).filter_map(|four| four.try_into().ok()).map(f32::from_le_bytes);
+            scales.iter_mut().chain(&mut errors).zip(floats).for_each(|(to, from)| *to = from);
             let squared = scaled(query, components, &scales);
+            let rows = LANES.min(self.len - tile * LANES);
             for (lane, squared) in squared.into_iter().enumerate().take(rows) {
                 // Sums of floats are off by some parts in a million.
-                let (distance, error) = (squared.sqrt(), self.errors[from + lane]);
-                each(from + lane, (distance * 0.9999 - error).max(0.0), distance * 1.0001 + error);
+                let (distance, error) = (squared.sqrt(), errors[lane]);
+                each(tile * LANES + lane, (distance * 0.9999 - error).max(0.0), distance * 1.0001 + error);
             }
         }
     }
 }
 
-fn scaled(query: &[f32], components: &[i8], scales: &[f32; LANES]) -> [f32; LANES] {
+fn scaled(query: &[f32], components: &[u8], scales: &[f32; LANES]) -> [f32; LANES] {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, just asked.
@@ -160,16 +188,16 @@ fn scaled(query: &[f32], components: &[i8], scales: &[f32; LANES]) -> [f32; LANE
 /// The same code for wider registers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn scaled_avx2(query: &[f32], components: &[i8], scales: &[f32; LANES]) -> [f32; LANES] {
+fn scaled_avx2(query: &[f32], components: &[u8], scales: &[f32; LANES]) -> [f32; LANES] {
     scaled_in_lanes(query, components, scales)
 }
 
 #[inline(always)]
-fn scaled_in_lanes(query: &[f32], components: &[i8], scales: &[f32; LANES]) -> [f32; LANES] {
+fn scaled_in_lanes(query: &[f32], components: &[u8], scales: &[f32; LANES]) -> [f32; LANES] {
     let mut squared = [0.0f32; LANES];
     for (q, lanes) in query.iter().zip(components.chunks_exact(LANES)) {
         for lane in 0..LANES {
-            let difference = q - scales[lane] * f32::from(lanes[lane]);
+            let difference = q - scales[lane] * f32::from(lanes[lane] as i8);
             squared[lane] += difference * difference;
         }
     }
@@ -257,15 +285,17 @@ mod tests {
         tiles.push(&[0.0; 19]);
         let query = vector(100);
         let mut seen = 0;
-        tiles.bounds(&query, |row, least, greatest| {
+        let read = ScaledRows::read(19, 22, tiles.bytes()).unwrap();
+        assert!(ScaledRows::read(19, 25, tiles.bytes()).is_none());
+        read.bounds(&query, |row, least, greatest| {
             let exact = squared(&query, &if row < 21 { vector(row) } else { vec![0.0; 19] }).sqrt();
             assert!((least..=greatest).contains(&exact), "{row}: {exact} in {least} to {greatest}");
             assert!(greatest - least < 0.02 * exact + 0.2);
             seen += 1;
         });
         assert_eq!(seen, 22);
-        let tile = &tiles.tiles.components[..19 * LANES];
-        let scales: [f32; LANES] = tiles.scales[..LANES].try_into().unwrap();
+        let tile = &tiles.bytes()[TILE_HEAD..TILE_HEAD + 19 * LANES];
+        let scales = [0.013; LANES];
         assert_eq!(scaled(&query, tile, &scales), scaled_in_lanes(&query, tile, &scales));
         assert_eq!(squared(&[1.0; 9], &[3.0; 9]), 36.0);
     }

@@ -219,12 +219,12 @@ impl Build {
         let late = || cancel.load(Ordering::Relaxed) || started.elapsed() > self.limits.build_time;
         let segment = Segment::create(&self.shared.catalog.path, self.target.clone(), self.model.dimensions)?;
         let mut txn = segment.write()?;
-        let mut columns = Columns::default();
+        let mut columns = Columns::new(self.model.dimensions);
         for source in &self.sources {
             let shift = (source.first - self.target.first) as u32;
             let deleted = self.deleted.get(&source.id);
             self.each(source, |local, series, facts, vector| {
-                columns.push(series, facts);
+                columns.push(series, facts, vector.as_deref());
                 match vector {
                     Some(vector) if deleted.is_none_or(|deleted| !deleted.contains(local)) => {
                         segment.kind().put(&mut txn, local + shift, &vector).map_err(segment.wrap())
@@ -320,7 +320,8 @@ fn recall(segment: &Segment, cancel: &AtomicBool) -> Result<Vec<(u32, f32)>, Ind
         }
         let recall = found as f32 / wanted.max(1) as f32;
         reached.push((*effort, recall));
-        if recall >= RECALL_MAX || *effort >= segment.record.count {
+        // An effort of a forest counts a window once for each tree.
+        if recall >= RECALL_MAX || *effort / 8 >= segment.record.count {
             break;
         }
     }

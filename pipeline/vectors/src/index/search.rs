@@ -255,7 +255,7 @@ impl Searcher {
                 true => allowed.among(&segment.record, segment.series(&txn)?.zip(segment.ends(&txn)?)),
                 false => None,
             };
-            let effort = effort(&segment.record, query.recall, among.as_ref());
+            let effort = effort(segment, query.recall, among.as_ref());
             let found = segment.nearest(&txn, query.vector, query.count, effort, among.as_ref())?;
             near.extend(found.into_iter().map(|(item, squared)| (squared, segment.record.first + u64::from(item))));
         }
@@ -348,13 +348,13 @@ impl Searcher {
     }
 }
 
-/// How hard to look; `None`: at everything.
-fn effort(record: &SegmentRecord, recall: Recall, among: Option<&RoaringBitmap>) -> Option<u32> {
+/// How hard to look; `None`: at everything, where that is exact and as cheap.
+fn effort(segment: &Segment, recall: Recall, among: Option<&RoaringBitmap>) -> Option<u32> {
     let Recall::AtLeast(recall) = recall else { return None };
-    if among.map_or(u64::from(record.count), RoaringBitmap::len) <= EXACT_BELOW {
-        return None;
-    }
-    record.effort(recall).or_else(|| record.recall.last().map(|(effort, _)| *effort))
+    // What is asked lies a little off what was asked for when the efforts were measured: half of what may be missed is kept back.
+    let effort = segment.record.effort((1.0 + recall) / 2.0)?;
+    let windows = among.map_or(u64::from(segment.record.count), RoaringBitmap::len);
+    (windows > EXACT_BELOW && u64::from(effort) * segment.scanned_for_one() < windows).then_some(effort)
 }
 
 impl View {

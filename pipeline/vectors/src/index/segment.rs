@@ -14,9 +14,13 @@ use super::{
     error::IndexError,
     kind::{Forest, Graph, KindError, SegmentKind},
     segment_record::{Kind, SegmentRecord},
+    tail::scan,
     window::{Facts, SeriesId},
 };
-use crate::{codec::Get, distance};
+use crate::{
+    codec::Get,
+    distance::{self, ScaledRows, ScaledTiles},
+};
 
 /// The folder of all segments in a store's.
 pub(super) const FOLDER: &str = "segments";
@@ -31,15 +35,28 @@ pub(super) struct Segment {
 }
 
 /// What is known of a segment's windows, column by column.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Columns {
     series: Vec<u8>,
     ends: Vec<u8>,
     facts: Vec<u8>,
+    /// For scans: where the effort that a recall asks for would cost more.
+    rows: ScaledTiles,
+    dimensions: usize,
 }
 
 impl Columns {
-    pub(super) fn push(&mut self, series: SeriesId, facts: &Facts) {
+    pub(super) fn new(dimensions: usize) -> Self {
+        let rows = ScaledTiles::new(dimensions);
+        Self { series: Vec::new(), ends: Vec::new(), facts: Vec::new(), rows, dimensions }
+    }
+
+    /// Appends a window; one without a vector is none to be found.
+    pub(super) fn push(&mut self, series: SeriesId, facts: &Facts, vector: Option<&[f32]>) {
+        match vector {
+            Some(vector) => self.rows.push(vector),
+            None => self.rows.push(&vec![0.0; self.dimensions]),
+        }
         self.series.extend(series.to_le_bytes());
         self.ends.extend(facts.end.to_le_bytes());
         facts.put(&mut self.facts);
@@ -112,7 +129,13 @@ impl Segment {
     }
 
     pub(super) fn put_columns(&self, txn: &mut RwTxn<'_>, columns: &Columns) -> Result<(), IndexError> {
-        for (name, bytes) in [("series", &columns.series), ("ends", &columns.ends), ("facts", &columns.facts)] {
+        let named = [
+            ("series", columns.series.as_slice()),
+            ("ends", &columns.ends),
+            ("facts", &columns.facts),
+            ("rows", columns.rows.bytes()),
+        ];
+        for (name, bytes) in named {
             self.columns.put(txn, name, bytes).map_err(|error| self.wrap()(error.into()))?;
         }
         Ok(())
@@ -165,7 +188,7 @@ impl Segment {
     }
 
     /// Windows near to `query`, with squared distances: found with `effort` among all that `among` allows, or, where there is no
-    /// effort, every one of them.
+    /// effort, the true nearest of these.
     pub(super) fn nearest(
         &self,
         txn: &RoTxn<'_>,
@@ -174,11 +197,16 @@ impl Segment {
         effort: Option<u32>,
         among: Option<&RoaringBitmap>,
     ) -> Result<Vec<(u32, f32)>, IndexError> {
-        let found = match (effort, among) {
-            (Some(effort), _) => self.vectors.nearest(txn, query, count, effort, among).map_err(self.wrap())?,
-            (None, Some(among)) => among.iter().collect(),
-            (None, None) => (0..self.record.count).collect(),
+        let Some(effort) = effort else {
+            let bytes = self.columns.get(txn, "rows").map_err(|error| self.wrap()(error.into()))?.unwrap_or_default();
+            let len = self.record.count as usize;
+            let rows = ScaledRows::read(query.len(), len, bytes).ok_or_else(|| IndexError::Damaged {
+                path: self.path.clone(),
+                problem: format!("{} bytes of rows for {len} windows", bytes.len()),
+            })?;
+            return scan(rows, query, count, among, |item| self.vector(txn, item));
         };
+        let found = self.vectors.nearest(txn, query, count, effort, among).map_err(self.wrap())?;
         let mut near = Vec::with_capacity(found.len());
         for item in found {
             // Measured here, so that a distance does not depend on what found it.
@@ -189,6 +217,14 @@ impl Segment {
         near.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         near.truncate(count);
         Ok(near)
+    }
+
+    /// How many windows of a scan cost as much as one of an effort.
+    pub(super) fn scanned_for_one(&self) -> u64 {
+        match self.record.kind {
+            Kind::Graph => 100,
+            Kind::Forest | Kind::Exact => 20,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     segment_record::SegmentRecord,
     window::{Facts, Row, SeriesId},
 };
-use crate::distance::{self, ScaledTiles};
+use crate::distance::{self, ScaledRows, ScaledTiles};
 
 /// One segment's part of the tail.
 #[derive(Debug)]
@@ -54,33 +54,51 @@ impl Part {
 
     /// The `count` nearest rows among those that `among` allows, with squared distances.
     pub(super) fn nearest(&self, query: &[f32], count: usize, among: Option<&RoaringBitmap>) -> Vec<(u32, f32)> {
-        let mut least_of: Vec<(f32, u32)> = Vec::new();
-        // The `count` smallest upper bounds: the greatest of them is a distance within which there are that many.
-        let mut within = std::collections::BinaryHeap::with_capacity(count + 1);
-        self.rows.bounds(query, |row, least, greatest| {
-            // A segment has fewer than 2^32 windows.
-            let row = row as u32;
-            if among.is_some_and(|among| !among.contains(row)) {
-                return;
-            }
-            if within.len() < count {
-                within.push(Ordered(greatest));
-            } else if within.peek().is_some_and(|most| greatest < most.0) {
-                within.pop();
-                within.push(Ordered(greatest));
-            } else if within.peek().is_some_and(|most| least > most.0) {
-                return;
-            }
-            least_of.push((least, row));
-        });
-        let most = within.peek().map_or(f32::INFINITY, |most| most.0);
-        let in_question = least_of.into_iter().filter(|(least, _)| *least <= most);
-        let mut near: Vec<(u32, f32)> =
-            in_question.map(|(_, row)| (row, distance::squared(query, &self.vector(row)))).collect();
-        near.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
-        near.truncate(count);
+        let vector = |row| Ok::<_, std::convert::Infallible>(Some(self.vector(row)));
+        let Ok(near) = scan(self.rows.rows(), query, count, among, vector);
         near
     }
+}
+
+/// The `count` nearest of `rows` among those that `among` allows, with squared distances, exactly: the bounds say which are in
+/// question, and these are measured by what `vector` gives (none is none to be found).
+pub(super) fn scan<E>(
+    rows: ScaledRows<'_>,
+    query: &[f32],
+    count: usize,
+    among: Option<&RoaringBitmap>,
+    mut vector: impl FnMut(u32) -> Result<Option<Vec<f32>>, E>,
+) -> Result<Vec<(u32, f32)>, E> {
+    let mut least_of: Vec<(f32, u32)> = Vec::new();
+    // The `count` smallest upper bounds: the greatest of them is a distance within which there are that many.
+    let mut within = std::collections::BinaryHeap::with_capacity(count + 1);
+    let mut most = f32::INFINITY;
+    rows.bounds(query, |row, least, greatest| {
+        // A segment has fewer than 2^32 windows.
+        let row = row as u32;
+        if least > most || among.is_some_and(|among| !among.contains(row)) {
+            return;
+        }
+        if within.len() < count {
+            within.push(Ordered(greatest));
+        } else if greatest < most {
+            within.pop();
+            within.push(Ordered(greatest));
+        }
+        if within.len() == count {
+            most = within.peek().map_or(most, |greatest| greatest.0);
+        }
+        least_of.push((least, row));
+    });
+    let mut near = Vec::new();
+    for (_, row) in least_of.into_iter().filter(|(least, _)| *least <= most) {
+        if let Some(vector) = vector(row)? {
+            near.push((row, distance::squared(query, &vector)));
+        }
+    }
+    near.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    near.truncate(count);
+    Ok(near)
 }
 
 /// Floats in their total order.
