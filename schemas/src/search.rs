@@ -145,6 +145,27 @@ pub struct IndexStats {
     pub position: String,
 }
 
+/// What is asked of `eddy.search.<site>.check`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckRequest {
+    /// Windows of messages of DETECTIONS from this one on are counted.
+    pub from_sequence: u64,
+    /// So many windows at most are asked for, spread evenly.
+    pub sample: usize,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckAnswer {
+    /// What is wrong; empty if nothing.
+    pub problems: Vec<String>,
+    /// Windows of messages from the asked one on, deleted ones included.
+    pub windows_from: u64,
+    /// The position that the store stands at.
+    pub position: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use eddy_schemas::{
     Control, ControlKind, Scores,
     alert::{CloudEvent, Phase},
     context::{Context, Verdict},
-    search::{IndexStats, Like, SearchAnswer},
+    search::{CheckAnswer, IndexStats, Like, SearchAnswer},
 };
 use futures_util::TryStreamExt as _;
 
@@ -113,6 +113,10 @@ async fn killed_at_random_every_window_is_indexed_once_and_every_alert_has_one_c
     let told = told(&gateway.client).await;
     let held = stats(&gateway.client).await.unwrap();
     assert_eq!((held.windows, held.missed), (told.len() as u64, 0));
+    let check = serde_json::json!({"from_sequence": 1, "sample": 500}).to_string();
+    let answer = gateway.client.request(&format!("eddy.search.{SITE}.check"), check.into()).await.unwrap();
+    let answer: CheckAnswer = serde_json::from_slice(&answer).unwrap();
+    assert_eq!((answer.problems, answer.windows_from), (vec![], told.len() as u64));
     // Each of them, not only as many.
     let newest = serde_json::to_value(Like::Alert(of_alerts[0].to_owned())).unwrap();
     let all = search(&gateway.client, serde_json::json!({"like": newest, "k": 1000, "recall": 1})).await.unwrap();

@@ -72,7 +72,7 @@ pub(crate) struct AnnArgs {
     #[arg(long, default_value_t = 5.0)]
     bucket_s: f64,
     /// Folder that holds any of nab, skab, gecco, telemetry, ucr; where it has none, the made-up fleet is taken
-    #[arg(long, env = "EDDY_DATA", default_value = "/work/shared/data")]
+    #[arg(long, env = "EDDY_DATA", default_value = "../shared/data")]
     data: PathBuf,
     /// Print one JSON object in place of tables
     #[arg(long)]

@@ -8,6 +8,7 @@ use crate::{
     alerts::{self, AlertsArgs},
     demo::{self, DemoArgs},
     device::{self, DeviceCommand, MaintainArgs},
+    doctor::{self, DoctorCommand},
     eval::{self, EvalArgs},
     label::{self, LabelArgs},
     query::{self, QueryArgs},
@@ -119,6 +120,16 @@ Examples:
   eddy label 5f0c3a9e1b2d4c68 normal          the alert closes, and the pattern does not alert again
   eddy label 5f0c3a9e1b2d4c68 fault 'bearing' it has a name from now on: alerts like it say so in their context";
 
+const DOCTOR: &str = "\
+Examples:
+  eddy doctor index                   every window findable, no folder left over, as many as DETECTIONS tells
+  eddy doctor index --sample 100000   all of a small index
+
+What is damaged is made anew from what DETECTIONS still holds by `eddy-index recover`, while the stage is stopped.
+
+Exit codes:
+  0 sound   1 something is wrong, or the index does not answer   64 bad command line";
+
 const EVAL: &str = "\
 Examples:
   eddy eval --help                    all of its options
@@ -170,6 +181,9 @@ enum Command {
     /// Put a device under maintenance: it neither alerts nor learns
     #[command(after_help = MAINTAIN)]
     Maintain(MaintainArgs),
+    /// Check what a gateway keeps
+    #[command(subcommand, after_help = DOCTOR)]
+    Doctor(DoctorCommand),
     /// Run the public benchmarks through the stages, and score the results
     #[command(after_help = EVAL, disable_help_flag = true)]
     Eval(EvalArgs),
@@ -202,6 +216,7 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args).await,
             Command::Alerts(args) => alerts::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Doctor(command) => doctor::run(command).await,
             Command::Query(args) => query::run(args).await,
             Command::Label(args) => label::run(args).await,
             Command::Eval(args) => Err(eval::run(args)),

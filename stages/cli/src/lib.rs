@@ -5,6 +5,7 @@ pub mod alerts;
 pub mod commands;
 pub mod demo;
 pub mod device;
+pub mod doctor;
 pub mod eval;
 pub mod gateway;
 pub mod label;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use eddy_runtime::service::Refusal;
 use eddy_schemas::{
     Timestamp, names,
-    search::{IndexStats, Like, SearchAnswer, SearchRequest},
+    search::{CheckAnswer, CheckRequest, IndexStats, Like, SearchAnswer, SearchRequest},
 };
 use eddy_vectors::index::{Filter, IndexError, Model, Neighbour, Query, Recall, Searcher, Store};
 
@@ -19,6 +19,8 @@ const NEIGHBOURS_MAX: usize = 1_000;
 pub const SEARCH: &str = "search";
 /// See [`SEARCH`].
 pub const STATS: &str = "stats";
+/// See [`SEARCH`].
+pub const CHECK: &str = "check";
 
 /// What answers need.
 pub struct Answers {
@@ -48,6 +50,9 @@ impl Answers {
     pub(crate) fn answer(&self, endpoint: &str, payload: &[u8]) -> Result<Bytes, Refusal> {
         let json = if endpoint == STATS {
             serde_json::to_vec(&self.stats().map_err(failed)?)
+        } else if endpoint == CHECK {
+            let request = serde_json::from_slice(payload).map_err(|error| wrong(format!("not a check: {error}")))?;
+            serde_json::to_vec(&self.check(&request).map_err(failed)?)
         } else {
             let request: SearchRequest =
                 serde_json::from_slice(payload).map_err(|error| wrong(format!("not a search: {error}")))?;
@@ -69,6 +74,17 @@ impl Answers {
             bytes: stats.bytes,
             missed: stats.missed,
             position: self.store.position()?.unwrap_or_default(),
+        })
+    }
+
+    fn check(&self, request: &CheckRequest) -> Result<CheckAnswer, IndexError> {
+        // The position first: what is committed after it is counted with what it reaches.
+        let position = self.store.position()?.unwrap_or_default();
+        self.searcher.refresh()?;
+        Ok(CheckAnswer {
+            problems: self.searcher.check(request.sample)?,
+            windows_from: self.searcher.windows_from(request.from_sequence)?,
+            position,
         })
     }
 

@@ -23,7 +23,7 @@ use eddy_vectors::index::Store;
 use tokio::sync::watch;
 
 use crate::{
-    answer::{Answers, SEARCH, STATS},
+    answer::{Answers, CHECK, SEARCH, STATS},
     builder,
     config::Config,
     context::Contexts,
@@ -117,7 +117,11 @@ fn serve(
     let service = Service {
         name: "eddy-index".into(),
         description: format!("windows of {site} that detect kept or alerted"),
-        endpoints: vec![(SEARCH.into(), subject.clone()), (STATS.into(), format!("{subject}.{STATS}"))],
+        endpoints: vec![
+            (SEARCH.into(), subject.clone()),
+            (STATS.into(), format!("{subject}.{STATS}")),
+            (CHECK.into(), format!("{subject}.{CHECK}")),
+        ],
         at_once: config.searches_max,
     };
     let answer = move |endpoint: String, payload: bytes::Bytes| {

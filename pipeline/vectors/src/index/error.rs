@@ -26,9 +26,7 @@ pub enum IndexError {
         bytes: usize,
     },
     /// LMDB's, arroy's or hannoy's own.
-    #[error(
-        "index in {path}: {problem}: `eddy doctor index` says what is left, `eddy doctor index --rebuild` makes it anew"
-    )]
+    #[error("index in {path}: {problem}: `eddy-index recover` makes it anew from what DETECTIONS still holds")]
     Damaged {
         /// The folder.
         path: PathBuf,
@@ -37,7 +35,7 @@ pub enum IndexError {
     },
     /// Written by a release with another layout.
     #[error(
-        "index in {path} has version {found}, this release reads {expected}: `eddy doctor index --rebuild` makes it anew"
+        "index in {path} has version {found}, this release reads {expected}: `eddy-index recover` makes it anew from what DETECTIONS still holds"
     )]
     Version {
         /// The folder.

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
 };
 
 use roaring::RoaringBitmap;
@@ -22,6 +23,9 @@ use super::{
 const EXACT_BELOW: u64 = 4_096;
 /// How often a view is read again when a segment was replaced while it was opened.
 const TRIES: u32 = 5;
+
+/// A folder that no catalog names and that has not changed for so long is nobody's.
+const ORPHAN_AFTER: Duration = Duration::from_secs(3_600);
 
 /// How sure a search is to find the true nearest ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -336,6 +340,73 @@ impl Searcher {
         let catalog = &self.shared.catalog;
         let txn = catalog.read()?;
         Ok(catalog.tagged.get(&txn, &window).map_err(catalog.wrap())?.map(str::to_owned))
+    }
+
+    /// Whether all windows can be found: of up to `sample` of them, spread evenly, each is asked for by its own vector. And whether the
+    /// store's folders are those that it knows. What is wrong, if anything.
+    ///
+    /// # Errors
+    /// If something is damaged.
+    pub fn check(&self, sample: usize) -> Result<Vec<String>, IndexError> {
+        let mut problems = Vec::new();
+        let all = self.matching(&Filter::default())?;
+        for window in all.iter().step_by(all.len().div_ceil(sample.max(1)).max(1)) {
+            let Some((own, vector, model)) = self.window(*window)? else {
+                problems.push(format!("window {window} has no vector"));
+                continue;
+            };
+            let query = Query {
+                model: &model,
+                vector: &vector,
+                count: 1,
+                radius: f32::INFINITY,
+                recall: Recall::Exact,
+                filter: Filter::default(),
+            };
+            // Another one may have the same vector.
+            if self.search(&query)?.first().is_none_or(|found| found.distance > 0.0) {
+                problems.push(format!("window {window} of {} is not found by its own vector", own.series));
+            }
+        }
+        let known: BTreeSet<String> = self.segments().iter().map(SegmentRecord::folder).collect();
+        let folder = self.shared.catalog.path.join(super::segment::FOLDER);
+        // A young one is being built.
+        let is_old = |entry: &std::fs::DirEntry| {
+            let changed = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            changed.and_then(|changed| changed.elapsed().ok()).is_some_and(|age| age > ORPHAN_AFTER)
+        };
+        let there = std::fs::read_dir(&folder).into_iter().flatten().flatten().filter(is_old);
+        let orphans = there.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let orphans = orphans.filter(|name| !known.contains(name));
+        problems.extend(orphans.map(|name| format!("folder {name} is in no catalog")));
+        Ok(problems)
+    }
+
+    /// How many windows came with messages from `sequence` on, deleted ones included.
+    ///
+    /// # Errors
+    /// If something is damaged.
+    pub fn windows_from(&self, sequence: u64) -> Result<u64, IndexError> {
+        let view = self.view();
+        let mut count = 0;
+        for part in &view.parts {
+            count += part.facts.iter().filter(|facts| facts.sequence >= sequence).count() as u64;
+        }
+        for segment in &view.segments {
+            let txn = segment.read()?;
+            // Sequences rise.
+            let (mut low, mut high) = (0, segment.record.count);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if segment.facts(&txn, middle)?.1.sequence < sequence {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            count += u64::from(segment.record.count - low);
+        }
+        Ok(count)
     }
 
     /// The windows that the owner filed under a name.

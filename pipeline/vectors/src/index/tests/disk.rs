@@ -15,7 +15,7 @@ fn rubbish_and_other_versions_are_told_with_the_way_out() {
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, b"rubbish").unwrap();
     let problem = open(folder.path()).searcher().unwrap_err().to_string();
-    assert!(problem.contains("doctor index --rebuild"), "{problem}");
+    assert!(problem.contains("eddy-index recover"), "{problem}");
     std::fs::write(&file, whole).unwrap();
     assert_eq!(open(folder.path()).searcher().unwrap().matching(&Filter::default()).unwrap().len(), 50);
     {
@@ -26,10 +26,13 @@ fn rubbish_and_other_versions_are_told_with_the_way_out() {
         catalog.commit(txn).unwrap();
     }
     let problem = Store::open(folder.path(), limits()).unwrap_err().to_string();
-    assert!(problem.contains("version 99, this release reads 1") && problem.contains("--rebuild"), "{problem}");
+    assert!(
+        problem.contains("version 99, this release reads 1") && problem.contains("eddy-index recover"),
+        "{problem}"
+    );
     std::fs::write(folder.path().join("data.mdb"), b"rubbish").unwrap();
     let problem = Store::open(folder.path(), limits()).unwrap_err().to_string();
-    assert!(problem.contains("doctor index --rebuild"), "{problem}");
+    assert!(problem.contains("eddy-index recover"), "{problem}");
 }
 
 #[test]

@@ -106,6 +106,17 @@ fn a_window_is_found_at_once_whichever_part_it_lies_in() {
     let kinds: Vec<Kind> = searcher.segments().iter().map(|segment| segment.kind).collect();
     assert!(kinds.contains(&Kind::Graph) && kinds.last() == Some(&Kind::Exact), "{kinds:?}");
     assert_eq!(store.stats().unwrap().windows, 600);
+    assert_eq!(searcher.check(50).unwrap(), Vec::<String>::new());
+    for sequence in [0, 1, 57, 200, 201] {
+        let expected = (0..600).filter(|n| window(*n).facts.sequence >= sequence).count() as u64;
+        assert_eq!(searcher.windows_from(sequence).unwrap(), expected, "{sequence}");
+    }
+    let orphan = folder.path().join("segments/00000077-forest");
+    std::fs::create_dir(&orphan).unwrap();
+    assert!(searcher.check(5).unwrap().is_empty(), "it may be being built");
+    let hours_ago = std::time::SystemTime::UNIX_EPOCH;
+    std::fs::File::open(&orphan).unwrap().set_modified(hours_ago).unwrap();
+    assert!(searcher.check(5).unwrap()[0].contains("00000077-forest"));
 }
 
 #[test]
