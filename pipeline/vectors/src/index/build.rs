@@ -13,11 +13,12 @@ use std::{
 use roaring::RoaringBitmap;
 
 use super::{
+    batch::next_segment,
     error::IndexError,
     kind::Bounds,
     segment::{Columns, FOLDER, Segment},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
-    store::{Limits, Shared, Store, next_segment},
+    store::{Limits, Shared, Store},
     window::{Row, SeriesId},
 };
 use crate::distance;

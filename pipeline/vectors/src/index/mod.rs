@@ -10,12 +10,14 @@
 //! build writes only into its own new folder, so that neither appending nor searching waits for it; a folder counts once
 //! the catalog names it.
 //!
-//! Read in this order: `window.rs` and `segment_record.rs` (what is stored), `catalog.rs` (where), `store.rs` (writing),
-//! `build.rs` (sealed segments), `search.rs` (asking).
+//! Read in this order: `window.rs` and `segment_record.rs` (what is stored), `catalog.rs` (where), `batch.rs` and `store.rs`
+//! (writing), `build.rs` (sealed segments), `view.rs`, `filter.rs` and `search.rs` (asking).
 
+mod batch;
 mod build;
 mod catalog;
 mod error;
+mod filter;
 mod kind;
 mod search;
 mod segment;
@@ -24,13 +26,16 @@ mod store;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod view;
 mod window;
 
 pub use self::{
+    batch::Batch,
     build::{Build, BuildId, Built},
     error::IndexError,
-    search::{Filter, Neighbour, Query, Recall, Searcher},
+    filter::Filter,
+    search::{Neighbour, Query, Recall, Searcher},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
-    store::{Batch, Limits, Stats, Store},
+    store::{Limits, Stats, Store},
     window::{Facts, Label, SeriesId, Window, WindowId},
 };

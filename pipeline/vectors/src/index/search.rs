@@ -12,11 +12,13 @@ use roaring::RoaringBitmap;
 use super::{
     catalog::Catalog,
     error::IndexError,
+    filter::{Allowed, Filter},
     segment::Segment,
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
     store::{Shared, position},
     tail::Part,
-    window::{Facts, Label, SeriesId, WindowId},
+    view::View,
+    window::{Facts, Label, WindowId},
 };
 
 /// Where so few windows are allowed, all of them are measured.
@@ -53,27 +55,6 @@ pub struct Query<'a> {
     pub filter: Filter,
 }
 
-/// Which windows are asked.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Filter {
-    /// Of this device (its token).
-    pub device: Option<String>,
-    /// Not of this device.
-    pub other_than_device: Option<String>,
-    /// Of this channel (its token).
-    pub channel: Option<String>,
-    /// Whose end is at or after this event time.
-    pub since: Option<i64>,
-    /// Whose end is before it.
-    pub until: Option<i64>,
-    /// That carry a label: any (`*`), or this one.
-    pub label: Option<String>,
-    /// That came before this one: the store as it was then.
-    pub before: Option<WindowId>,
-    /// But not these.
-    pub without: BTreeSet<WindowId>,
-}
-
 /// A window that was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Neighbour {
@@ -87,18 +68,6 @@ pub struct Neighbour {
     pub facts: Facts,
     /// What somebody said of it.
     pub label: Option<Label>,
-}
-
-/// What a searcher has in memory: as of one commit.
-#[derive(Debug, Default)]
-struct View {
-    changes: Option<u64>,
-    next_window: u64,
-    segments: Vec<Arc<Segment>>,
-    parts: Vec<Part>,
-    deleted: BTreeMap<SegmentId, RoaringBitmap>,
-    models: Vec<Model>,
-    series: Vec<String>,
 }
 
 /// Asks a store, in its own process or beside it. Searches of several threads run side by side.
@@ -426,110 +395,4 @@ fn effort(segment: &Segment, recall: Recall, among: Option<&RoaringBitmap>) -> O
     let effort = segment.record.effort((1.0 + recall) / 2.0)?;
     let windows = among.map_or(u64::from(segment.record.count), RoaringBitmap::len);
     (windows > EXACT_BELOW && u64::from(effort) * segment.scanned_for_one() < windows).then_some(effort)
-}
-
-impl View {
-    fn name(&self, series: SeriesId) -> String {
-        self.series.get(series as usize).cloned().unwrap_or_default()
-    }
-
-    fn is_deleted(&self, record: &SegmentRecord, window: WindowId) -> bool {
-        self.deleted.get(&record.id).is_some_and(|deleted| deleted.contains((window - record.first) as u32))
-    }
-
-    fn part(&self, window: WindowId) -> Option<&Part> {
-        self.parts.iter().find(|part| (part.record.first..part.record.end()).contains(&window))
-    }
-
-    fn segment(&self, window: WindowId) -> Option<&Arc<Segment>> {
-        self.segments.iter().find(|segment| (segment.record.first..segment.record.end()).contains(&window))
-    }
-
-    fn facts(&self, window: WindowId) -> Result<Option<(SeriesId, Facts)>, IndexError> {
-        if let Some(part) = self.part(window) {
-            let row = (window - part.record.first) as usize;
-            return Ok(part.series.get(row).copied().zip(part.facts.get(row).copied()));
-        }
-        let Some(segment) = self.segment(window) else { return Ok(None) };
-        let txn = segment.read()?;
-        segment.facts(&txn, (window - segment.record.first) as u32).map(Some)
-    }
-
-    fn vector(&self, window: WindowId) -> Result<Option<(SegmentRecord, Vec<f32>)>, IndexError> {
-        if let Some(part) = self.part(window) {
-            let gone = self.is_deleted(&part.record, window);
-            let vector = || part.vector((window - part.record.first) as u32);
-            return Ok((!gone).then(|| (part.record.clone(), vector())));
-        }
-        let Some(segment) = self.segment(window).filter(|segment| !self.is_deleted(&segment.record, window)) else {
-            return Ok(None);
-        };
-        let txn = segment.read()?;
-        let vector = segment.vector(&txn, (window - segment.record.first) as u32)?;
-        Ok(vector.map(|vector| (segment.record.clone(), vector)))
-    }
-}
-
-/// A filter, with its names looked up.
-struct Allowed<'a> {
-    filter: &'a Filter,
-    deleted: &'a BTreeMap<SegmentId, RoaringBitmap>,
-    /// Per series whether it is asked; `None`: all are.
-    series: Option<Vec<bool>>,
-    labelled: Option<BTreeSet<WindowId>>,
-}
-
-impl<'a> Allowed<'a> {
-    fn new(view: &'a View, filter: &'a Filter, labelled: Option<BTreeSet<WindowId>>) -> Self {
-        let by_name = filter.device.is_some() || filter.channel.is_some() || filter.other_than_device.is_some();
-        let is_asked = |name: &String| {
-            let (device, channel) = name.split_once('/').unwrap_or((name, ""));
-            filter.device.as_deref().is_none_or(|wanted| wanted == device)
-                && filter.other_than_device.as_deref().is_none_or(|other| other != device)
-                && filter.channel.as_deref().is_none_or(|wanted| wanted == channel)
-        };
-        let series = by_name.then(|| view.series.iter().map(is_asked).collect());
-        Self { filter, deleted: &view.deleted, series, labelled }
-    }
-
-    fn restricts(&self, record: &SegmentRecord) -> bool {
-        let Filter { since, until, without, before, .. } = self.filter;
-        self.series.is_some()
-            || self.labelled.is_some()
-            || since.is_some_and(|since| record.ends.0 < since)
-            || until.is_some_and(|until| record.ends.1 >= until)
-            || without.range(record.first..record.end()).next().is_some()
-            || before.is_some_and(|before| record.end() > before)
-            || self.deleted.contains_key(&record.id)
-    }
-
-    /// Which windows of a segment are asked, of all whose series and ends are given in order; `None`: all of them.
-    fn among(&self, record: &SegmentRecord, windows: impl Iterator<Item = (SeriesId, i64)>) -> Option<RoaringBitmap> {
-        if !self.restricts(record) {
-            return None;
-        }
-        let Filter { since, until, without, before, .. } = self.filter;
-        let is_asked = |series: SeriesId, end: i64| {
-            self.series.as_ref().is_none_or(|asked| asked.get(series as usize).copied().unwrap_or(false))
-                && since.is_none_or(|since| end >= since)
-                && until.is_none_or(|until| end < until)
-        };
-        // A segment has fewer than 2^32 windows.
-        let asked = windows.enumerate().filter(|(_, (series, end))| is_asked(*series, *end)).map(|(at, _)| at as u32);
-        let mut among: RoaringBitmap = asked.collect();
-        let local = |window: &WindowId| (window - record.first) as u32;
-        if let Some(labelled) = &self.labelled {
-            among &= labelled.range(record.first..record.end()).map(local).collect::<RoaringBitmap>();
-        }
-        if let Some(before) = before.filter(|before| record.end() > *before) {
-            among.remove_range((before.max(record.first) - record.first) as u32..);
-        }
-        without.range(record.first..record.end()).map(local).for_each(|window| {
-            among.remove(window);
-        });
-        if let Some(deleted) = self.deleted.get(&record.id) {
-            among -= deleted;
-        }
-        Some(among)
-    }
 }
