@@ -97,6 +97,9 @@ impl Answers {
         if !(recall > 0.0 && recall <= 1.0) {
             return Err(wrong(format!("recall = {recall}: above 0, to 1 is taken")));
         }
+        if let Some(radius) = request.radius.filter(|radius| radius.is_nan() || *radius < 0.0) {
+            return Err(wrong(format!("radius = {radius}: 0 or more is taken")));
+        }
         self.searcher.refresh().map_err(failed)?;
         let (own, vector, model) = self.subject(&request.like)?;
         let token = |name: &Option<String>| name.as_deref().map(names::encode);

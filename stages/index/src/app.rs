@@ -11,7 +11,6 @@ use std::{
 
 use eddy_runtime::{
     bus::{Source, nats::NatsBus},
-    clock::SystemClock,
     config::CommonConfig,
     program::{EXIT_STATE, Program},
     service::{self, Refusal, Service},
@@ -19,7 +18,7 @@ use eddy_runtime::{
     telemetry::Telemetry,
 };
 use eddy_schemas::names;
-use eddy_vectors::index::Store;
+use eddy_vectors::index::{IndexError, Store};
 use tokio::sync::watch;
 
 use crate::{
@@ -60,7 +59,10 @@ impl Program for Index {
         telemetry: Arc<Telemetry>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), (u8, String)> {
-        let unusable = |error| (EXIT_STATE, format!("{error}"));
+        let unusable = |error: IndexError| {
+            let may_pass = matches!(error, IndexError::Io { .. });
+            (if may_pass { EXIT_FAILED } else { EXIT_STATE }, error.to_string())
+        };
         let store = Arc::new(Store::open(&folder(&common), self.config.limits()).map_err(unusable)?);
         let searcher = Arc::new(store.searcher().map_err(unusable)?);
         let answers =
@@ -74,7 +76,6 @@ impl Program for Index {
             site: common.site.name.clone(),
             config: self.config,
             telemetry: telemetry.clone(),
-            clock: Arc::new(SystemClock),
         };
         let sink = IndexSink { store, searcher, contexts, telemetry: telemetry.clone(), sent: Vec::new() };
         let source = Source {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use eddy_runtime::{
     bus::{Bus, Publication, PublishError},
-    clock::Clock,
     position::Position,
     store_loop::SinkError,
     telemetry::Telemetry,
@@ -27,7 +26,7 @@ const SPARE: usize = 40;
 /// A context is worth a better search than a question.
 const RECALL: f32 = 0.99;
 /// Who sends a label that follows from others. Such labels are no evidence themselves.
-pub const ORIGIN: &str = "index";
+pub const ORIGIN: &str = Label::DERIVED;
 
 /// Makes and publishes context messages.
 pub struct Contexts<B> {
@@ -35,7 +34,6 @@ pub struct Contexts<B> {
     pub(crate) site: String,
     pub(crate) config: Config,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// A window in an answer.
@@ -74,9 +72,6 @@ impl<B: Bus> Contexts<B> {
         let position: Position = position.unwrap_or_default().parse().unwrap_or_default();
         let incarnation = position.place("DETECTIONS").map_or(0, |place| place.incarnation);
         let about = (incarnation, context.window.sequence, context.window.end);
-        if self.config.normal_closes && matches!(context.verdict, Verdict::KnownNormal { .. }) {
-            self.say_normal(&context).await?;
-        }
         self.publish_once(&context, about).await
     }
 
@@ -144,6 +139,9 @@ impl<B: Bus> Contexts<B> {
         if reached.is_some_and(|reached| reached.0 == about.0 && reached >= about) {
             return Ok(());
         }
+        if self.config.normal_closes && matches!(context.verdict, Verdict::KnownNormal { .. }) {
+            self.say_normal(context).await?;
+        }
         let payload = serde_json::to_vec(context).map_err(|error| away(error.to_string()))?;
         let message = Publication {
             stream: "CONTEXT".into(),
@@ -160,12 +158,12 @@ impl<B: Bus> Contexts<B> {
         Ok(())
     }
 
-    /// Sends the label as an operator would. It may go out twice, with one id, and then counts once.
+    /// Sends the label as an operator would, by the alert's time. It may go out twice, if this dies before the context is out.
     async fn say_normal(&self, context: &Context) -> Result<(), SinkError> {
         let control = Control {
             id: format!("{ORIGIN}-{}", context.alert),
             origin: ORIGIN.into(),
-            time: self.clock.now(),
+            time: context.window.end,
             kind: ControlKind::Label {
                 device: context.device.clone(),
                 alert: context.alert.clone(),

@@ -60,15 +60,20 @@ impl<B: Bus> Sink for IndexSink<B> {
     }
 
     async fn tick(&mut self) -> Result<(), SinkError> {
+        let mut failed = Ok(());
         let outbox = block_in_place(|| self.store.outbox()).map_err(|error| sink_error(&error))?;
         for (window, alert) in outbox {
             if !self.sent.contains(&window) {
                 let alert = String::from_utf8_lossy(&alert).into_owned();
-                self.contexts.tell(&self.searcher, window, &alert).await?;
-                self.sent.push(window);
+                // One that cannot be told holds up no other.
+                match self.contexts.tell(&self.searcher, window, &alert).await {
+                    Ok(()) => self.sent.push(window),
+                    Err(SinkError::Fatal(problem)) => return Err(SinkError::Fatal(problem)),
+                    Err(error) => failed = Err(error),
+                }
             }
         }
-        Ok(())
+        failed
     }
 }
 
@@ -95,8 +100,9 @@ impl<B: Bus> IndexSink<B> {
                     }
                 }
                 Change::Label { alert, label } => {
-                    for window in batch.tagged(alert)? {
-                        batch.label(window, label)?;
+                    // The window that opened it: one word is one vote, and what closed it looks ordinary.
+                    if let Some(window) = batch.tagged(alert)?.first() {
+                        batch.label(*window, label)?;
                     }
                 }
                 Change::Forget { device } => self.forget(&mut batch, device, added.remove(device.as_str()))?,
@@ -104,7 +110,11 @@ impl<B: Bus> IndexSink<B> {
         }
         batch.commit(turn.before.map(Position::to_string).as_deref(), position)?;
         self.sent.clear();
-        self.searcher.refresh()
+        // It is written, whatever the searcher sees of it: the next write or question refreshes it again.
+        if let Err(error) = self.searcher.refresh() {
+            tracing::error!(%error, "what was written is not searchable yet");
+        }
+        Ok(())
     }
 
     /// The searcher has seen all that is committed; what this batch added it has not.

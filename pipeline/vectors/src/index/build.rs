@@ -2,7 +2,7 @@
 //! many windows to deletions.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -67,7 +67,11 @@ impl Store {
         for segment in &segments {
             deleted.insert(segment.id, catalog.deleted(&txn, segment.id)?);
         }
-        let Some((sources, kind)) = plan(&segments, &deleted, &self.limits) else { return Ok(None) };
+        let given_up: BTreeSet<SegmentId> = {
+            let trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+            trees.iter().filter(|(_, trees)| **trees == 0).map(|(id, _)| *id).collect()
+        };
+        let Some((sources, kind)) = plan(&segments, &deleted, &given_up, &self.limits) else { return Ok(None) };
         let models = catalog.all_models(&txn)?;
         drop(txn);
         let mut txn = catalog.write()?;
@@ -140,13 +144,12 @@ impl Store {
     }
 
     /// Notes that a build took too long: the next one of the same segment gets by with half the trees. `false` if one tree was
-    /// too much.
+    /// too much: it is not tried again before the next start.
     pub fn took_too_long(&self, build: &BuildId) -> bool {
         let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
         let trees = trees.entry(build.source).or_insert(self.limits.trees);
-        let could = *trees > 1;
-        *trees = (*trees / 2).max(1);
-        could
+        *trees /= 2;
+        *trees > 0
     }
 }
 
@@ -160,9 +163,12 @@ pub struct BuildId {
 fn plan(
     segments: &[SegmentRecord],
     deleted: &BTreeMap<SegmentId, RoaringBitmap>,
+    given_up: &BTreeSet<SegmentId>,
     limits: &Limits,
 ) -> Option<(Vec<SegmentRecord>, Kind)> {
-    if let Some(waiting) = segments.iter().find(|segment| segment.sealed && segment.kind == Kind::Exact) {
+    let is_tried = |segment: &&SegmentRecord| !given_up.contains(&segment.id);
+    let waits = segments.iter().filter(is_tried).find(|segment| segment.sealed && segment.kind == Kind::Exact);
+    if let Some(waiting) = waits {
         return Some((vec![waiting.clone()], Kind::Forest));
     }
     let lost = |segment: &SegmentRecord| {
@@ -170,7 +176,7 @@ fn plan(
         gone as f64 > REBUILD_SHARE * f64::from(segment.count - segment.left_out.min(segment.count))
     };
     let built = |segment: &&SegmentRecord| segment.kind != Kind::Exact;
-    if let Some(holed) = segments.iter().filter(built).find(|segment| lost(segment)) {
+    if let Some(holed) = segments.iter().filter(built).filter(is_tried).find(|segment| lost(segment)) {
         return Some((vec![holed.clone()], holed.kind));
     }
     let size = |segment: &SegmentRecord| (segment.count / limits.segment_windows.max(1)).max(1).ilog(MERGED as u32);
@@ -179,7 +185,7 @@ fn plan(
             segment.kind != Kind::Exact && segment.model == run[0].model && size(segment) == size(&run[0])
         };
         let sum: u64 = run.iter().map(|segment| u64::from(segment.count)).sum();
-        run.iter().all(alike) && sum <= u64::from(limits.graph_windows)
+        is_tried(&&run[0]) && run.iter().all(alike) && sum <= u64::from(limits.graph_windows)
     });
     run.map(|run| (run.to_vec(), Kind::Graph))
 }

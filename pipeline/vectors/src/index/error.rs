@@ -55,6 +55,12 @@ pub enum IndexError {
         /// The position that this instance wrote or read last.
         expected: String,
     },
+    /// Another process has it open for writing.
+    #[error("index in {path} is in use by another eddy-index: stop that one first")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// What is asked for does not fit what is stored.
     #[error("{0}")]
     Query(String),

@@ -110,6 +110,10 @@ impl Searcher {
                 {
                     tries += 1;
                 }
+                // It is not being replaced: it is gone.
+                Err(IndexError::Io { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(IndexError::Damaged { path, problem: source.to_string() });
+                }
                 result => return result,
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -122,6 +123,8 @@ pub struct Store {
     pub(super) shared: Arc<Shared>,
     pub(super) limits: Limits,
     pub(super) series: Mutex<HashMap<String, SeriesId>>,
+    /// Held as long as the file is open: one writer to a folder, in memory as on disk.
+    _lock: File,
     /// Fewer trees for segments whose build took too long.
     pub(super) trees: Mutex<HashMap<SegmentId, usize>>,
 }
@@ -132,6 +135,7 @@ impl Store {
     /// # Errors
     /// If the folder cannot be used, is damaged, or of another version.
     pub fn open(path: &Path, limits: Limits) -> Result<Self, IndexError> {
+        let lock = lock_folder(path)?;
         let catalog = Catalog::create(path, limits.map_bytes)?;
         let txn = catalog.read()?;
         let mut series = HashMap::new();
@@ -141,7 +145,8 @@ impl Store {
         }
         let known: Vec<String> = catalog.all_segments(&txn)?.iter().map(SegmentRecord::folder).collect();
         drop(txn);
-        let store = Self { shared: Shared::new(catalog), limits, series: Mutex::new(series), trees: Mutex::default() };
+        let (shared, series) = (Shared::new(catalog), Mutex::new(series));
+        let store = Self { shared, limits, series, _lock: lock, trees: Mutex::default() };
         let folder = path.join(segment::FOLDER);
         let io = |source| IndexError::Io { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(io)?;
@@ -281,6 +286,17 @@ impl Store {
             }
         }
         Ok(stats)
+    }
+}
+
+fn lock_folder(path: &Path) -> Result<File, IndexError> {
+    let io = |source| IndexError::Io { path: path.to_owned(), source };
+    std::fs::create_dir_all(path).map_err(io)?;
+    let file = File::options().create(true).truncate(false).write(true).open(path.join("writer.lock")).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(IndexError::InUse { path: path.to_owned() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(io(source)),
     }
 }
 

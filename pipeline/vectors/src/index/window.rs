@@ -120,8 +120,15 @@ impl Label {
         Ok(label)
     }
 
+    /// Who gives labels that follow from others': they never replace what somebody said.
+    pub const DERIVED: &'static str = "index";
+
     /// Whether it replaces `other`: the later one by their senders' clocks, ties by the sender's name.
     pub fn replaces(&self, other: &Self) -> bool {
+        let derived = |label: &Self| label.origin == Self::DERIVED;
+        if derived(self) != derived(other) {
+            return derived(other);
+        }
         (self.time, &self.origin) >= (other.time, &other.origin)
     }
 }
@@ -143,5 +150,7 @@ mod tests {
         assert!(Label::read(&label.record()[1..]).is_err());
         let later = Label { time: 4, ..label.clone() };
         assert!(later.replaces(&label) && !label.replaces(&later));
+        let derived = Label { origin: Label::DERIVED.into(), ..later };
+        assert!(label.replaces(&derived) && !derived.replaces(&label));
     }
 }

@@ -106,6 +106,7 @@ fn a_window_is_found_at_once_whichever_part_it_lies_in() {
     let kinds: Vec<Kind> = searcher.segments().iter().map(|segment| segment.kind).collect();
     assert!(kinds.contains(&Kind::Graph) && kinds.last() == Some(&Kind::Exact), "{kinds:?}");
     assert_eq!(store.stats().unwrap().windows, 600);
+    assert!(matches!(Store::open(folder.path(), limits()), Err(IndexError::InUse { .. })), "one writer to a folder");
     assert_eq!(searcher.check(50).unwrap(), Vec::<String>::new());
     for sequence in [0, 1, 57, 200, 201] {
         let expected = (0..600).filter(|n| window(*n).facts.sequence >= sequence).count() as u64;
@@ -293,6 +294,7 @@ fn a_build_that_is_cancelled_or_too_late_leaves_the_store_as_it_was() {
     assert_eq!(std::fs::read_dir(folder.path().join("segments")).unwrap().count(), 0);
     assert_eq!(store.searcher().unwrap().search(&query(&[0.0; DIMENSIONS], 100)).unwrap().len(), 60);
     assert!(!store.took_too_long(&store.next_build().unwrap().unwrap().id()), "one tree was left");
+    assert!(store.next_build().unwrap().is_none(), "it is searched row by row");
 }
 
 #[test]
