@@ -133,10 +133,14 @@ async fn killed_at_random_every_window_is_indexed_once_and_every_alert_has_one_c
     assert!(search(&gateway.client, serde_json::json!({"lick": 1})).await.unwrap_err().contains("not a search"));
 }
 
+fn truth() -> serde_json::Value {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/fleet/truth.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
 /// The true faults of the recording: device, first and last second in which an alert counts.
 fn faults() -> Vec<(String, String, String)> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/fleet/truth.json");
-    let truth: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let truth = truth();
     let text = |event: &serde_json::Value, key: &str| event[key].as_str().unwrap().to_owned();
     let events = truth["events"].as_array().unwrap().iter().filter(|event| event["class"] == "fault");
     events.map(|event| (text(event, "device"), text(event, "start"), text(event, "end"))).collect()
@@ -154,20 +158,8 @@ fn fault_of(faults: &[(String, String, String)], alert: &CloudEvent) -> Option<u
 
 /// The whole recording of the fleet.
 fn whole_fleet() -> Vec<Device> {
-    let devices = [
-        "harbour-1",
-        "harbour-2",
-        "market",
-        "plaza.north 7",
-        "plaza-south",
-        "ring-road-3",
-        "ring-road-9",
-        "riverside",
-        "school-east",
-        "station",
-        "tunnel-mouth",
-        "university",
-    ];
+    let truth = truth();
+    let devices: Vec<&str> = truth["devices"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     fleet(&devices, 7_000)
 }
 

@@ -252,7 +252,7 @@ impl Build {
         };
         segment.kind().build(&mut txn, &bounds).map_err(segment.wrap())?;
         txn.commit().map_err(|error| segment.wrap()(error.into()))?;
-        self.target.recall = recall(&segment, cancel)?;
+        self.target.recall = recall(&segment, &late)?;
         self.target.bytes = segment.sync()?;
         Ok(Built { sources: self.sources, target: self.target })
     }
@@ -278,8 +278,9 @@ impl Build {
             let to = source.end().min(from + READ_ROWS);
             let txn = catalog.read()?;
             let rows = catalog.windows.range(&txn, &(from..to)).map_err(catalog.wrap())?;
-            for (expected, item) in (from..to).zip(rows) {
-                let (id, record) = item.map_err(catalog.wrap())?;
+            let mut rows = rows.map(|item| item.map_err(catalog.wrap()));
+            for expected in from..to {
+                let (id, record) = rows.next().ok_or_else(|| self.missing(expected))??;
                 let row = Row::read(record).map_err(|error| catalog.damaged(&format!("window {id}"), &error))?;
                 if id != expected {
                     return Err(self.missing(expected));
@@ -299,7 +300,7 @@ impl Build {
 }
 
 /// What recall@10 rising efforts reach, by asking for vectors of the segment itself.
-fn recall(segment: &Segment, cancel: &AtomicBool) -> Result<Vec<(u32, f32)>, IndexError> {
+fn recall(segment: &Segment, cancelled: &dyn Fn() -> bool) -> Result<Vec<(u32, f32)>, IndexError> {
     let txn = segment.read()?;
     let step = (segment.record.count as usize / PROBES).max(1);
     let mut probes: Vec<Probe> = Vec::new();
@@ -309,7 +310,7 @@ fn recall(segment: &Segment, cancel: &AtomicBool) -> Result<Vec<(u32, f32)>, Ind
         }
     }
     for item in 0..segment.record.count {
-        if cancel.load(Ordering::Relaxed) {
+        if cancelled() {
             return Err(IndexError::Cancelled);
         }
         let Some(vector) = segment.vector(&txn, item)? else { continue };

@@ -183,6 +183,27 @@ impl Catalog {
         txn.commit().map_err(self.wrap())
     }
 
+    /// Bytes of the pages that hold something; the file has free ones too, and never shrinks.
+    pub(super) fn used_bytes(&self, txn: &RoTxn<'_>) -> Result<u64, IndexError> {
+        let stats = [
+            self.meta.stat(txn),
+            self.models.stat(txn),
+            self.series.stat(txn),
+            self.windows.stat(txn),
+            self.segments.stat(txn),
+            self.deleted.stat(txn),
+            self.labels.stat(txn),
+            self.tags.stat(txn),
+            self.tagged.stat(txn),
+            self.outbox.stat(txn),
+        ];
+        let mut bytes = 0;
+        for stat in stats {
+            bytes += stat.map_err(self.wrap())?.non_free_page_size() as u64;
+        }
+        Ok(bytes)
+    }
+
     /// A counter of `meta`.
     pub(super) fn number(&self, txn: &RoTxn<'_>, name: &str) -> Result<Option<u64>, IndexError> {
         let found = self.meta.get(txn, name).map_err(self.wrap())?;

@@ -16,7 +16,7 @@ use super::{
     search::Searcher,
     segment::{self, Segment},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
-    window::SeriesId,
+    window::{Row, SeriesId},
 };
 
 /// Bounds of a store.
@@ -210,19 +210,24 @@ impl Store {
     pub fn age(&self) -> Result<usize, IndexError> {
         let mut folders: Vec<PathBuf> = Vec::new();
         let catalog = self.catalog();
-        let segments = {
+        let (segments, models, used) = {
             let txn = catalog.read()?;
-            catalog.all_segments(&txn)?
+            (catalog.all_segments(&txn)?, catalog.all_models(&txn)?, catalog.used_bytes(&txn)?)
+        };
+        // What is not built lies in the catalog, whose file never shrinks: its rows count, not the file.
+        let weight = |segment: &SegmentRecord| match models.get(segment.model as usize) {
+            Some(model) if segment.kind == Kind::Exact => u64::from(segment.count) * Row::bytes(model.dimensions),
+            _ => segment.bytes,
         };
         let newest = segments.iter().map(|segment| segment.ends.1).max().unwrap_or(0);
-        let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.catalog_bytes();
+        let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum::<u64>() + used;
         let mut txn = catalog.write()?;
         for segment in segments.iter().filter(|segment| segment.sealed) {
             let too_old = newest.saturating_sub(segment.ends.1) > self.limits.age_max;
             if !too_old && bytes <= self.limits.bytes_max {
                 break;
             }
-            bytes = bytes.saturating_sub(segment.bytes.max(1));
+            bytes = bytes.saturating_sub(weight(segment));
             self.forget(&mut txn, segment)?;
             folders.push(catalog.path.join(segment::FOLDER).join(segment.folder()));
         }

@@ -71,6 +71,11 @@ impl Facts {
 }
 
 impl Row {
+    /// Bytes of a record.
+    pub(super) fn bytes(dimensions: usize) -> u64 {
+        (4 + Facts::BYTES + 2 * dimensions) as u64
+    }
+
     pub(super) fn record(series: SeriesId, facts: &Facts, vector: &[f32]) -> Vec<u8> {
         let mut record = Vec::with_capacity(4 + Facts::BYTES + 2 * vector.len());
         record.put_u32(series);
