@@ -50,6 +50,8 @@ pub struct Detect {
     /// The row's vectors, by head.
     vectors: Vec<Vec<f32>>,
     joint_name: String,
+    /// Rows judged in the message in hand, and those of them in [`DRIFT_TAIL`].
+    drift: (u64, u64),
 }
 
 impl Stage for Detect {
@@ -107,6 +109,7 @@ impl Stage for Detect {
         self.reset_slots(input);
         // What does not fit was refused when it was decoded.
         self.columns = self.plan.columns(input).unwrap_or_default();
+        self.drift = (0, 0);
         let mut reached = rows.start;
         for row in rows {
             match input.rows.control(row) {
@@ -122,6 +125,8 @@ impl Stage for Detect {
                 break;
             }
         }
+        out.count("judged", self.drift.0);
+        out.count("upper_twentieth", self.drift.1);
         reached
     }
 
@@ -160,6 +165,7 @@ impl Detect {
                 slots: Vec::new(),
                 columns: Vec::new(),
                 joint_name: String::new(),
+                drift: (0, 0),
             }),
             Ok(_) => Err(problems),
             Err(more) => {
@@ -262,8 +268,8 @@ impl Detect {
         push_round(whole, out);
         count(out, marks);
         if !window.commissioning {
-            out.count("judged", 1);
-            out.count("upper_twentieth", u64::from(judged.judgement.tail <= DRIFT_TAIL));
+            self.drift.0 += 1;
+            self.drift.1 += u64::from(judged.judgement.tail <= DRIFT_TAIL);
         }
         let phase = match step {
             Step::Nothing | Step::Ended => return,
