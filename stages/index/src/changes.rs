@@ -18,8 +18,8 @@ const HEAD: &str = "learned";
 pub struct AlertEvent {
     /// The alert.
     pub id: String,
-    /// Whether it opens with it.
-    pub opens: bool,
+    /// Which one of its message's it is, from 0, if it opens with it: the same however often the message is read.
+    pub opens: Option<u32>,
 }
 
 /// One change.
@@ -85,6 +85,7 @@ impl Changes {
         alerts: &mut HashMap<(String, Timestamp), AlertEvent>,
     ) -> Result<(), String> {
         let scores = Scores::decode(&delivery.payload).map_err(|error| error.to_string())?;
+        let mut opened = 0;
         for row in 0..scores.rows.len() {
             if let Some(control) = scores.rows.control(row) {
                 self.changes.extend(said(&control.kind, &control.origin, control.time));
@@ -93,7 +94,11 @@ impl Changes {
             let Some(kept) = scores.window(row) else { continue };
             let (series, end) = (scores.rows.name(row), scores.rows.time[row]);
             let key = (SeriesName::device_token(series).to_owned(), end);
-            let alert = (scores.flags[row] & flags::ALERTED != 0).then(|| alerts.remove(&key)).flatten();
+            let mut alert = (scores.flags[row] & flags::ALERTED != 0).then(|| alerts.remove(&key)).flatten();
+            if let Some(nth) = alert.as_mut().and_then(|alert| alert.opens.as_mut()) {
+                *nth = opened;
+                opened += 1;
+            }
             let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
             if !vector.iter().all(|x| x.is_finite()) {
                 // A component beyond f16's range: such a window is near to nothing.
@@ -122,7 +127,7 @@ impl Changes {
 fn alert(payload: &[u8]) -> Result<((String, Timestamp), AlertEvent), String> {
     let event: CloudEvent = serde_json::from_slice(payload).map_err(|error| format!("not an alert: {error}"))?;
     let time = eddy_schemas::time_of(&event.time).ok_or_else(|| format!("{:?} is no time", event.time))?;
-    let opens = event.data.phase == Phase::Opened;
+    let opens = (event.data.phase == Phase::Opened).then_some(0);
     Ok(((names::encode(&event.data.device), time), AlertEvent { id: event.data.alert, opens }))
 }
 

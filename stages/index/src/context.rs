@@ -1,6 +1,6 @@
 //! What the gateway knows of an alert's window: its neighbours, and what they make of it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use eddy_runtime::{
     bus::{Bus, Publication, PublishError},
@@ -19,7 +19,7 @@ use tokio::task::block_in_place;
 
 use crate::{config::Config, sink::sink_error};
 
-/// Names the alert's window in a context message: the incarnation of DETECTIONS, its message, the window's end.
+/// Names the alert in a context message: the incarnation of DETECTIONS, its message, which one of that message's it is.
 const HEADER: &str = "Eddy-About";
 /// Neighbours that are looked at beyond those that are told, since those that overlap the window are left out.
 const SPARE: usize = 40;
@@ -27,6 +27,30 @@ const SPARE: usize = 40;
 const RECALL: f32 = 0.99;
 /// Who sends a label that follows from others. Such labels are no evidence themselves.
 pub const ORIGIN: &str = Label::DERIVED;
+
+/// A context that is due.
+pub struct Due {
+    /// The window that opened the alert.
+    pub(crate) window: WindowId,
+    /// See [`crate::changes::AlertEvent::opens`].
+    pub(crate) nth: u32,
+    /// The alert.
+    pub(crate) alert: String,
+}
+
+impl Due {
+    /// As it stands in the outbox.
+    pub(crate) fn record(&self) -> Vec<u8> {
+        [&self.nth.to_le_bytes(), self.alert.as_bytes()].concat()
+    }
+
+    /// Reads what [`Self::record`] wrote.
+    pub(crate) fn read(window: WindowId, record: &[u8]) -> Option<Self> {
+        let (nth, alert) = record.split_first_chunk()?;
+        let alert = String::from_utf8(alert.to_vec()).ok()?;
+        Some(Self { window, nth: u32::from_le_bytes(*nth), alert })
+    }
+}
 
 /// Makes and publishes context messages.
 pub struct Contexts<B> {
@@ -64,15 +88,29 @@ pub fn found(searcher: &Searcher, neighbour: &Neighbour) -> Result<FoundWindow, 
 
 impl<B: Bus> Contexts<B> {
     /// Publishes what is known of the window that opened an alert, once; and, under the policy, the label that follows from it.
-    pub(crate) async fn tell(&self, searcher: &Searcher, window: WindowId, alert: &str) -> Result<(), SinkError> {
-        let made = block_in_place(|| self.make(searcher, window, alert)).map_err(|error| sink_error(&error))?;
+    /// A device whose context cannot be told is `blocked` for its later ones.
+    pub(crate) async fn tell(
+        &self,
+        searcher: &Searcher,
+        due: &Due,
+        blocked: &mut BTreeSet<String>,
+    ) -> Result<(), SinkError> {
+        let made =
+            block_in_place(|| self.make(searcher, due.window, &due.alert)).map_err(|error| sink_error(&error))?;
         // A window that was deleted before its context was told has none.
         let Some(context) = made else { return Ok(()) };
         let position = block_in_place(|| searcher.position()).map_err(|error| sink_error(&error))?;
         let position: Position = position.unwrap_or_default().parse().unwrap_or_default();
         let incarnation = position.place("DETECTIONS").map_or(0, |place| place.incarnation);
-        let about = (incarnation, context.window.sequence, context.window.end);
-        self.publish_once(&context, about).await
+        let about = (incarnation, context.window.sequence, due.nth);
+        if blocked.contains(&context.device) {
+            return Err(SinkError::Again(format!("context of alert {} waits for one before it", due.alert)));
+        }
+        let told = self.publish_once(&context, about).await;
+        if told.is_err() {
+            blocked.insert(context.device);
+        }
+        told
     }
 
     fn make(&self, searcher: &Searcher, window: WindowId, alert: &str) -> Result<Option<Context>, IndexError> {
@@ -131,7 +169,7 @@ impl<B: Bus> Contexts<B> {
     }
 
     /// The last message on the device's subject says whether this one is out; the guard keeps it from going out twice.
-    async fn publish_once(&self, context: &Context, about: (i64, u64, i64)) -> Result<(), SinkError> {
+    async fn publish_once(&self, context: &Context, about: About) -> Result<(), SinkError> {
         let subject = format!("context.{}.{}", names::encode(&self.site), names::encode(&context.device));
         let away = |problem: String| SinkError::Again(format!("context of alert {}: {problem}", context.alert));
         let last = self.bus.last("CONTEXT", &subject).await.map_err(|error| away(error.to_string()))?;
@@ -185,7 +223,10 @@ impl<B: Bus> Contexts<B> {
     }
 }
 
-fn about_of(text: &str) -> Option<(i64, u64, i64)> {
+/// Incarnation and message of DETECTIONS, and which one of that message's alerts.
+type About = (i64, u64, u32);
+
+fn about_of(text: &str) -> Option<About> {
     let mut parts = text.split(':');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
@@ -274,7 +315,11 @@ mod tests {
 
     #[test]
     fn what_a_message_is_about_comes_back() {
-        assert_eq!(about_of("17:4:-3"), Some((17, 4, -3)));
+        assert_eq!(about_of("17:4:3"), Some((17, 4, 3)));
+        let due = Due { window: 7, nth: 2, alert: "00ff".into() };
+        let read = Due::read(7, &due.record()).unwrap();
+        assert_eq!((read.nth, read.alert.as_str()), (2, "00ff"));
+        assert!(Due::read(7, b"abc").is_none());
         assert_eq!(about_of("17:4"), None);
     }
 }
