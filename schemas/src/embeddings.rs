@@ -92,6 +92,9 @@ impl HeadColumn {
             return Err(LAYOUT.content(format!("column {:?} has nulls", field.name())));
         }
         let dimensions = column.value_length() as usize;
+        if dimensions == 0 {
+            return Err(LAYOUT.content(format!("column {:?} has vectors of no dimension", field.name())));
+        }
         let values = column.values().as_any();
         let vectors = if dimensions <= F32_DIMENSIONS_MAX {
             Vectors::F32(values.downcast_ref::<Float32Array>().ok_or_else(wrong)?.values().clone())
@@ -369,6 +372,27 @@ mod tests {
             assert!(column.copy_to(103, &mut vector) && vector == vectors[dimensions..]);
             assert!(!column.copy_to(102, &mut vector) && read.heads[2].copy_to(102, &mut [0.0]));
         }
+    }
+
+    /// Found by a property test: such a batch was taken, and could not be written again.
+    #[test]
+    fn a_head_without_dimensions_is_refused() {
+        let mut rows = RowsBuilder::default();
+        rows.push("d/t", 1);
+        let (mut fields, mut columns) = (RowsBuilder::fields(), rows.finish());
+        for name in ["quality", "filled", "commissioning"] {
+            fields.push(Field::new(name, DataType::UInt16, false));
+            columns.push(Arc::new(UInt16Array::from(vec![0])) as ArrayRef);
+        }
+        fields.push(Field::new("period", DataType::Int64, false));
+        columns.push(Arc::new(Int64Array::from(vec![0])));
+        let item = Arc::new(Field::new("item", DataType::Float32, false));
+        let values = Arc::new(Float32Array::from(Vec::<f32>::new()));
+        let column = FixedSizeListArray::try_new_with_length(item, 0, values, None, 1).unwrap();
+        fields.push(Field::new("head.value", column.data_type().clone(), false));
+        columns.push(Arc::new(column));
+        let error = Embeddings::decode(&LAYOUT.write(fields, columns, &[])).unwrap_err().to_string();
+        assert!(error.contains("\"head.value\" has vectors of no dimension"), "{error}");
     }
 
     #[test]
