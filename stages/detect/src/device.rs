@@ -96,6 +96,12 @@ impl Device {
         others.map(|(_, series)| Self::said(series, time, config)).fold(own, f32::max)
     }
 
+    /// What was held of its episode is normal: it enters the memories.
+    pub fn admit_held(&mut self, plan: &Plan) {
+        self.channels.iter_mut().for_each(|series| series.admit_held(plan));
+        self.joint.admit_held();
+    }
+
     /// All evidence at `time`.
     pub fn fuse(&self, plan: &Plan, config: &Config, time: Timestamp) -> Fused {
         let (mut mean, mut threshold) = (HarmonicMean::default(), 0.0);

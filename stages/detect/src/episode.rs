@@ -83,8 +83,6 @@ pub enum Step {
     Updated,
     /// It ended.
     Closed,
-    /// What had been called normal ended: nothing is told, and what was held of it is normal.
-    Ended,
 }
 
 impl Episode {
@@ -131,9 +129,9 @@ impl Episode {
             return Step::Updated;
         }
         if self.quiet_rows >= rules.close_after_rows && time.saturating_sub(self.loud) >= rules.close_after_ns {
-            let forgiven = self.forgiven;
+            let is_told = !self.forgiven;
             self.close(rules, time);
-            return if forgiven { Step::Ended } else { Step::Closed };
+            return if is_told { Step::Closed } else { Step::Nothing };
         }
         Step::Nothing
     }
@@ -256,7 +254,6 @@ mod tests {
                 Step::Opened => 'o',
                 Step::Updated => 'u',
                 Step::Closed => 'c',
-                Step::Ended => 'e',
             });
         }
         assert_eq!(steps, expected, "{tails:?}");
@@ -292,9 +289,9 @@ mod tests {
             let steps = tails.iter().enumerate().map(step).collect();
             (steps, episode)
         };
-        use Step::{Ended, Nothing, Opened};
+        use Step::{Nothing, Opened};
         let (steps, ended) = go(episode(), &[1e-4, 5e-4, 0.5, 0.5]);
-        assert_eq!(steps, [Nothing, Nothing, Nothing, Ended]);
+        assert_eq!(steps, [Nothing; 4]);
         assert!(!ended.open && !ended.forgiven && ended.events == 2);
         let (steps, worse) = go(episode(), &[1e-4, 2e-5]);
         assert_eq!(steps, [Nothing, Opened]);

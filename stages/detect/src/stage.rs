@@ -233,12 +233,8 @@ impl Detect {
         let judged = turn.judge(device);
         let step = turn.step(device, &judged);
         let mut marks = judged.marks;
-        if !matches!(step, Step::Nothing | Step::Ended) {
+        if step != Step::Nothing {
             marks |= flags::ALERTED;
-        }
-        if step == Step::Ended {
-            device.channels.iter_mut().for_each(|series| series.admit_held(&self.plan));
-            device.joint.admit_held();
         }
         if marks & flags::GATED != 0 && device.episode.open {
             device.channels[usize::from(place)].hold(&self.plan, &window);
@@ -272,7 +268,7 @@ impl Detect {
             self.drift.1 += u64::from(judged.judgement.tail <= DRIFT_TAIL);
         }
         let phase = match step {
-            Step::Nothing | Step::Ended => return,
+            Step::Nothing => return,
             Step::Opened => Phase::Opened,
             Step::Updated => Phase::Updated,
             Step::Closed => Phase::Closed,
@@ -282,10 +278,14 @@ impl Detect {
 
     /// Does what a control asks of detect.
     fn obey(&mut self, kind: &ControlKind, out: &mut Outbox<ScoresBuilder>) {
-        let (ControlKind::Label { device, .. }
-        | ControlKind::Maintenance { device, .. }
-        | ControlKind::DeviceReset { device }
-        | ControlKind::Recommission { device }) = kind;
+        let device = match kind {
+            ControlKind::Label { device, .. }
+            | ControlKind::Maintenance { device, .. }
+            | ControlKind::DeviceReset { device }
+            | ControlKind::Recommission { device } => device,
+            // Another site's device: its alerts are judged there.
+            ControlKind::RegionLabel { .. } => return,
+        };
         let Some(slot) = self.registry.device(&names::encode(device)) else {
             // Maintenance of a device that has not been seen yet: it is remembered for when it is.
             if let ControlKind::Maintenance { on: true, until, .. } = kind {
@@ -302,6 +302,7 @@ impl Detect {
             }
             ControlKind::Maintenance { on, .. } => *on,
             ControlKind::DeviceReset { .. } | ControlKind::Recommission { .. } => true,
+            ControlKind::RegionLabel { .. } => false,
         };
         if ends && device.episode.open {
             let is_told = !device.episode.forgiven;
@@ -319,11 +320,10 @@ impl Detect {
         }
         match kind {
             ControlKind::Label { .. } if ends => {
-                device.channels.iter_mut().for_each(|series| series.admit_held(plan));
-                device.joint.admit_held();
+                device.admit_held(plan);
                 out.count("admitted", 1);
             }
-            ControlKind::Label { .. } => {}
+            ControlKind::Label { .. } | ControlKind::RegionLabel { .. } => {}
             ControlKind::Maintenance { on, until, .. } => {
                 device.maintenance = on.then(|| until.unwrap_or(Timestamp::MAX));
             }

@@ -131,11 +131,16 @@ impl Turn<'_> {
         let score = rounds.fold(judged.judgement.score, f32::max);
         let rules = device.rules(self.config);
         let threshold = device.budget.threshold(fused.threshold);
+        let forgiven = device.episode.forgiven;
         let step = device.episode.step(&rules, self.window.time, fused.tail, threshold, score);
         let (block, hop) = (device.block(&rules), device.channels[usize::from(self.place)].hop);
         // While an episode is open no other can begin.
         if !device.episode.open || step == Step::Opened {
             device.budget.note(&block, self.window.time, fused.tail, fused.threshold, self.config.allowed(hop));
+        }
+        if forgiven && !device.episode.forgiven {
+            // It is over, or something worse has come on top of it: what was held of it is normal.
+            device.admit_held(self.plan);
         }
         if step == Step::Opened {
             device.episode.grade(fused.threshold);
