@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Timestamp, region::LabelNews};
 
 /// One control.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,13 @@ pub enum ControlKind {
         /// The device.
         device: String,
     },
+    /// What somebody said of a window of another site, with the window: index remembers both. No stage before it heeds it.
+    RegionLabel {
+        /// `<site>/<device>`.
+        device: String,
+        /// The window and what was said.
+        news: Box<LabelNews>,
+    },
     /// Freezes scaling and calibration anew from the readings that follow, and forgets the histories made with the old ones.
     Recommission {
         /// The device.
@@ -65,6 +72,7 @@ impl Control {
             ControlKind::Label { device, .. }
             | ControlKind::Maintenance { device, .. }
             | ControlKind::DeviceReset { device }
+            | ControlKind::RegionLabel { device, .. }
             | ControlKind::Recommission { device } => device,
         }
     }
@@ -76,6 +84,7 @@ impl Control {
             ControlKind::Maintenance { .. } => "maintenance",
             ControlKind::DeviceReset { .. } => "device_reset",
             ControlKind::Recommission { .. } => "recommission",
+            ControlKind::RegionLabel { .. } => "region_label",
         }
     }
 

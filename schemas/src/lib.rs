@@ -20,11 +20,13 @@ mod lists;
 pub mod names;
 pub mod quality;
 mod readings;
+pub mod region;
 mod rows;
 mod samples;
 mod scores;
 pub mod search;
 pub mod side;
+pub mod sync;
 
 pub use control::{Control, ControlKind};
 pub use embeddings::{Embeddings, EmbeddingsBuilder, HeadColumn, HeadLayout, Vectors};

@@ -293,7 +293,7 @@ impl Embed {
         let (device, forget) = match kind {
             ControlKind::DeviceReset { device } => (device, true),
             ControlKind::Recommission { device } => (device, false),
-            ControlKind::Label { .. } | ControlKind::Maintenance { .. } => return,
+            ControlKind::Label { .. } | ControlKind::Maintenance { .. } | ControlKind::RegionLabel { .. } => return,
         };
         for slot in self.table.device(&names::encode(device)) {
             self.commission(slot, out);

@@ -139,6 +139,6 @@ fn said(kind: &ControlKind, origin: &str, time: Timestamp) -> Option<Change> {
         }),
         ControlKind::DeviceReset { device } => Some(Change::Forget { device: names::encode(device) }),
         // Windows made with the old scaling stay: what they say of the past holds.
-        ControlKind::Maintenance { .. } | ControlKind::Recommission { .. } => None,
+        ControlKind::Maintenance { .. } | ControlKind::Recommission { .. } | ControlKind::RegionLabel { .. } => None,
     }
 }

@@ -1,6 +1,7 @@
 //! The bus over JetStream.
 
 mod feed;
+mod upkeep;
 
 use std::{
     sync::{
@@ -15,7 +16,7 @@ use async_nats::{
     jetstream::{
         self, ErrorCode,
         consumer::PullConsumer,
-        context::{ContextBuilder, PublishErrorKind},
+        context::{ContextBuilder, PublishAckFuture, PublishErrorKind},
         message::PublishMessage,
         response::Response,
         stream::DirectGetErrorKind,
@@ -23,7 +24,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 
-pub use self::feed::NatsFeed;
+pub use self::{feed::NatsFeed, upkeep::PlannedStream};
 use super::{
     AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState,
 };
@@ -103,8 +104,11 @@ impl NatsBus {
         &self.jetstream
     }
 
-    async fn publish_one(&self, message: Publication) -> Result<u64, PublishError> {
-        let ambiguous = |reason: String| PublishError::Ambiguous { subject: message.subject.clone(), reason };
+    /// Sends a message; what comes of it is asked of what is returned, so that several can be on their way at once.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub async fn send(&self, message: Publication) -> Result<Sent, PublishError> {
         let mut publish = PublishMessage::build()
             .headers(headers(&message.headers))
             .payload(message.payload.clone())
@@ -112,25 +116,14 @@ impl NatsBus {
         if let Some(guard) = message.guard {
             publish = publish.expected_last_subject_sequence(guard);
         }
-        let sent = self.jetstream.send_publish(message.subject.clone(), publish).await;
-        let answer = match sent {
-            Ok(ack) => ack.await,
-            Err(error) => Err(error),
-        };
-        answer.map(|ack| ack.sequence).map_err(|error| match error.kind() {
-            PublishErrorKind::WrongLastSequence => {
-                PublishError::Refused { subject: message.subject.clone(), expected: message.guard.unwrap_or(0) }
-            }
-            PublishErrorKind::MaxPayloadExceeded => PublishError::Fatal(format!(
-                "a message of {} bytes on {} exceeds the server's max_payload: lower limits.output_bytes_max",
-                message.payload.len(),
-                message.subject
-            )),
-            _ => match std::error::Error::source(&error).and_then(|source| source.downcast_ref::<jetstream::Error>()) {
-                Some(refusal) => classify(refusal, &message),
-                None => ambiguous(error.to_string()),
-            },
-        })
+        match self.jetstream.send_publish(message.subject.clone(), publish).await {
+            Ok(ack) => Ok(Sent { message, ack }),
+            Err(error) => Err(not_published(&error, &message)),
+        }
+    }
+
+    async fn publish_one(&self, message: Publication) -> Result<u64, PublishError> {
+        self.send(message).await?.stored().await
     }
 
     /// ADR-50: all messages but the last are staged without an answer; the last commits and is answered for all.
@@ -167,6 +160,39 @@ impl NatsBus {
             };
         }
         Err(PublishError::Fatal("an atomic batch of no messages".into()))
+    }
+}
+
+/// A message that is on its way.
+pub struct Sent {
+    message: Publication,
+    ack: PublishAckFuture,
+}
+
+impl Sent {
+    /// Waits until the stream has it on disk: its sequence.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub async fn stored(self) -> Result<u64, PublishError> {
+        self.ack.await.map(|ack| ack.sequence).map_err(|error| not_published(&error, &self.message))
+    }
+}
+
+fn not_published(error: &jetstream::context::PublishError, message: &Publication) -> PublishError {
+    match error.kind() {
+        PublishErrorKind::WrongLastSequence => {
+            PublishError::Refused { subject: message.subject.clone(), expected: message.guard.unwrap_or(0) }
+        }
+        PublishErrorKind::MaxPayloadExceeded => PublishError::Fatal(format!(
+            "a message of {} bytes on {} exceeds the server's max_payload: lower limits.output_bytes_max",
+            message.payload.len(),
+            message.subject
+        )),
+        _ => match std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>()) {
+            Some(refusal) => classify(refusal, message),
+            None => PublishError::Ambiguous { subject: message.subject.clone(), reason: error.to_string() },
+        },
     }
 }
 

@@ -1,0 +1,185 @@
+//! What a gateway sends to the region: batches of entries, chained by their receipts (`proto/eddy/sync/v1/sync.proto`).
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::names;
+
+/// The protobuf messages, as `proto/eddy/sync/v1/sync.proto` documents them.
+#[allow(missing_docs)]
+pub mod wire {
+    include!(concat!(env!("OUT_DIR"), "/eddy.sync.v1.rs"));
+}
+
+pub use wire::Class;
+
+/// Bytes of a receipt.
+pub const RECEIPT_BYTES: usize = 32;
+/// Bytes of a chain's name.
+pub const CHAIN_BYTES: usize = 16;
+/// Entries of a batch take no more bytes than that, decompressed: what a reader is ready to hold.
+pub const ENTRIES_BYTES_MAX: usize = 4 << 20;
+/// zstd's level: on a slow link a byte costs more than a microsecond.
+const LEVEL: i32 = 9;
+
+impl Class {
+    /// Highest priority first.
+    pub const ALL: [Self; 7] =
+        [Self::Alerts, Self::Contexts, Self::Health, Self::Deltas, Self::Summaries, Self::Snippets, Self::Readings];
+
+    /// Its token in subjects and config keys.
+    pub fn token(self) -> &'static str {
+        match self {
+            Self::Alerts => "alerts",
+            Self::Contexts => "contexts",
+            Self::Health => "health",
+            Self::Deltas => "deltas",
+            Self::Summaries => "summaries",
+            Self::Snippets => "snippets",
+            Self::Readings => "readings",
+            Self::Unspecified => "unspecified",
+        }
+    }
+
+    /// The class with this token.
+    pub fn of_token(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.token() == token)
+    }
+}
+
+/// The hub's stream of a site.
+pub fn stream_of(site: &str) -> String {
+    format!("{STREAM_PREFIX}{}", names::encode(site))
+}
+
+/// What the names of sites' streams begin with.
+pub const STREAM_PREFIX: &str = "SITE_";
+
+/// Where a site's batches of a class go.
+pub fn subject_of(site: &str, class: Class) -> String {
+    format!("sync.{}.{}", names::encode(site), class.token())
+}
+
+/// The receipt of a message: BLAKE3 of the receipt before it (empty for a chain's first) and the message's bytes.
+pub fn receipt(previous: &[u8], message: &[u8]) -> [u8; RECEIPT_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(previous).update(message);
+    *hasher.finalize().as_bytes()
+}
+
+impl wire::Batch {
+    /// Puts `entries` in, and what says how many they are.
+    pub fn pack(&mut self, entries: &wire::Entries) {
+        let plain = entries.encode_to_vec();
+        let compressed = zstd::bulk::compress(&plain, LEVEL);
+        self.entries = Bytes::from(compressed.expect("zstd compresses any bytes that fit into memory"));
+        self.entries_bytes = u32::try_from(plain.len()).expect("the sender bounds entries far below 4 GiB");
+        self.count = u32::try_from(entries.entries.len()).expect("the sender bounds entries far below 2^32");
+    }
+
+    /// Reads a message's bytes and its entries.
+    ///
+    /// # Errors
+    /// What contradicts itself, with the offending value.
+    pub fn read(message: &[u8]) -> Result<(Self, wire::Entries), String> {
+        let batch = Self::decode(message).map_err(|error| format!("not a batch: {error}"))?;
+        let bytes = batch.entries_bytes as usize;
+        if bytes > ENTRIES_BYTES_MAX {
+            return Err(format!("entries of {bytes} bytes: at most {ENTRIES_BYTES_MAX} are taken"));
+        }
+        if batch.chain.len() != CHAIN_BYTES {
+            return Err(format!("a chain's name of {} bytes, not {CHAIN_BYTES}", batch.chain.len()));
+        }
+        if !matches!(batch.previous.len(), 0 | RECEIPT_BYTES) {
+            return Err(format!("a receipt of {} bytes, not {RECEIPT_BYTES}", batch.previous.len()));
+        }
+        let plain = if batch.entries.is_empty() {
+            Vec::new()
+        } else {
+            zstd::bulk::decompress(&batch.entries, bytes).map_err(|error| format!("entries: {error}"))?
+        };
+        if plain.len() != bytes {
+            return Err(format!("entries of {} bytes where {bytes} are announced", plain.len()));
+        }
+        let entries = wire::Entries::decode(plain.as_slice()).map_err(|error| format!("entries: {error}"))?;
+        batch.check(&entries)?;
+        Ok((batch, entries))
+    }
+
+    fn check(&self, entries: &wire::Entries) -> Result<(), String> {
+        if self.count as usize != entries.entries.len() {
+            return Err(format!("{} entries where {} are announced", entries.entries.len(), self.count));
+        }
+        let mut last = None;
+        for entry in &entries.entries {
+            let in_order = last.is_none_or(|last| entry.id > last) && (self.first..=self.last).contains(&entry.id);
+            if !in_order {
+                return Err(format!("entry {} after {last:?} in a batch of {} to {}", entry.id, self.first, self.last));
+            }
+            last = Some(entry.id);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(ids: &[u64]) -> wire::Batch {
+        let entry = |id: &u64| wire::Entry { id: *id, what: Some(wire::entry::What::Alert(Bytes::from_static(b"{}"))) };
+        let entries = wire::Entries { entries: ids.iter().map(entry).collect(), ..Default::default() };
+        let mut batch = wire::Batch {
+            site: "s".into(),
+            class: Class::Alerts.into(),
+            chain: vec![7; CHAIN_BYTES].into(),
+            number: 1,
+            first: 3,
+            last: 9,
+            ..Default::default()
+        };
+        batch.pack(&entries);
+        batch
+    }
+
+    #[test]
+    fn a_batch_comes_back() {
+        let (read, entries) = wire::Batch::read(&batch(&[3, 5, 9]).encode_to_vec()).unwrap();
+        assert_eq!((read.count, entries.entries.len(), entries.entries[1].id), (3, 3, 5));
+        assert!(
+            wire::Batch::read(
+                &wire::Batch { count: 0, entries: Bytes::new(), entries_bytes: 0, ..batch(&[]) }.encode_to_vec()
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let mut announced = batch(&[3]);
+        announced.entries_bytes += 1;
+        let mut huge = batch(&[3]);
+        huge.entries_bytes = u32::MAX;
+        for (wrong, part) in [
+            (wire::Batch { count: 2, ..batch(&[3]) }, "1 entries where 2"),
+            (wire::Batch { first: 4, ..batch(&[3]) }, "entry 3"),
+            (batch(&[5, 5]), "entry 5 after Some(5)"),
+            (wire::Batch { chain: Bytes::new(), ..batch(&[3]) }, "chain's name"),
+            (wire::Batch { previous: Bytes::from_static(b"x"), ..batch(&[3]) }, "receipt of 1"),
+            (announced, "announced"),
+            (huge, "at most"),
+        ] {
+            let error = wire::Batch::read(&wrong.encode_to_vec()).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(wire::Batch::read(b"rubbish").is_err());
+    }
+
+    #[test]
+    fn a_receipt_depends_on_what_came_before() {
+        assert_ne!(receipt(&[], b"a"), receipt(&receipt(&[], b"b"), b"a"));
+        assert_eq!(Class::of_token("deltas"), Some(Class::Deltas));
+        assert_eq!(subject_of("plant 1", Class::Alerts), "sync.plant%201.alerts");
+        assert!(Class::ALL.is_sorted());
+    }
+}

@@ -1,0 +1,7 @@
+//! Skeleton.
+
+/// The gRPC service.
+#[allow(missing_docs, clippy::all)]
+pub mod service {
+    tonic::include_proto!("eddy.region.v1");
+}

@@ -1,0 +1,3 @@
+//! eddy-hub.
+
+fn main() {}

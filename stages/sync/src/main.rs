@@ -1,0 +1,3 @@
+//! eddy-sync.
+
+fn main() {}
