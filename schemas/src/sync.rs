@@ -110,13 +110,26 @@ impl wire::Batch {
         if self.count as usize != entries.entries.len() {
             return Err(format!("{} entries where {} are announced", entries.entries.len(), self.count));
         }
-        let mut last = None;
+        // Each number is an entry's or a gap's, and none is told twice.
+        let mut gaps = self.gaps.iter().peekable();
+        let mut next = self.first;
+        let wrong =
+            |next: u64| format!("numbers {} to {}: {next} is neither an entry nor in a gap", self.first, self.last);
         for entry in &entries.entries {
-            let in_order = last.is_none_or(|last| entry.id > last) && (self.first..=self.last).contains(&entry.id);
-            if !in_order {
-                return Err(format!("entry {} after {last:?} in a batch of {} to {}", entry.id, self.first, self.last));
+            while let Some(gap) = gaps.next_if(|gap| gap.first == next) {
+                next = gap.last.checked_add(1).filter(|after| *after > next).ok_or_else(|| wrong(next))?;
             }
-            last = Some(entry.id);
+            if entry.id != next {
+                return Err(wrong(next));
+            }
+            next = next.checked_add(1).ok_or_else(|| wrong(next))?;
+        }
+        for gap in gaps {
+            let after = gap.last.checked_add(1).filter(|after| gap.first == next && *after > next);
+            next = after.ok_or_else(|| wrong(next))?;
+        }
+        if self.first == 0 || self.last.checked_add(1) != Some(next) || next == self.first {
+            return Err(wrong(next));
         }
         Ok(())
     }
@@ -126,7 +139,11 @@ impl wire::Batch {
 mod tests {
     use super::*;
 
-    fn batch(ids: &[u64]) -> wire::Batch {
+    fn gap(first: u64, last: u64) -> wire::Gap {
+        wire::Gap { first, last, count: 1, ..Default::default() }
+    }
+
+    fn batch(ids: &[u64], gaps: &[(u64, u64)]) -> wire::Batch {
         let entry = |id: &u64| wire::Entry { id: *id, what: Some(wire::entry::What::Alert(Bytes::from_static(b"{}"))) };
         let entries = wire::Entries { entries: ids.iter().map(entry).collect(), ..Default::default() };
         let mut batch = wire::Batch {
@@ -136,6 +153,7 @@ mod tests {
             number: 1,
             first: 3,
             last: 9,
+            gaps: gaps.iter().map(|(first, last)| gap(*first, *last)).collect(),
             ..Default::default()
         };
         batch.pack(&entries);
@@ -144,28 +162,30 @@ mod tests {
 
     #[test]
     fn a_batch_comes_back() {
-        let (read, entries) = wire::Batch::read(&batch(&[3, 5, 9]).encode_to_vec()).unwrap();
+        let (read, entries) = wire::Batch::read(&batch(&[4, 5, 8], &[(3, 3), (6, 7), (9, 9)]).encode_to_vec()).unwrap();
         assert_eq!((read.count, entries.entries.len(), entries.entries[1].id), (3, 3, 5));
-        assert!(
-            wire::Batch::read(
-                &wire::Batch { count: 0, entries: Bytes::new(), entries_bytes: 0, ..batch(&[]) }.encode_to_vec()
-            )
-            .is_ok()
-        );
+        assert!(wire::Batch::read(&batch(&[], &[(3, 9)]).encode_to_vec()).is_ok());
+        assert!(wire::Batch::read(&batch(&[3, 4, 5, 6, 7, 8, 9], &[]).encode_to_vec()).is_ok());
     }
 
     #[test]
     fn what_contradicts_itself_is_refused() {
-        let mut announced = batch(&[3]);
+        let whole = || batch(&[3], &[(4, 9)]);
+        let mut announced = whole();
         announced.entries_bytes += 1;
-        let mut huge = batch(&[3]);
+        let mut huge = whole();
         huge.entries_bytes = u32::MAX;
         for (wrong, part) in [
-            (wire::Batch { count: 2, ..batch(&[3]) }, "1 entries where 2"),
-            (wire::Batch { first: 4, ..batch(&[3]) }, "entry 3"),
-            (batch(&[5, 5]), "entry 5 after Some(5)"),
-            (wire::Batch { chain: Bytes::new(), ..batch(&[3]) }, "chain's name"),
-            (wire::Batch { previous: Bytes::from_static(b"x"), ..batch(&[3]) }, "receipt of 1"),
+            (wire::Batch { count: 2, ..whole() }, "1 entries where 2"),
+            (wire::Batch { first: 4, ..whole() }, "4 is neither"),
+            (wire::Batch { last: 10, ..whole() }, "10 is neither"),
+            (batch(&[3, 5], &[(6, 9)]), "4 is neither"),
+            (batch(&[3, 3], &[(4, 9)]), "4 is neither"),
+            (batch(&[3], &[(4, 9), (9, 9)]), "10 is neither"),
+            (batch(&[3], &[(4, u64::MAX)]), "4 is neither"),
+            (batch(&[], &[]), "3 is neither"),
+            (wire::Batch { chain: Bytes::new(), ..whole() }, "chain's name"),
+            (wire::Batch { previous: Bytes::from_static(b"x"), ..whole() }, "receipt of 1"),
             (announced, "announced"),
             (huge, "at most"),
         ] {
