@@ -177,7 +177,7 @@ mod tests {
         huge.entries_bytes = u32::MAX;
         for (wrong, part) in [
             (wire::Batch { count: 2, ..whole() }, "1 entries where 2"),
-            (wire::Batch { first: 4, ..whole() }, "4 is neither"),
+            (wire::Batch { first: 4, ..whole() }, "numbers 4 to 9"),
             (wire::Batch { last: 10, ..whole() }, "10 is neither"),
             (batch(&[3, 5], &[(6, 9)]), "4 is neither"),
             (batch(&[3, 3], &[(4, 9)]), "4 is neither"),

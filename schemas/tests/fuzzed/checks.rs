@@ -8,7 +8,9 @@
 use eddy_schemas::{
     Control, Embeddings, EmbeddingsBuilder, HeadLayout, LayoutError, Readings, ReadingsBuilder, Rows, Samples,
     SamplesBuilder, Scores, ScoresBuilder, SeriesName, Told, Vectors, alert::CloudEvent, dump, health::Health, names,
+    sync,
 };
+use prost::Message as _;
 
 /// Bytes of a reason beside those of the input that it cites.
 const REASON_BYTES_MAX: usize = 4096;
@@ -198,5 +200,25 @@ pub fn series(data: &[u8]) {
     if let Some(read) = SeriesName::parse(text) {
         assert!(!read.device.is_empty() && !read.channel.is_empty());
         assert_eq!(names::decode(SeriesName::device_token(text)), read.device);
+    }
+}
+
+/// What a gateway sends to its region.
+pub fn batch(data: &[u8]) {
+    let read = sync::wire::Batch::read(data);
+    assert_eq!(read, sync::wire::Batch::read(data), "the same bytes, another result");
+    match read {
+        Ok((batch, entries)) => {
+            let missing: u64 = batch.gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
+            assert_eq!(
+                batch.last - batch.first + 1,
+                missing + entries.entries.len() as u64,
+                "a number without its entry"
+            );
+            let written = batch.encode_to_vec();
+            assert_eq!(sync::wire::Batch::read(&written), Ok((batch.clone(), entries)), "written and read again");
+            assert_ne!(sync::receipt(&batch.previous, &written), sync::receipt(&[1], &written));
+        }
+        Err(reason) => assert!(!reason.is_empty() && reason.len() <= 8 * data.len() + REASON_BYTES_MAX),
     }
 }

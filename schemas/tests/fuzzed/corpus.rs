@@ -16,6 +16,7 @@ fn the_corpus_of_every_decoder_holds() {
         ("control", checks::control),
         ("alert", checks::alert),
         ("series", checks::series),
+        ("batch", checks::batch),
     ];
     for (target, check) in targets {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);

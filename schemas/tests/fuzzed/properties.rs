@@ -2,8 +2,11 @@
 
 use eddy_schemas::{
     Control, ControlKind, EmbeddingsBuilder, HeadLayout, ReadingsBuilder, SamplesBuilder, ScoresBuilder, Told,
+    region::LabelNews,
+    sync::{self, wire},
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
+use prost::Message as _;
 
 use super::checks;
 
@@ -27,6 +30,28 @@ fn control() -> impl Strategy<Value = Control> {
             label
         }),
         "[a-z]{1,4}".prop_map(|device| ControlKind::DeviceReset { device }),
+        ("[a-z.> %é/]{1,12}", ".{0,8}", any::<i64>(), vec(-1e9f32..1e9, 0..20)).prop_map(
+            |(device, label, time, vector)| {
+                let (site, alert, origin) = (device.clone(), label.clone(), label.clone());
+                let (channel, bundle, filled, score) = ("c".into(), "00ff".into(), 7, 0.5);
+                let news = LabelNews {
+                    site,
+                    device: device.clone(),
+                    channel,
+                    alert,
+                    label,
+                    origin,
+                    time,
+                    bundle,
+                    start: time,
+                    end: time,
+                    filled,
+                    score,
+                    vector,
+                };
+                ControlKind::RegionLabel { device, news: Box::new(news) }
+            }
+        ),
     ];
     ("[!-~]{1,20}", ".{0,8}", any::<i64>(), kind).prop_map(|(id, origin, time, kind)| Control {
         id,
@@ -42,6 +67,28 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row = (series, any::<i64>(), any::<f64>(), any::<u16>(), control)
         .prop_map(|(series, time, value, flags, control)| Row { series, time, value, flags, control });
     vec(row, 0..40)
+}
+
+/// Entries and gaps in any order of lengths, from a number on: a whole batch.
+fn sent() -> impl Strategy<Value = Vec<u8>> {
+    let part = (any::<bool>(), 1u64..1_000, vec(any::<u8>(), 0..60));
+    (vec(part, 1..12), 1u64..u64::MAX / 2, any::<[u8; 16]>()).prop_map(|(parts, first, chain)| {
+        let (mut entries, mut gaps, mut next) = (wire::Entries::default(), Vec::new(), first);
+        for (is_gap, length, bytes) in parts {
+            if is_gap {
+                gaps.push(wire::Gap { first: next, last: next + length - 1, count: length, ..Default::default() });
+                next += length;
+            } else {
+                entries.entries.push(wire::Entry { id: next, what: Some(wire::entry::What::Alert(bytes.into())) });
+                next += 1;
+            }
+        }
+        let (class, last, chain) = (sync::Class::Alerts.into(), next - 1, chain.to_vec().into());
+        let mut batch =
+            wire::Batch { site: "s".into(), class, chain, number: 1, first, last, gaps, ..Default::default() };
+        batch.pack(&entries);
+        batch.encode_to_vec()
+    })
 }
 
 const HEADS: [(&str, usize); 3] = [("value", 1), ("level", 4), ("raw", 5)];
@@ -102,6 +149,22 @@ proptest! {
     }
 
     #[test]
+    fn what_is_sent_comes_back_and_with_bytes_changed_is_whole_or_refused(
+        batch in sent(), changes in vec((any::<Index>(), any::<u8>()), 1..4), cut in any::<Index>()
+    ) {
+        prop_assert!(wire::Batch::read(&batch).is_ok());
+        checks::batch(&batch);
+        let mut changed = batch;
+        for (index, byte) in changes {
+            let at = index.index(changed.len());
+            changed[at] = byte;
+        }
+        checks::batch(&changed);
+        changed.truncate(cut.index(changed.len()));
+        checks::batch(&changed);
+    }
+
+    #[test]
     fn any_bytes(bytes in vec(any::<u8>(), 0..200)) {
         for check in [checks::readings, checks::samples, checks::embeddings, checks::scores] {
             check(&bytes);
@@ -109,6 +172,7 @@ proptest! {
         checks::control(&bytes);
         checks::alert(&bytes);
         checks::series(&bytes);
+        checks::batch(&bytes);
     }
 
     #[test]
