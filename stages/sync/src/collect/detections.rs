@@ -25,8 +25,8 @@ use super::{
 };
 use crate::queue::{QueueError, Write};
 
-/// Classes that it feeds.
-const CLASSES: [Class; 3] = [Class::Alerts, Class::Deltas, Class::Summaries];
+/// How often what summaries carry is saved.
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Messages that were read and wait for their commit. The loop holds them too, and brings them again with more.
 struct Held {
@@ -48,6 +48,15 @@ pub(super) struct DetectionsSink {
     telemetry: Arc<Telemetry>,
     reading: Reading,
     held: Option<Held>,
+    /// Up to here everything is in the queue.
+    queued: Option<Position>,
+    /// Up to here everything is in the summaries: at or before that after a restart, and the same from then on.
+    summed: Option<Position>,
+    saved: Option<Instant>,
+}
+
+fn sequence(position: Option<&Position>) -> u64 {
+    position.and_then(|position| position.0.values().next()).map_or(0, |place| place.sequence)
 }
 
 impl DetectionsSink {
@@ -57,7 +66,8 @@ impl DetectionsSink {
         limits: &LimitsConfig,
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, QueueError> {
-        let summaries = Summaries::load(&stand.queue, config.period_s)?;
+        let (summaries, summed) = Summaries::load(&stand.queue, config.period_s)?;
+        let queued = stand.queue.position(stand.reader)?;
         Ok(Self {
             stand,
             interval: config.commit_interval,
@@ -67,6 +77,9 @@ impl DetectionsSink {
             telemetry,
             reading: Reading::new(config.coder, summaries),
             held: None,
+            summed: summed.or_else(|| queued.clone()),
+            queued,
+            saved: None,
         })
     }
 
@@ -79,13 +92,16 @@ impl DetectionsSink {
             self.held = Some(Held { begins, next, reached: None, since: Instant::now() });
         }
         let Some(held) = &mut self.held else { return };
-        let next = held.next;
+        let (next, queued) = (held.next, sequence(self.queued.as_ref()));
         for delivery in turn.deliveries.iter().skip_while(|delivery| delivery.sequence < next) {
             if let Some(gap) = hole(held.next, delivery) {
-                self.reading.missed(gap);
+                self.reading.missed(gap, queued);
             }
             if self.reading.take(delivery) {
                 held.reached = Some(delivery.sequence);
+            }
+            if delivery.sequence <= queued {
+                self.reading.is_queued();
             }
             held.next = delivery.sequence + 1;
         }
@@ -98,13 +114,12 @@ impl DetectionsSink {
             || turn.deliveries.len() >= self.messages_max
     }
 
-    fn commit(&self, turn: &Turn<'_>, position: &Position) -> Result<(), QueueError> {
+    /// What was read, into the queue; returns up to where that has everything now.
+    fn commit(&self, position: &Position, save: bool) -> Result<Position, QueueError> {
         let mut write = self.stand.queue.write()?;
         for item in &self.reading.items {
             match item {
-                Item::Missed(gap) => {
-                    CLASSES.into_iter().try_for_each(|class| missed(&mut write, class, "DETECTIONS", *gap))?;
-                }
+                Item::Missed(class, gap) => missed(&mut write, *class, "DETECTIONS", *gap)?,
                 Item::Entry(class, entry) => match &entry.entries[0].what {
                     Some(What::Codebook(codebook)) => {
                         let digest = codebook.digest.clone();
@@ -114,21 +129,28 @@ impl DetectionsSink {
                 },
             }
         }
-        for summary in self.reading.summaries.write(&mut write)? {
+        for summary in self.reading.summaries.due() {
             write.push(Class::Summaries, plain(What::Summary(summary.clone())))?;
         }
-        write.commit(self.stand.reader, turn.before, position)
+        if save {
+            self.reading.summaries.save(&mut write, position)?;
+        }
+        let queued = self.queued.as_ref().filter(|queued| sequence(Some(queued)) > sequence(Some(position)));
+        let queued = queued.unwrap_or(position).clone();
+        write.commit(self.stand.reader, self.queued.as_ref(), &queued)?;
+        Ok(queued)
     }
 
     /// What is committed is not held any more; alerts behind it are read again with their scores.
-    fn committed(&mut self) {
+    fn committed(&mut self, position: Position, saved: bool) {
         for problem in &self.reading.refused {
             tracing::error!(problem, "not queued for the region");
         }
         self.telemetry.rejected(Reason::Malformed, self.reading.refused.len() as u64);
         self.telemetry.received_rows(self.reading.rows);
         self.reading.clear();
-        self.reading.summaries.committed();
+        self.reading.summaries.committed(saved);
+        self.summed = Some(position);
         self.held = None;
     }
 }
@@ -145,7 +167,11 @@ fn push_codebook(write: &mut Write<'_>, class: Class, digest: &[u8], entry: &wir
 
 impl Sink for DetectionsSink {
     fn position(&self) -> Result<Option<Position>, SinkError> {
-        self.stand.position()
+        Ok(self.summed.clone())
+    }
+
+    fn furthest(&self) -> Result<Option<Position>, SinkError> {
+        Ok(self.queued.clone())
     }
 
     async fn write(
@@ -158,14 +184,24 @@ impl Sink for DetectionsSink {
         let Some((held, reached)) = self.held.as_ref().and_then(|held| Some((held, held.reached?))) else {
             return Ok(None);
         };
+        let position = reaches(reached);
+        if reached <= sequence(self.queued.as_ref()) && self.reading.items.is_empty() {
+            // It was committed before the restart.
+            self.committed(position, false);
+            return Ok(Some(reached));
+        }
         if !self.is_due(held, turn) {
             return Ok(None);
         }
-        let position = reaches(reached);
         let started = Instant::now();
-        block_in_place(|| self.commit(turn, &position)).map_err(|error| sink_error(&error))?;
+        let save = self.saved.is_none_or(|saved| saved.elapsed() >= SAVE_INTERVAL);
+        let queued = block_in_place(|| self.commit(&position, save)).map_err(|error| sink_error(&error))?;
+        if save {
+            self.saved = Some(Instant::now());
+        }
         self.telemetry.commit_seconds(started.elapsed());
-        self.committed();
+        self.queued = Some(queued);
+        self.committed(position, save);
         Ok(Some(reached))
     }
 

@@ -26,8 +26,8 @@ const UNSCORED: u16 = flags::COMMISSIONING | flags::JOINT;
 pub(super) enum Item {
     /// An entry of a class.
     Entry(Class, wire::Entries),
-    /// Messages that were gone before they were read.
-    Missed(Gap),
+    /// Messages that were gone before they were read, of a class.
+    Missed(Class, Gap),
 }
 
 /// What runs of messages give, and what they are read with.
@@ -91,10 +91,22 @@ impl Reading {
         true
     }
 
-    /// What came before the next message was removed.
-    pub(super) fn missed(&mut self, gap: Gap) {
+    /// What came before the next message was removed. Up to `queued` only summaries missed something.
+    pub(super) fn missed(&mut self, gap: Gap, queued: u64) {
         self.urgent = true;
-        self.items.push(Item::Missed(gap));
+        let entries = Gap { from: gap.from.max(queued + 1), ..gap };
+        if entries.from <= entries.to {
+            self.items.extend([Class::Alerts, Class::Deltas].map(|class| Item::Missed(class, entries)));
+        }
+        self.items.push(Item::Missed(Class::Summaries, gap));
+    }
+
+    /// What the last message gave is in the queue already, but for what it adds to summaries.
+    pub(super) fn is_queued(&mut self) {
+        self.items.retain(|item| matches!(item, Item::Missed(..)));
+        self.refused.clear();
+        self.summaries.forget_due();
+        (self.bytes, self.urgent) = (0, !self.items.is_empty());
     }
 
     fn refuse(&mut self, sequence: u64, subject: &str, problem: &str) {

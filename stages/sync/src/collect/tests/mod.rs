@@ -120,7 +120,8 @@ async fn offer(sink: &mut DetectionsSink, all: &[Delivery]) -> Option<u64> {
 }
 
 fn slice(queue: &Queue, class: Class) -> Slice {
-    queue.next(class, 0, usize::MAX, usize::MAX).unwrap()
+    let done = queue.depth(class).unwrap().oldest - 1;
+    queue.next(class, done, usize::MAX, usize::MAX).unwrap()
 }
 
 /// The entries of a class, without their numbers.
