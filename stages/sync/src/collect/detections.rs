@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use eddy_runtime::{
-    config::LimitsConfig,
     position::Position,
     store_loop::{Sink, SinkError, Turn},
     telemetry::Telemetry,
@@ -15,29 +14,22 @@ use eddy_schemas::{
         wire::{self, entry::What},
     },
 };
-use tokio::{task::block_in_place, time::Instant};
+use tokio::{sync::watch, task::block_in_place, time::Instant};
 
 use super::{
-    CollectConfig, Stand, expected, hole,
+    CollectConfig, Stand,
+    held::{Held, sequence},
     message::{Item, Reading},
-    missed, plain, sink_error,
+    missed, plain,
+    policy::{Policies, Share},
+    sink_error,
+    snippets::{self, Progress},
     summaries::Summaries,
 };
 use crate::queue::{QueueError, Write};
 
 /// How often what summaries carry is saved.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Messages that were read and wait for their commit. The loop holds them too, and brings them again with more.
-struct Held {
-    /// What the first of them reaches: others that begin elsewhere, or in another stream, are read anew.
-    begins: Position,
-    /// What follows the last one that was read.
-    next: u64,
-    /// The last one that is complete.
-    reached: Option<u64>,
-    since: Instant,
-}
 
 /// The reader of DETECTIONS.
 pub(super) struct DetectionsSink {
@@ -53,48 +45,50 @@ pub(super) struct DetectionsSink {
     /// Up to here everything is in the summaries: at or before that after a restart, and the same from then on.
     summed: Option<Position>,
     saved: Option<Instant>,
-}
-
-fn sequence(position: Option<&Position>) -> u64 {
-    position.and_then(|position| position.0.values().next()).map_or(0, |place| place.sequence)
+    /// For who waits for alerts.
+    progress: watch::Sender<Progress>,
+    /// Whether anything came since the last tick.
+    came: bool,
 }
 
 impl DetectionsSink {
     pub(super) fn new(
         stand: Stand,
         config: CollectConfig,
-        limits: &LimitsConfig,
+        messages_max: usize,
         telemetry: Arc<Telemetry>,
+        progress: watch::Sender<Progress>,
     ) -> Result<Self, QueueError> {
+        let snippets = !Policies::of(&config.policies, Share::Snippets).is_empty();
         let (summaries, summed) = Summaries::load(&stand.queue, config.period_s)?;
         let queued = stand.queue.position(stand.reader)?;
         Ok(Self {
             stand,
             interval: config.commit_interval,
             bytes_max: config.hold_bytes_max,
-            // The server delivers no more before some are acknowledged.
-            messages_max: (limits.ack_pending_max / 2) as usize,
+            messages_max,
             telemetry,
-            reading: Reading::new(config.coder, summaries),
+            reading: Reading::new(config.coder, summaries, snippets),
             held: None,
             summed: summed.or_else(|| queued.clone()),
             queued,
             saved: None,
+            progress,
+            came: false,
         })
     }
 
     /// Reads what was not read yet.
     fn read(&mut self, turn: &Turn<'_>, begins: Position) {
-        if self.held.as_ref().is_none_or(|held| held.begins != begins) {
+        if self.held.as_ref().is_none_or(|held| !held.goes_on(&begins)) {
             self.reading.clear();
             self.reading.summaries.rolled_back();
-            let next = expected(turn);
-            self.held = Some(Held { begins, next, reached: None, since: Instant::now() });
+            self.held = Some(Held::new(turn, begins));
         }
         let Some(held) = &mut self.held else { return };
-        let (next, queued) = (held.next, sequence(self.queued.as_ref()));
-        for delivery in turn.deliveries.iter().skip_while(|delivery| delivery.sequence < next) {
-            if let Some(gap) = hole(held.next, delivery) {
+        let queued = sequence(self.queued.as_ref());
+        for (gap, delivery) in held.news(turn) {
+            if let Some(gap) = gap {
                 self.reading.missed(gap, queued);
             }
             if self.reading.take(delivery) {
@@ -116,9 +110,16 @@ impl DetectionsSink {
 
     /// What was read, into the queue; returns up to where that has everything now.
     fn commit(&self, position: &Position, save: bool) -> Result<Position, QueueError> {
+        let is_note = |item: &Item| matches!(item, Item::Around(_));
+        let mut room = if self.reading.items.iter().any(is_note) { snippets::room(&self.stand.queue)? } else { 0 };
         let mut write = self.stand.queue.write()?;
         for item in &self.reading.items {
             match item {
+                Item::Around(noted) if room > 0 => {
+                    room -= 1;
+                    noted.note(&mut write)?;
+                }
+                Item::Around(noted) => noted.give_up(&mut write)?,
                 Item::Missed(class, gap) => missed(&mut write, *class, "DETECTIONS", *gap)?,
                 Item::Entry(class, entry) => match &entry.entries[0].what {
                     Some(What::Codebook(codebook)) => {
@@ -179,18 +180,25 @@ impl Sink for DetectionsSink {
         turn: &Turn<'_>,
         reaches: impl Fn(u64) -> Position + Send,
     ) -> Result<Option<u64>, SinkError> {
-        let Some(first) = turn.deliveries.first() else { return Ok(None) };
+        self.came = true;
+        let (Some(first), Some(last)) = (turn.deliveries.first(), turn.deliveries.last()) else { return Ok(None) };
         block_in_place(|| self.read(turn, reaches(first.sequence)));
         let Some((held, reached)) = self.held.as_ref().and_then(|held| Some((held, held.reached?))) else {
             return Ok(None);
         };
+        let complete = turn.deliveries.iter().rev().find(|delivery| delivery.sequence == reached);
+        let stored_at = complete.map_or(last.stored_at, |delivery| delivery.stored_at);
+        let progress = Progress { stored_at, drained: last.pending == 0 && last.sequence == reached };
         let position = reaches(reached);
         if reached <= sequence(self.queued.as_ref()) && self.reading.items.is_empty() {
             // It was committed before the restart.
             self.committed(position, false);
+            self.progress.send_replace(progress);
             return Ok(Some(reached));
         }
         if !self.is_due(held, turn) {
+            // No alert is among what waits.
+            self.progress.send_replace(progress);
             return Ok(None);
         }
         let started = Instant::now();
@@ -202,10 +210,14 @@ impl Sink for DetectionsSink {
         self.telemetry.commit_seconds(started.elapsed());
         self.queued = Some(queued);
         self.committed(position, save);
+        self.progress.send_replace(progress);
         Ok(Some(reached))
     }
 
     async fn tick(&mut self) -> Result<(), SinkError> {
+        if !std::mem::take(&mut self.came) {
+            self.progress.send_modify(|progress| progress.drained = true);
+        }
         Ok(())
     }
 }
