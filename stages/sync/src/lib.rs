@@ -1,1 +1,5 @@
-//! Skeleton.
+//! Sync.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod link;
+pub mod pack;
