@@ -50,23 +50,32 @@ pub fn cut(
     head: &Head,
     (target, ratio): (usize, f64),
 ) -> Result<Option<Cut>, QueueError> {
-    let mut stored = ((target as f64 * ratio) as usize).clamp(target, STORED_BYTES_MAX.max(target));
-    for tries in 1.. {
-        let slice = queue.next(class, head.last, stored, ITEMS_MAX)?;
+    let mut bounds = ((target as f64 * ratio) as usize).clamp(target, STORED_BYTES_MAX.max(target));
+    let mut tries = 1;
+    loop {
+        let slice = queue.next(class, head.last, bounds, ITEMS_MAX)?;
         if slice.is_empty() {
             return Ok(None);
         }
-        let (items, plain, cut) = build(identity, class, head, slice);
-        let wanted = target as f64 * TOO_LARGE;
-        let fits = plain <= ENTRIES_BYTES_MAX && (cut.message.len() as f64 <= wanted || tries >= CUTS_MAX);
-        if items == 1 || fits {
+        let stored = stored_bytes(&slice);
+        let (items, plain, mut cut) = build(identity, class, head, slice);
+        let message = cut.message.len() as f64;
+        let is_small = plain <= ENTRIES_BYTES_MAX && message <= target as f64 * TOO_LARGE;
+        if items == 1 || is_small || (plain <= ENTRIES_BYTES_MAX && tries >= CUTS_MAX) {
+            cut.ratio = stored as f64 / message;
             return Ok(Some(cut));
         }
-        // At least by half, so that this ends; in the end with a single item.
-        let share = (target as f64 / cut.message.len() as f64).min(0.5);
-        stored = if plain <= ENTRIES_BYTES_MAX { (plain as f64 * share) as usize } else { stored / 2 };
+        // Always less than before, in the end a single item.
+        bounds = (stored as f64 * (target as f64 / message).min(0.8)) as usize;
+        tries += 1;
     }
-    Ok(None)
+}
+
+/// What the queue counts for a slice.
+fn stored_bytes(slice: &Slice) -> usize {
+    let digests = |entry: &wire::Entries| entry.bundles.iter().map(Bytes::len).sum::<usize>();
+    let entries = slice.entries.iter().map(|(_, entry)| entry.encoded_len().saturating_sub(digests(entry)));
+    entries.sum::<usize>() + slice.gaps.iter().map(wire::Gap::encoded_len).sum::<usize>()
 }
 
 /// The batch of a slice, with how many items and plain bytes are in it.
@@ -97,7 +106,7 @@ fn build(identity: &Identity, class: Class, head: &Head, slice: Slice) -> (usize
         last,
         entries: u64::from(batch.count),
         missing,
-        ratio: plain as f64 / message.len() as f64,
+        ratio: 1.0,
         message,
     };
     (items, plain, cut)
