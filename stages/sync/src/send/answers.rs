@@ -5,13 +5,19 @@ use eddy_runtime::{
     telemetry::Metric,
 };
 use eddy_schemas::sync::Class;
-use tokio::{task::JoinError, time::Instant};
+use tokio::{
+    task::JoinError,
+    time::{Duration, Instant, timeout},
+};
 
 use super::{
     End, Uplink,
     checkpoint::Found,
     session::{Session, before_key},
 };
+
+/// How often is looked whether answers can still come.
+const DRAIN_POLL: Duration = Duration::from_millis(250);
 
 /// An answer.
 pub(super) enum Answer {
@@ -43,7 +49,7 @@ impl<U: Uplink> Session<'_, U> {
         let before = self.life.outside.queue.note(&before_key(class))?.unwrap_or_default();
         let found = Found::read(&self.life.identity, class, last.as_ref());
         let identity = self.life.identity.clone();
-        self.life.lane(class).found(found, &identity, &before).map_err(End::Contract)
+        self.life.lane(class).found(found, &identity, &before)
     }
 
     fn stored(&mut self, class: Class, number: u64, sequence: u64) -> Result<(), End> {
@@ -77,9 +83,13 @@ impl<U: Uplink> Session<'_, U> {
 
     /// Waits for what is on its way, and takes it for what it is.
     pub(super) async fn drain(&mut self) {
-        while let Some(answer) = self.answers.join_next().await {
-            if let Err(End::Again(problem)) = self.take(answer) {
-                tracing::debug!(problem, "drained");
+        while !self.answers.is_empty() {
+            match timeout(DRAIN_POLL, self.answers.join_next()).await {
+                // What is wrong will be seen again, when the region is asked.
+                Ok(Some(answer)) => drop(self.take(answer)),
+                Ok(None) => return,
+                Err(_) if self.life.outside.uplink.connection() != Some(self.connection) => return,
+                Err(_) => {}
             }
         }
     }

@@ -7,6 +7,7 @@ use eddy_schemas::sync::Class;
 use tokio::time::{Duration, Instant};
 
 use super::{
+    End,
     batch::Cut,
     checkpoint::{Found, Head, Identity, fenced},
 };
@@ -17,6 +18,8 @@ use crate::{
 
 /// Batches of one's own that may still arrive, at most; older ones are forgotten.
 const TRAIL_MAX: usize = 1_024;
+/// How often in a row the region may seem to be set back.
+const DOUBTS_MAX: u32 = 8;
 /// Stored bytes that are taken for one of a message's, at first and at most.
 const RATIO: (f64, f64) = (2.0, 16.0);
 /// How much the last batch's counts for the next one's.
@@ -64,9 +67,21 @@ pub struct Lane {
     pub blocked: Option<Instant>,
     /// Since when there is something to send.
     since: Option<Instant>,
-    /// Numbers and receipts of batches that were sent from the one on that the region had last: one of them is what the region
-    /// has now, or somebody else writes with this chain.
-    trail: VecDeque<(u64, Bytes)>,
+    /// What the region had last, and what was sent since: one of these is what it has now.
+    trail: VecDeque<Known>,
+    /// The region has something that this process sent. What a dead one had sent comes no more: its guards do not hold.
+    is_own: bool,
+    /// How often in a row the region seemed to be set back.
+    doubts: u32,
+}
+
+/// A batch of this chain.
+#[derive(Debug)]
+struct Known {
+    number: u64,
+    receipt: Bytes,
+    /// This process sent it.
+    is_own: bool,
 }
 
 impl Lane {
@@ -83,6 +98,8 @@ impl Lane {
             blocked: None,
             since: None,
             trail: VecDeque::new(),
+            is_own: false,
+            doubts: 0,
         }
     }
 
@@ -98,19 +115,29 @@ impl Lane {
     /// The region was asked, and this is there.
     ///
     /// # Errors
-    /// That another gateway writes.
-    pub fn found(&mut self, found: Found, identity: &Identity, before: &[u8]) -> Result<(), String> {
-        let head = found.head(identity, self.class, before)?;
-        let known = self.trail.iter().position(|(number, receipt)| *number == head.number && *receipt == head.receipt);
-        match known {
-            Some(at) => drop(self.trail.drain(..at)),
-            None if self.trail.is_empty() => self.trail.push_back((head.number, head.receipt.clone())),
+    /// That another gateway writes, or that the region has less than it had.
+    pub fn found(&mut self, found: Found, identity: &Identity, before: &[u8]) -> Result<(), End> {
+        let head = found.head(identity, self.class, before).map_err(End::Contract)?;
+        let (number, token) = (head.number, self.class.token());
+        if let Some(had) = self.trail.front().map(|known| known.number).filter(|had| number < *had) {
+            return Err(self.doubt(format!(
+                "the region had {token} up to batch {had} and now has them up to batch {number}: it was set back; \
+                 `eddy-sync recover` starts a new chain"
+            )));
+        }
+        match self.trail.iter().position(|known| known.number == number && known.receipt == head.receipt) {
+            Some(at) => {
+                self.trail.drain(..at);
+                self.is_own |= self.trail.front().is_some_and(|known| known.is_own);
+            }
+            // At first it may be what a dead process had on its way.
+            None if !self.is_own => {
+                self.trail.clear();
+                self.trail.push_back(Known { number, receipt: head.receipt.clone(), is_own: false });
+            }
             None => {
-                let seen = format!(
-                    "batch {} has this gateway's chain, and this gateway did not send it: its state was copied",
-                    head.number
-                );
-                return Err(fenced(identity, self.class, &seen));
+                let seen = format!("batch {number} has this gateway's chain but is not its: its state was copied");
+                return Err(End::Contract(fenced(identity, self.class, &seen)));
             }
         }
         if head.last > 0 {
@@ -118,6 +145,14 @@ impl Lane {
         }
         self.head = Some(head);
         Ok(())
+    }
+
+    /// The region seems to have less than it had. A server that lags behind the others may have answered: only what lasts is
+    /// believed.
+    pub fn doubt(&mut self, problem: String) -> End {
+        self.head = None;
+        self.doubts += 1;
+        if self.doubts < DOUBTS_MAX { End::Again(problem) } else { End::Contract(problem) }
     }
 
     /// Takes what the queue holds now.
@@ -152,7 +187,7 @@ impl Lane {
     /// A batch goes out, and will have `sequence`.
     pub fn sent(&mut self, cut: &Cut, sequence: u64, ticket: Ticket) {
         let receipt = Bytes::copy_from_slice(&cut.receipt);
-        self.trail.push_back((cut.number, receipt.clone()));
+        self.trail.push_back(Known { number: cut.number, receipt: receipt.clone(), is_own: true });
         if self.trail.len() > TRAIL_MAX {
             self.trail.pop_front();
         }
@@ -179,9 +214,10 @@ impl Lane {
         let mut done = Vec::new();
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.stored) {
             self.done = Some(flight.last);
-            while self.trail.front().is_some_and(|(number, _)| *number < flight.number) {
+            while self.trail.front().is_some_and(|known| known.number < flight.number) {
                 self.trail.pop_front();
             }
+            (self.is_own, self.doubts) = (true, 0);
             done.push(flight);
         }
         done

@@ -230,12 +230,15 @@ impl<'l, U: Uplink> Session<'l, U> {
     async fn send_next(&mut self, class: Class) -> Result<bool, End> {
         let lane = self.life.lane(class);
         let Some(head) = lane.head.clone() else { return Ok(false) };
-        let (queue, identity, ratio) = (self.life.outside.queue.clone(), self.life.identity.clone(), 0.0);
-        let _ = ratio;
-        let size = (self.link.batch(), self.life.lane(class).ratio);
+        let size = (self.link.batch(), lane.ratio);
+        let (queue, identity) = (self.life.outside.queue.clone(), self.life.identity.clone());
         let guard = head.sequence;
         let cutting = move || batch::cut(&queue, &identity, class, &head, size);
-        let cut = tokio::task::spawn_blocking(cutting).await.map_err(|panic| End::Contract(panic.to_string()))??;
+        let cut = tokio::task::spawn_blocking(cutting).await.map_err(|panic| End::Contract(panic.to_string()))?;
+        let cut = cut.map_err(|error| match error {
+            QueueError::Gone { .. } => self.life.lane(class).doubt(error.to_string()),
+            error => error.into(),
+        })?;
         let Some(cut) = cut else { return Ok(false) };
         self.send(class, cut, guard).await?;
         Ok(true)
