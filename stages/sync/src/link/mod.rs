@@ -27,15 +27,18 @@ pub const BATCH_BYTES: (usize, usize) = (512, 256 << 10);
 /// How much may be on its way before anything is known.
 const FIRST_BYTES: u64 = 4 << 10;
 /// How much may be, at least and at most.
-const IN_FLIGHT_BYTES: (u64, u64) = (1_664, 4 << 20);
+const IN_FLIGHT_BYTES: (u64, u64) = (2 << 10, 4 << 20);
 /// How much of what is urgent may be, at least: what is urgent waits only for its own kind.
 const URGENT_BYTES: u64 = 16 << 10;
 /// Rounds that the highest rate counts for.
 const ROUNDS: usize = 10;
-/// While the rate grows by this a round, twice as much is let out.
+/// While the rate grows by this a round, that much more than fills the round trip is let out.
 const GROWTH: f64 = 1.25;
+const STARTUP: f64 = 1.5;
 /// So many rounds without such growth, and the link is full.
 const FULL_ROUNDS: u32 = 3;
+/// What would be through in this part of the target latency is next to nothing.
+const ALONE: f64 = 0.25;
 /// So long a round trip is the shortest of late.
 const ROUND_TRIP_LIFE: Duration = Duration::from_secs(30);
 
@@ -54,7 +57,7 @@ pub struct Ticket {
     delivered_at: Instant,
     /// When the message was sent whose delivery that was.
     first_sent: Instant,
-    /// Nothing else was on its way.
+    /// Next to nothing else was on its way.
     alone: bool,
     /// More could have been sent if there had been more.
     starved: bool,
@@ -75,6 +78,16 @@ struct RoundTrip {
     at: Instant,
 }
 
+/// The shortest round trip is in doubt: bulk is not let out until a message has met no queue.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    began: Instant,
+    /// What was sent before has arrived.
+    drained: Option<Instant>,
+    /// It began because whole rounds took too long.
+    late: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Link {
@@ -84,17 +97,19 @@ pub struct Link {
     delivered_at: Instant,
     first_sent: Instant,
     /// Until so much is delivered, rates are those of a sender without work.
-    starved_until: u64,
+    starved_until: Option<u64>,
     /// The highest rate of each of the last rounds.
     rates: [f64; ROUNDS],
     round: usize,
     round_ends: u64,
+    /// The shortest round trip of this round.
+    round_least: Option<Duration>,
     /// While it grows: the highest rate so far, and the rounds since.
     grown: f64,
     grown_rounds: u32,
     round_trip: Option<RoundTrip>,
     /// One message is to go alone.
-    probing: bool,
+    probe: Option<Probe>,
 }
 
 impl Link {
@@ -106,14 +121,15 @@ impl Link {
             delivered: 0,
             delivered_at: now,
             first_sent: now,
-            starved_until: 0,
+            starved_until: None,
             rates: [0.0; ROUNDS],
             round: 0,
             round_ends: 0,
+            round_least: None,
             grown: 0.0,
             grown_rounds: 0,
             round_trip: None,
-            probing: false,
+            probe: None,
         }
     }
 
@@ -129,8 +145,8 @@ impl Link {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent: self.first_sent,
-            alone: self.in_flight == 0,
-            starved: self.starved_until > self.delivered,
+            alone: self.in_flight as f64 <= self.rate() * self.target.as_secs_f64() * ALONE,
+            starved: self.starved_until.is_some() || self.probe.is_some(),
         };
         self.in_flight += bytes;
         ticket
@@ -142,6 +158,7 @@ impl Link {
         self.delivered += ticket.bytes;
         self.delivered_at = now;
         self.first_sent = ticket.sent;
+        self.starved_until = self.starved_until.filter(|until| *until >= self.delivered);
         let elapsed = (now - ticket.delivered_at).max(ticket.sent - ticket.first_sent);
         if elapsed > Duration::ZERO {
             self.take_rate((self.delivered - ticket.delivered) as f64 / elapsed.as_secs_f64(), ticket);
@@ -156,7 +173,7 @@ impl Link {
 
     /// There is nothing more to send, although more could be.
     pub fn starved(&mut self) {
-        self.starved_until = self.delivered + self.in_flight.max(1);
+        self.starved_until = Some(self.delivered + self.in_flight);
     }
 
     fn take_rate(&mut self, rate: f64, ticket: &Ticket) {
@@ -171,28 +188,62 @@ impl Link {
             self.round += 1;
             self.rates[self.round % ROUNDS] = 0.0;
             self.grown_rounds += 1;
+            self.end_round();
         }
         let highest = &mut self.rates[self.round % ROUNDS];
         *highest = highest.max(rate);
         if rate >= self.grown * GROWTH && self.grown_rounds < FULL_ROUNDS {
             (self.grown, self.grown_rounds) = (rate, 0);
         }
+        let took = self.delivered_at - ticket.sent;
+        self.round_least = Some(self.round_least.map_or(took, |least| least.min(took)));
+    }
+
+    /// If nothing of a round came back in good time, the link is slower than thought, or longer: which one, a probe tells.
+    fn end_round(&mut self) {
+        let least = self.round_least.take();
+        let (Some(least), Some(shortest)) = (least, self.round_trip) else { return };
+        let is_late = least > 2 * (self.empty(shortest) + self.target);
+        if is_late && self.probe.is_none() && self.grown_rounds >= FULL_ROUNDS {
+            self.probe = Some(Probe { began: self.delivered_at, drained: None, late: true });
+        }
     }
 
     fn take_round_trip(&mut self, ticket: &Ticket, now: Instant) {
         let taken = RoundTrip { took: now - ticket.sent, bytes: ticket.bytes, at: now };
-        self.probing &= !ticket.alone;
-        match self.round_trip {
-            Some(old) if self.empty(taken) > self.empty(old) => {
-                match (now - old.at >= ROUND_TRIP_LIFE, ticket.alone) {
-                    (true, true) => self.round_trip = Some(taken),
-                    // It has queued, as whatever comes now.
-                    (true, false) => self.probing = true,
-                    (false, _) => {}
+        let Some(old) = self.round_trip.filter(|old| self.empty(*old) < self.empty(taken)) else {
+            return self.settle(taken);
+        };
+        let Some(mut probe) = self.probe else {
+            if now - old.at >= ROUND_TRIP_LIFE {
+                match ticket.alone {
+                    true => self.settle(taken),
+                    false => self.probe = Some(Probe { began: now, drained: None, late: false }),
                 }
             }
-            _ => self.round_trip = Some(taken),
+            return;
+        };
+        let is_after = ticket.sent >= probe.began;
+        if is_after && (ticket.alone || probe.drained.is_some_and(|drained| ticket.sent >= drained)) {
+            return self.settle(taken);
         }
+        if probe.drained.is_none() && (is_after || self.in_flight == 0) {
+            probe.drained = Some(now);
+        }
+        self.probe = Some(probe);
+    }
+
+    /// So short is a round trip now.
+    fn settle(&mut self, taken: RoundTrip) {
+        let late = self.probe.take().is_some_and(|probe| probe.late);
+        let longest = |old: RoundTrip| 2 * (self.empty(old) + self.target);
+        if late && self.round_trip.is_some_and(|old| self.empty(taken) <= longest(old)) {
+            // It is no longer than before, so the link is slower: only its rate of late counts.
+            let latest = self.rates[self.round % ROUNDS];
+            self.rates = [0.0; ROUNDS];
+            self.rates[self.round % ROUNDS] = latest;
+        }
+        self.round_trip = Some(taken);
     }
 
     /// The round trip of an empty message.
@@ -222,9 +273,11 @@ impl Link {
     pub fn cap(&self) -> u64 {
         let rate = self.rate();
         let Some(shortest) = self.round_trip.filter(|_| rate > 0.0) else { return FIRST_BYTES };
-        let full = rate * (self.empty(shortest) + self.target).as_secs_f64();
+        // With less than two messages in the queue it would run empty between them.
+        let queue = (rate * self.target.as_secs_f64()).max(2.0 * on_the_wire(self.batch()) as f64);
+        let full = rate * self.empty(shortest).as_secs_f64() + queue;
         let cap =
-            if self.grown_rounds < FULL_ROUNDS { full.max(2.0 * rate * shortest.took.as_secs_f64()) } else { full };
+            if self.grown_rounds < FULL_ROUNDS { full.max(STARTUP * rate * shortest.took.as_secs_f64()) } else { full };
         (cap as u64).clamp(IN_FLIGHT_BYTES.0, IN_FLIGHT_BYTES.1)
     }
 
@@ -237,7 +290,7 @@ impl Link {
 
     /// Whether a message of about [`Self::batch`] bytes may go.
     pub fn has_room(&self) -> bool {
-        self.in_flight == 0 || (!self.probing && self.in_flight + on_the_wire(self.batch()) <= self.cap())
+        self.in_flight == 0 || (self.probe.is_none() && self.in_flight + on_the_wire(self.batch()) <= self.cap())
     }
 
     /// Whether one that is urgent may, while so many bytes of its kind are on their way.

@@ -76,15 +76,15 @@ impl Found {
         }
     }
 
-    /// What the next batch builds on, if the region stands where `before` was replaced, or on this gateway's own chain.
+    /// What the next batch builds on, if the region stands on this gateway's own chain, or still on the one that was there `before`.
     ///
     /// # Errors
     /// That another gateway writes.
-    pub fn head(self, identity: &Identity, class: Class, before: &[u8]) -> Result<Head, String> {
+    pub fn head(self, identity: &Identity, class: Class, before: Option<&[u8]>) -> Result<Head, String> {
         match self {
             Self::Nothing => Ok(Head::default()),
             Self::Own(head) => Ok(head),
-            Self::Foreign { sequence, chain } if chain == before => {
+            Self::Foreign { sequence, chain } if before.is_some_and(|before| chain == before) => {
                 Ok(Head { sequence, replaces: chain, ..Head::default() })
             }
             Self::Foreign { sequence, chain } => Err(fenced(
@@ -158,12 +158,13 @@ mod tests {
     fn only_the_chain_that_was_there_before_is_replaced() {
         let identity = Identity { site: "plant".into(), chain: OWN };
         let foreign = |byte| Found::Foreign { sequence: 9, chain: vec![byte; CHAIN_BYTES].into() };
-        let head = foreign(2).head(&identity, Class::Alerts, &[2; CHAIN_BYTES]).unwrap();
+        let head = foreign(2).head(&identity, Class::Alerts, Some(&[2; CHAIN_BYTES])).unwrap();
         assert_eq!((head.number, head.last, head.sequence, head.replaces.len()), (0, 0, 9, CHAIN_BYTES));
-        for (found, before) in [(foreign(3), vec![2; CHAIN_BYTES]), (foreign(2), Vec::new())] {
-            let problem = found.head(&identity, Class::Alerts, &before).unwrap_err();
+        let (two, none) = ([2; CHAIN_BYTES], []);
+        for (found, before) in [(foreign(3), Some(&two[..])), (foreign(2), Some(&none)), (foreign(2), None)] {
+            let problem = found.head(&identity, Class::Alerts, before).unwrap_err();
             assert!(problem.contains("\"plant\"") && problem.contains("eddy-sync recover"), "{problem}");
         }
-        assert_eq!(Found::Nothing.head(&identity, Class::Alerts, &[2; 16]), Ok(Head::default()));
+        assert_eq!(Found::Nothing.head(&identity, Class::Alerts, Some(&[2; 16])), Ok(Head::default()));
     }
 }

@@ -117,6 +117,9 @@ impl Lane {
     /// # Errors
     /// That another gateway writes, or that the region has less than it had.
     pub fn found(&mut self, found: Found, identity: &Identity, before: &[u8]) -> Result<(), End> {
+        // Only a chain's first batch replaces another chain.
+        let has_begun = self.is_own || self.done.is_some() || self.depth.oldest > 1;
+        let before = if has_begun { None } else { Some(before) };
         let head = found.head(identity, self.class, before).map_err(End::Contract)?;
         let (number, token) = (head.number, self.class.token());
         if let Some(had) = self.trail.front().map(|known| known.number).filter(|had| number < *had) {

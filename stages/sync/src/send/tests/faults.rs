@@ -14,13 +14,14 @@ async fn rough(seed: u64) {
     let quick = SendConfig { linger: 500 * MS, ..config() };
     let mut running = Running::start(&queue, &region, quick.clone());
     for turn in 0..60 {
+        let mut new = Vec::new();
         for class in [Class::Alerts, Class::Contexts, Class::Health, Class::Deltas, Class::Summaries] {
             for _ in 0..random.random_range(0..if class > Class::Health { 40 } else { 3 }) {
                 let bytes = random.random_range(0..600);
-                let new = entry(class, &format!("{turn}"), &mut random, bytes);
-                oracle.push(&queue, class, new);
+                new.push((class, entry(class, &format!("{turn}"), &mut random, bytes)));
             }
         }
+        oracle.push_all(&queue, new);
         sleep(MS * random.random_range(1..2_000)).await;
         if random.random_ratio(1, 8) {
             drop(running);
@@ -33,7 +34,9 @@ async fn rough(seed: u64) {
         // What the queue let go the region has.
         for class in Class::ALL {
             let done = queue.depth(class).unwrap().oldest - 1;
-            let has = region.state().batches(SITE, class).last().map_or(0, |(batch, _)| batch.last);
+            let subject = eddy_schemas::sync::subject_of(SITE, class);
+            let last = |payload: &Bytes| wire::Batch::decode(payload.clone()).unwrap().last;
+            let has = region.state().last(&subject).map_or(0, |(_, taken)| last(&taken.payload));
             assert!(done <= has, "{class:?}: {done} were let go, the region has {has}");
         }
     }
@@ -107,9 +110,8 @@ async fn what_a_bound_made_expire_is_told_as_a_gap() {
     let region = Region::new(1, 1e6, 20 * MS);
     let mut random = noise(1);
     let mut given = Oracle::default();
-    for number in 0..200 {
-        given.push(&queue, Class::Deltas, entry(Class::Deltas, &number.to_string(), &mut random, 40));
-    }
+    let entries = (0..200).map(|number| (Class::Deltas, entry(Class::Deltas, &format!("{number}"), &mut random, 40)));
+    given.push_all(&queue, entries.collect());
     let running = Running::start(&queue, &region, config());
     until_sent(&queue).await;
     running.stop().await.unwrap();

@@ -124,13 +124,18 @@ fn body(entry: &wire::Entry) -> Bytes {
 }
 
 impl Oracle {
-    fn push(&mut self, queue: &Queue, class: Class, entry: wire::Entries) -> u64 {
-        let said = body(&entry.entries[0]);
+    fn push(&mut self, queue: &Queue, class: Class, entry: wire::Entries) {
+        self.push_all(queue, vec![(class, entry)]);
+    }
+
+    fn push_all(&mut self, queue: &Queue, entries: Vec<(Class, wire::Entries)>) {
         let mut write = queue.write().unwrap();
-        let number = write.push(class, entry).unwrap();
+        for (class, entry) in entries {
+            let said = body(&entry.entries[0]);
+            let number = write.push(class, entry).unwrap();
+            self.0.insert((class, number), said);
+        }
         commit(queue, write);
-        self.0.insert((class, number), said);
-        number
     }
 
     /// The region's chains hold, and it has each entry once, in order, and as it was.

@@ -94,6 +94,13 @@ impl State {
         Ok(self.taken.len() as u64)
     }
 
+    /// How many batches of a class there are, and when the last one came.
+    pub fn count(&self, site: &str, class: Class) -> (usize, Option<Instant>) {
+        let subject = subject_of(site, class);
+        let of_class = self.taken.iter().filter(|taken| taken.subject == subject);
+        (of_class.clone().count(), of_class.map(|taken| taken.at).last())
+    }
+
     /// All batches of a class, in order.
     pub fn batches(&self, site: &str, class: Class) -> Vec<(wire::Batch, wire::Entries)> {
         let subject = subject_of(site, class);
