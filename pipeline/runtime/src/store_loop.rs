@@ -53,6 +53,14 @@ pub trait Sink: Send {
     /// That it cannot be read: the stage ends.
     fn position(&self) -> Result<Option<Position>, SinkError>;
 
+    /// The furthest position that it reflects: past [`Self::position`] where it takes some messages again.
+    ///
+    /// # Errors
+    /// That it cannot be read: the stage ends.
+    fn furthest(&self) -> Result<Option<Position>, SinkError> {
+        self.position()
+    }
+
     /// Writes what came, and the position that `reaches` makes of the sequence up to which it has taken the messages (the last of
     /// them, unless it waits for what belongs together). `None`: nothing was taken yet; they come again with more, and every
     /// second without more.
@@ -160,8 +168,8 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
     let Outside { bus, source, limits, telemetry, way_out } = outside;
     let stream = bus.stream(&source.stream).await?;
     let mut position = sink.position()?;
-    let place = position.as_ref().and_then(|position| position.place(&source.stream));
-    if let Some(place) = place
+    let furthest = sink.furthest()?;
+    if let Some(place) = furthest.as_ref().and_then(|position| position.place(&source.stream))
         && (place.incarnation != stream.incarnation || place.sequence > stream.last_sequence)
     {
         return Err(End::Contract(format!(
@@ -170,6 +178,7 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
             source.stream, stream.incarnation, stream.last_sequence
         )));
     }
+    let place = position.as_ref().and_then(|position| position.place(&source.stream));
     let next = place.map_or(1, Place::next_sequence);
     let mut gap = None;
     if next < stream.first_sequence {

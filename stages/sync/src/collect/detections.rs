@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use eddy_runtime::{
-    config::LimitsConfig,
     position::Position,
     store_loop::{Sink, SinkError, Turn},
     telemetry::Telemetry,
@@ -15,29 +14,22 @@ use eddy_schemas::{
         wire::{self, entry::What},
     },
 };
-use tokio::{task::block_in_place, time::Instant};
+use tokio::{sync::watch, task::block_in_place, time::Instant};
 
 use super::{
-    CollectConfig, Stand, expected, hole,
+    CollectConfig, Stand,
+    held::{Held, sequence},
     message::{Item, Reading},
-    missed, plain, sink_error,
+    missed, plain,
+    policy::{Policies, Share},
+    sink_error,
+    snippets::{self, Progress},
     summaries::Summaries,
 };
 use crate::queue::{QueueError, Write};
 
-/// Classes that it feeds.
-const CLASSES: [Class; 3] = [Class::Alerts, Class::Deltas, Class::Summaries];
-
-/// Messages that were read and wait for their commit. The loop holds them too, and brings them again with more.
-struct Held {
-    /// What the first of them reaches: others that begin elsewhere, or in another stream, are read anew.
-    begins: Position,
-    /// What follows the last one that was read.
-    next: u64,
-    /// The last one that is complete.
-    reached: Option<u64>,
-    since: Instant,
-}
+/// How often what summaries carry is saved.
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The reader of DETECTIONS.
 pub(super) struct DetectionsSink {
@@ -48,44 +40,62 @@ pub(super) struct DetectionsSink {
     telemetry: Arc<Telemetry>,
     reading: Reading,
     held: Option<Held>,
+    /// Up to here everything is in the queue.
+    queued: Option<Position>,
+    /// Up to here everything is in the summaries: at or before that after a restart, and the same from then on.
+    summed: Option<Position>,
+    saved: Option<Instant>,
+    /// For who waits for alerts.
+    progress: watch::Sender<Progress>,
+    /// Whether anything came since the last tick.
+    came: bool,
 }
 
 impl DetectionsSink {
     pub(super) fn new(
         stand: Stand,
         config: CollectConfig,
-        limits: &LimitsConfig,
+        messages_max: usize,
         telemetry: Arc<Telemetry>,
+        progress: watch::Sender<Progress>,
     ) -> Result<Self, QueueError> {
-        let summaries = Summaries::load(&stand.queue, config.period_s)?;
+        let snippets = !Policies::of(&config.policies, Share::Snippets).is_empty();
+        let (summaries, summed) = Summaries::load(&stand.queue, config.period_s)?;
+        let queued = stand.queue.position(stand.reader)?;
         Ok(Self {
             stand,
             interval: config.commit_interval,
             bytes_max: config.hold_bytes_max,
-            // The server delivers no more before some are acknowledged.
-            messages_max: (limits.ack_pending_max / 2) as usize,
+            messages_max,
             telemetry,
-            reading: Reading::new(config.coder, summaries),
+            reading: Reading::new(config.coder, summaries, snippets),
             held: None,
+            summed: summed.or_else(|| queued.clone()),
+            queued,
+            saved: None,
+            progress,
+            came: false,
         })
     }
 
     /// Reads what was not read yet.
     fn read(&mut self, turn: &Turn<'_>, begins: Position) {
-        if self.held.as_ref().is_none_or(|held| held.begins != begins) {
+        if self.held.as_ref().is_none_or(|held| !held.goes_on(&begins)) {
             self.reading.clear();
             self.reading.summaries.rolled_back();
-            let next = expected(turn);
-            self.held = Some(Held { begins, next, reached: None, since: Instant::now() });
+            self.held = Some(Held::new(turn, begins));
         }
         let Some(held) = &mut self.held else { return };
-        let next = held.next;
-        for delivery in turn.deliveries.iter().skip_while(|delivery| delivery.sequence < next) {
-            if let Some(gap) = hole(held.next, delivery) {
-                self.reading.missed(gap);
+        let queued = sequence(self.queued.as_ref());
+        for (gap, delivery) in held.news(turn) {
+            if let Some(gap) = gap {
+                self.reading.missed(gap, queued);
             }
             if self.reading.take(delivery) {
                 held.reached = Some(delivery.sequence);
+            }
+            if delivery.sequence <= queued {
+                self.reading.is_queued();
             }
             held.next = delivery.sequence + 1;
         }
@@ -98,13 +108,19 @@ impl DetectionsSink {
             || turn.deliveries.len() >= self.messages_max
     }
 
-    fn commit(&self, turn: &Turn<'_>, position: &Position) -> Result<(), QueueError> {
+    /// What was read, into the queue; returns up to where that has everything now.
+    fn commit(&self, position: &Position, save: bool) -> Result<Position, QueueError> {
+        let is_note = |item: &Item| matches!(item, Item::Around(_));
+        let mut room = if self.reading.items.iter().any(is_note) { snippets::room(&self.stand.queue)? } else { 0 };
         let mut write = self.stand.queue.write()?;
         for item in &self.reading.items {
             match item {
-                Item::Missed(gap) => {
-                    CLASSES.into_iter().try_for_each(|class| missed(&mut write, class, "DETECTIONS", *gap))?;
+                Item::Around(noted) if room > 0 => {
+                    room -= 1;
+                    noted.note(&mut write)?;
                 }
+                Item::Around(noted) => noted.give_up(&mut write)?,
+                Item::Missed(class, gap) => missed(&mut write, *class, "DETECTIONS", *gap)?,
                 Item::Entry(class, entry) => match &entry.entries[0].what {
                     Some(What::Codebook(codebook)) => {
                         let digest = codebook.digest.clone();
@@ -114,21 +130,28 @@ impl DetectionsSink {
                 },
             }
         }
-        for summary in self.reading.summaries.write(&mut write)? {
+        for summary in self.reading.summaries.due() {
             write.push(Class::Summaries, plain(What::Summary(summary.clone())))?;
         }
-        write.commit(self.stand.reader, turn.before, position)
+        if save {
+            self.reading.summaries.save(&mut write, position)?;
+        }
+        let queued = self.queued.as_ref().filter(|queued| sequence(Some(queued)) > sequence(Some(position)));
+        let queued = queued.unwrap_or(position).clone();
+        write.commit(self.stand.reader, self.queued.as_ref(), &queued)?;
+        Ok(queued)
     }
 
     /// What is committed is not held any more; alerts behind it are read again with their scores.
-    fn committed(&mut self) {
+    fn committed(&mut self, position: Position, saved: bool) {
         for problem in &self.reading.refused {
             tracing::error!(problem, "not queued for the region");
         }
         self.telemetry.rejected(Reason::Malformed, self.reading.refused.len() as u64);
         self.telemetry.received_rows(self.reading.rows);
         self.reading.clear();
-        self.reading.summaries.committed();
+        self.reading.summaries.committed(saved);
+        self.summed = Some(position);
         self.held = None;
     }
 }
@@ -145,7 +168,11 @@ fn push_codebook(write: &mut Write<'_>, class: Class, digest: &[u8], entry: &wir
 
 impl Sink for DetectionsSink {
     fn position(&self) -> Result<Option<Position>, SinkError> {
-        self.stand.position()
+        Ok(self.summed.clone())
+    }
+
+    fn furthest(&self) -> Result<Option<Position>, SinkError> {
+        Ok(self.queued.clone())
     }
 
     async fn write(
@@ -153,23 +180,44 @@ impl Sink for DetectionsSink {
         turn: &Turn<'_>,
         reaches: impl Fn(u64) -> Position + Send,
     ) -> Result<Option<u64>, SinkError> {
-        let Some(first) = turn.deliveries.first() else { return Ok(None) };
+        self.came = true;
+        let (Some(first), Some(last)) = (turn.deliveries.first(), turn.deliveries.last()) else { return Ok(None) };
         block_in_place(|| self.read(turn, reaches(first.sequence)));
         let Some((held, reached)) = self.held.as_ref().and_then(|held| Some((held, held.reached?))) else {
             return Ok(None);
         };
+        let complete = turn.deliveries.iter().rev().find(|delivery| delivery.sequence == reached);
+        let stored_at = complete.map_or(last.stored_at, |delivery| delivery.stored_at);
+        let progress = Progress { stored_at, drained: last.pending == 0 && last.sequence == reached };
+        let position = reaches(reached);
+        if reached <= sequence(self.queued.as_ref()) && self.reading.items.is_empty() {
+            // It was committed before the restart.
+            self.committed(position, false);
+            self.progress.send_replace(progress);
+            return Ok(Some(reached));
+        }
         if !self.is_due(held, turn) {
+            // No alert is among what waits.
+            self.progress.send_replace(progress);
             return Ok(None);
         }
-        let position = reaches(reached);
         let started = Instant::now();
-        block_in_place(|| self.commit(turn, &position)).map_err(|error| sink_error(&error))?;
+        let save = self.saved.is_none_or(|saved| saved.elapsed() >= SAVE_INTERVAL);
+        let queued = block_in_place(|| self.commit(&position, save)).map_err(|error| sink_error(&error))?;
+        if save {
+            self.saved = Some(Instant::now());
+        }
         self.telemetry.commit_seconds(started.elapsed());
-        self.committed();
+        self.queued = Some(queued);
+        self.committed(position, save);
+        self.progress.send_replace(progress);
         Ok(Some(reached))
     }
 
     async fn tick(&mut self) -> Result<(), SinkError> {
+        if !std::mem::take(&mut self.came) {
+            self.progress.send_modify(|progress| progress.drained = true);
+        }
         Ok(())
     }
 }

@@ -15,10 +15,12 @@ use eddy_schemas::{
 };
 use prost::Message as _;
 
-use super::{coder::VectorCoder, plain, summaries::Summaries};
+use super::{coder::VectorCoder, plain, snippets::Noted, summaries::Summaries};
 
 /// What sync itself puts on CONTROL has an origin that begins so: the region knows it.
 pub(super) const FROM_REGION: &str = "region/";
+/// An alert's id that is longer is none that detect gives.
+const ALERT_BYTES_MAX: usize = 128;
 /// Rows that are no device's scored windows.
 const UNSCORED: u16 = flags::COMMISSIONING | flags::JOINT;
 
@@ -26,14 +28,18 @@ const UNSCORED: u16 = flags::COMMISSIONING | flags::JOINT;
 pub(super) enum Item {
     /// An entry of a class.
     Entry(Class, wire::Entries),
-    /// Messages that were gone before they were read.
-    Missed(Gap),
+    /// Messages that were gone before they were read, of a class.
+    Missed(Class, Gap),
+    /// An alert whose surroundings are wanted.
+    Around(Noted),
 }
 
 /// What runs of messages give, and what they are read with.
 pub(super) struct Reading {
     pub(super) coder: Box<dyn VectorCoder>,
     pub(super) summaries: Summaries,
+    /// Whether readings around alerts are wanted.
+    pub(super) snippets: bool,
     /// For the queue, in the messages' order.
     pub(super) items: Vec<Item>,
     pub(super) bytes: usize,
@@ -43,8 +49,8 @@ pub(super) struct Reading {
     pub(super) urgent: bool,
     /// Messages that are none that detect writes.
     pub(super) refused: Vec<String>,
-    /// Alerts whose scores have not come yet: they are next.
-    alerts: Vec<Bytes>,
+    /// Alerts whose scores have not come yet, and when they were stored: the scores are next.
+    alerts: Vec<(Bytes, Timestamp)>,
 }
 
 /// An alert's event: which alert, and whether it opens it.
@@ -56,10 +62,11 @@ struct Event {
 type Events = HashMap<(String, Timestamp), Event>;
 
 impl Reading {
-    pub(super) fn new(coder: Box<dyn VectorCoder>, summaries: Summaries) -> Self {
+    pub(super) fn new(coder: Box<dyn VectorCoder>, summaries: Summaries, snippets: bool) -> Self {
         Self {
             coder,
             summaries,
+            snippets,
             items: Vec::new(),
             bytes: 0,
             rows: 0,
@@ -81,7 +88,7 @@ impl Reading {
     /// belong to, in one atomic batch.
     pub(super) fn take(&mut self, delivery: &Delivery) -> bool {
         if delivery.subject.starts_with("alerts.") {
-            self.alerts.push(delivery.payload.clone());
+            self.alerts.push((delivery.payload.clone(), delivery.stored_at));
             return false;
         }
         let events = self.alerts();
@@ -91,10 +98,22 @@ impl Reading {
         true
     }
 
-    /// What came before the next message was removed.
-    pub(super) fn missed(&mut self, gap: Gap) {
+    /// What came before the next message was removed. Up to `queued` only summaries missed something.
+    pub(super) fn missed(&mut self, gap: Gap, queued: u64) {
         self.urgent = true;
-        self.items.push(Item::Missed(gap));
+        let entries = Gap { from: gap.from.max(queued + 1), ..gap };
+        if entries.from <= entries.to {
+            self.items.extend([Class::Alerts, Class::Deltas].map(|class| Item::Missed(class, entries)));
+        }
+        self.items.push(Item::Missed(Class::Summaries, gap));
+    }
+
+    /// What the last message gave is in the queue already, but for what it adds to summaries.
+    pub(super) fn is_queued(&mut self) {
+        self.items.retain(|item| matches!(item, Item::Missed(..)));
+        self.refused.clear();
+        self.summaries.forget_due();
+        (self.bytes, self.urgent) = (0, !self.items.is_empty());
     }
 
     fn refuse(&mut self, sequence: u64, subject: &str, problem: &str) {
@@ -109,9 +128,15 @@ impl Reading {
     /// The alerts that came before scores: byte for byte into the queue, whatever they are.
     fn alerts(&mut self) -> Events {
         let mut events = Events::new();
-        for payload in std::mem::take(&mut self.alerts) {
+        for (payload, stored_at) in std::mem::take(&mut self.alerts) {
             match event(&payload) {
-                Ok((key, event)) => drop(events.insert(key, event)),
+                Ok((key, event)) => {
+                    if self.snippets && event.opens && event.alert.len() <= ALERT_BYTES_MAX {
+                        let (device, time) = key.clone();
+                        self.items.push(Item::Around(Noted { alert: event.alert.clone(), device, time, stored_at }));
+                    }
+                    events.insert(key, event);
+                }
                 Err(problem) => self.refused.push(problem),
             }
             self.urgent = true;

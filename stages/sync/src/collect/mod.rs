@@ -8,13 +8,19 @@
 //! | `sync-detections` | DETECTIONS | alerts and labels at once; deltas and summaries every now and then |
 //! | `sync-contexts` | CONTEXT | contexts |
 //! | `sync-health` | HEALTH | health |
+//! | `sync-snippets` | READINGS | snippets, if a policy asks for them |
+//! | `sync-readings` | READINGS | readings, if a policy asks for them |
 //!
 //! Alerts have no reader to themselves: one that saw only them would stand still while scores pass by, and could not tell
 //! whether an alert was among those that the janitor removed.
 
 mod coder;
 mod detections;
+mod held;
 mod message;
+mod policy;
+mod readings;
+mod snippets;
 mod summaries;
 #[cfg(test)]
 mod tests;
@@ -23,17 +29,26 @@ mod verbatim;
 use std::{sync::Arc, time::Duration};
 
 use eddy_runtime::{
-    bus::{Bus, Delivery, Source},
+    bus::{Bus, Source},
     config::LimitsConfig,
-    position::{Place, Position},
-    store_loop::{self, Gap, Sink, SinkError, StoreLoopError, Turn},
+    position::Position,
+    store_loop::{self, Gap, Sink, SinkError, StoreLoopError},
     telemetry::Telemetry,
 };
 use eddy_schemas::sync::{Class, wire};
 use tokio::{sync::watch, task::JoinSet};
 
-pub use self::coder::{Coded, Int8, VectorCoder};
-use self::{detections::DetectionsSink, verbatim::VerbatimSink};
+pub use self::{
+    coder::{Coded, Int8, VectorCoder},
+    policy::{Policy, Share},
+};
+use self::{
+    detections::DetectionsSink,
+    policy::Policies,
+    readings::ReadingsSink,
+    snippets::{Progress, SnippetsSink},
+    verbatim::VerbatimSink,
+};
 use crate::queue::{Queue, QueueError, Write};
 
 /// What the collectors are told.
@@ -46,6 +61,8 @@ pub struct CollectConfig {
     pub period_s: u32,
     /// How vectors are written.
     pub coder: Box<dyn VectorCoder>,
+    /// Which readings leave.
+    pub policies: Vec<Policy>,
 }
 
 /// Runs all readers until `stop` says true.
@@ -60,40 +77,75 @@ pub async fn run<B: Bus>(
     telemetry: Arc<Telemetry>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), StoreLoopError> {
-    let mut readers = JoinSet::new();
-    let start = Start { bus, limits, telemetry: telemetry.clone(), stop };
-    for (reader, stream, class) in
-        [("sync-contexts", "CONTEXT", Class::Contexts), ("sync-health", "HEALTH", Class::Health)]
-    {
-        let sink = VerbatimSink { stand: Stand { queue: queue.clone(), reader }, class, telemetry: telemetry.clone() };
-        start.reader(&mut readers, reader, stream, sink);
-    }
-    let reader = "sync-detections";
     let unusable = |error: QueueError| StoreLoopError::Contract(error.to_string());
-    let sink = DetectionsSink::new(Stand { queue, reader }, config, &start.limits, telemetry).map_err(unusable)?;
-    start.reader(&mut readers, reader, "DETECTIONS", sink);
-    while let Some(ended) = readers.join_next().await {
+    let mut start = Start { queue, bus, limits, telemetry, stop, readers: JoinSet::new() };
+    start.verbatim("sync-contexts", "CONTEXT", Class::Contexts);
+    start.verbatim("sync-health", "HEALTH", Class::Health);
+    start.readings(&config);
+    let (progress, followed) = Progress::channel();
+    start.snippets(&config, followed).map_err(unusable)?;
+    start.detections(config, progress).map_err(unusable)?;
+    while let Some(ended) = start.readers.join_next().await {
         // A panic of a reader is one of the program.
         ended.map_err(|panic| StoreLoopError::Contract(panic.to_string()))??;
     }
     Ok(())
 }
 
+/// What readers are started with, and those that are.
 struct Start<B> {
+    queue: Arc<Queue>,
     bus: B,
     limits: LimitsConfig,
     telemetry: Arc<Telemetry>,
     stop: watch::Receiver<bool>,
+    readers: JoinSet<Result<(), StoreLoopError>>,
 }
 
 impl<B: Bus> Start<B> {
-    fn reader<S: Sink + 'static>(
-        &self,
-        readers: &mut JoinSet<Result<(), StoreLoopError>>,
-        durable: &str,
-        stream: &str,
-        sink: S,
-    ) {
+    fn verbatim(&mut self, reader: &'static str, stream: &str, class: Class) {
+        let sink = VerbatimSink { stand: self.stand(reader), class, telemetry: self.telemetry.clone() };
+        self.run(reader, stream, sink);
+    }
+
+    fn detections(&mut self, config: CollectConfig, progress: watch::Sender<Progress>) -> Result<(), QueueError> {
+        let stand = self.stand("sync-detections");
+        let sink = DetectionsSink::new(stand, config, self.messages_max(), self.telemetry.clone(), progress)?;
+        self.run("sync-detections", "DETECTIONS", sink);
+        Ok(())
+    }
+
+    fn readings(&mut self, config: &CollectConfig) {
+        let policies = Policies::of(&config.policies, Share::Readings);
+        if !policies.is_empty() {
+            let stand = self.stand("sync-readings");
+            let sink = ReadingsSink::new(stand, config, policies, self.messages_max(), self.telemetry.clone());
+            self.run("sync-readings", "READINGS", sink);
+        }
+    }
+
+    fn snippets(&mut self, config: &CollectConfig, progress: watch::Receiver<Progress>) -> Result<(), QueueError> {
+        let policies = Policies::of(&config.policies, Share::Snippets);
+        if !policies.is_empty() {
+            let stand = self.stand("sync-snippets");
+            let bounds = (config.commit_interval, self.messages_max());
+            let (telemetry, stop) = (self.telemetry.clone(), self.stop.clone());
+            let sink = SnippetsSink::new(stand, policies, bounds, telemetry, progress, stop)?;
+            self.run("sync-snippets", "READINGS", sink);
+        }
+        Ok(())
+    }
+
+    fn stand(&self, reader: &'static str) -> Stand {
+        Stand { queue: self.queue.clone(), reader }
+    }
+
+    /// Messages that wait at most: the server delivers no more before some are acknowledged.
+    fn messages_max(&self) -> usize {
+        (self.limits.ack_pending_max / 2).max(1) as usize
+    }
+
+    fn run<S: Sink + 'static>(&mut self, durable: &str, stream: &str, sink: S) {
         let source = Source {
             stream: stream.into(),
             durable: durable.into(),
@@ -109,7 +161,7 @@ impl<B: Bus> Start<B> {
             telemetry: self.telemetry.clone(),
             way_out: "eddy-sync recover".into(),
         };
-        readers.spawn(store_loop::run(sink, outside, self.stop.clone()));
+        self.readers.spawn(store_loop::run(sink, outside, self.stop.clone()));
     }
 }
 
@@ -133,19 +185,6 @@ fn sink_error(error: &QueueError) -> SinkError {
 /// An entry without tables.
 fn plain(what: wire::entry::What) -> wire::Entries {
     wire::Entries { entries: vec![wire::Entry { id: 0, what: Some(what) }], ..Default::default() }
-}
-
-/// The sequence that follows what the store has; where it has nothing it begins with what there is.
-fn expected(turn: &Turn<'_>) -> u64 {
-    let place = turn.before.and_then(|position| position.0.values().next());
-    place.map(Place::next_sequence).or(turn.deliveries.first().map(|first| first.sequence)).unwrap_or(1)
-}
-
-/// What lay between `next` and the message that came. A reader has the whole stream, so that only what was removed is not
-/// there. (What the loop knows to be missing at the front of a stream is part of it: another subject's last message may
-/// still lie before it.)
-fn hole(next: u64, delivery: &Delivery) -> Option<Gap> {
-    (delivery.sequence > next).then(|| Gap { from: next, to: delivery.sequence - 1 })
 }
 
 /// Notes in `class` that messages of `stream` were gone before they were read.

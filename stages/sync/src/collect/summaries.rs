@@ -5,9 +5,14 @@
 //! quantiles are those of all rows, not estimates. It goes out when a row of a later period comes; a row that comes later than
 //! that counts in the period that is open. A device that falls silent keeps its last one until it speaks again, or is reset.
 //! How many devices there are detect bounds (`detect.series_max`).
+//!
+//! What is carried is saved less often than entries are committed (at 10,000 devices it is a megabyte, and an alert does not wait
+//! for it), with the position that it reaches: after a restart its reader begins there, and what the queue has already is not
+//! queued again.
 
 use std::collections::HashMap;
 
+use eddy_runtime::position::Position;
 use eddy_schemas::{Timestamp, names, sync::wire};
 use eddy_vectors::codec::{CodecError, Get, Put as _};
 
@@ -15,6 +20,8 @@ use crate::queue::{Queue, QueueError, Write};
 
 /// What it keeps in the queue begins so; the device's token follows.
 const PREFIX: &[u8] = b"summary/";
+/// Up to where what is saved goes.
+const POSITION: &[u8] = b"summaries-reach";
 /// In parts of all rows: minimum, median, maximum, and what lies between.
 const QUANTILES: [f64; 5] = [0.0, 0.5, 0.9, 0.99, 1.0];
 
@@ -91,13 +98,14 @@ impl Period {
     }
 }
 
-/// A device: what is on disk, and what came since.
+/// A device: as of the last commit, and what came since.
 #[derive(Debug)]
 struct Slot {
     token: String,
     kept: Period,
     now: Period,
     changed: bool,
+    unsaved: bool,
 }
 
 /// All devices.
@@ -106,17 +114,31 @@ pub(super) struct Summaries {
     period_s: u32,
     slots: Vec<Slot>,
     by_token: HashMap<String, usize>,
-    /// Slots that are not as on disk.
+    /// Slots that something came for since the last commit.
     changed: Vec<usize>,
+    /// Slots that are not on disk as they were then.
+    unsaved: Vec<usize>,
     /// Summaries that go out with the next commit.
     due: Vec<wire::Summary>,
 }
 
 impl Summaries {
-    /// As the queue keeps them.
-    pub(super) fn load(queue: &Queue, period_s: u32) -> Result<Self, QueueError> {
-        let mut all =
-            Self { period_s, slots: Vec::new(), by_token: HashMap::new(), changed: Vec::new(), due: Vec::new() };
+    /// As the queue keeps them, and the position that they reach; none where nothing was saved.
+    pub(super) fn load(queue: &Queue, period_s: u32) -> Result<(Self, Option<Position>), QueueError> {
+        let mut all = Self {
+            period_s,
+            slots: Vec::new(),
+            by_token: HashMap::new(),
+            changed: Vec::new(),
+            unsaved: Vec::new(),
+            due: Vec::new(),
+        };
+        let mut position = None;
+        queue.kept(POSITION, |_, text| {
+            let parsed = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+            position = Some(parsed.ok_or_else(|| queue.damaged("the summaries' position is none"))?);
+            Ok::<_, QueueError>(())
+        })?;
         queue.kept(PREFIX, |token, record| {
             let token = String::from_utf8_lossy(token).into_owned();
             let period = Period::read(record);
@@ -126,7 +148,7 @@ impl Summaries {
             all.slots[slot].now = period;
             Ok::<_, QueueError>(())
         })?;
-        Ok(all)
+        Ok((all, position))
     }
 
     /// The slot of a device.
@@ -135,7 +157,7 @@ impl Summaries {
             return *slot;
         }
         let (kept, now) = (Period::default(), Period::default());
-        self.slots.push(Slot { token: token.to_owned(), kept, now, changed: false });
+        self.slots.push(Slot { token: token.to_owned(), kept, now, changed: false, unsaved: false });
         self.by_token.insert(token.to_owned(), self.slots.len() - 1);
         self.slots.len() - 1
     }
@@ -176,23 +198,39 @@ impl Summaries {
         (second - 1).div_euclid(period).saturating_add(1).saturating_mul(period)
     }
 
-    /// What is carried on, into a transaction; returns what goes out with it. It may fail and be tried again.
-    pub(super) fn write(&self, write: &mut Write<'_>) -> Result<&[wire::Summary], QueueError> {
-        for slot in &self.changed {
+    /// What goes out with the next commit.
+    pub(super) fn due(&self) -> &[wire::Summary] {
+        &self.due
+    }
+
+    /// What is due is in the queue already.
+    pub(super) fn forget_due(&mut self) {
+        self.due.clear();
+    }
+
+    /// What is carried on from `position`, into a transaction, which may fail and be tried again.
+    pub(super) fn save(&self, write: &mut Write<'_>, position: &Position) -> Result<(), QueueError> {
+        for slot in self.unsaved.iter().chain(&self.changed) {
             let Slot { token, now, .. } = &self.slots[*slot];
             let record = (!now.steps.is_empty()).then(|| now.record());
             write.keep(&[PREFIX, token.as_bytes()].concat(), record.as_deref())?;
         }
-        Ok(&self.due)
+        write.keep(POSITION, Some(position.to_string().as_bytes()))
     }
 
-    /// The transaction is committed.
-    pub(super) fn committed(&mut self) {
+    /// All that came is committed; whether it was saved, too.
+    pub(super) fn committed(&mut self, saved: bool) {
         self.due.clear();
         for slot in self.changed.drain(..) {
-            let Slot { kept, now, changed, .. } = &mut self.slots[slot];
+            let Slot { kept, now, changed, unsaved, .. } = &mut self.slots[slot];
             kept.clone_from(now);
             *changed = false;
+            if !std::mem::replace(unsaved, true) {
+                self.unsaved.push(slot);
+            }
+        }
+        if saved {
+            self.unsaved.drain(..).for_each(|slot| self.slots[slot].unsaved = false);
         }
     }
 

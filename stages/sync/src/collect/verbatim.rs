@@ -10,7 +10,11 @@ use eddy_runtime::{
 use eddy_schemas::sync::{Class, wire::entry::What};
 use tokio::task::block_in_place;
 
-use super::{Stand, expected, hole, missed, plain, sink_error};
+use super::{
+    Stand,
+    held::{expected, hole},
+    missed, plain, sink_error,
+};
 use crate::queue::QueueError;
 
 /// One stream into one class.

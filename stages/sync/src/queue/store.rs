@@ -32,6 +32,8 @@ const VERSION_KEY: &str = "version";
 const CHAIN_KEY: &str = "chain";
 /// How many classes there are.
 pub(super) const CLASSES: usize = Class::ALL.len();
+/// A map is a multiple of any system's pages.
+const PAGES: usize = 64 << 10;
 /// Databases of the environment.
 const DATABASES: u32 = 2 * CLASSES as u32 + 4;
 
@@ -68,6 +70,7 @@ impl Store {
     /// Opens or creates the queue in `path`.
     pub(super) fn open(path: &Path, map_bytes: usize) -> Result<Self, QueueError> {
         let lock = lock_folder(path)?;
+        let map_bytes = map_bytes.next_multiple_of(PAGES);
         let wrap = |error| QueueError::lmdb(path, map_bytes, error);
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.max_dbs(DATABASES).map_size(map_bytes).max_readers(64);

@@ -74,15 +74,103 @@ async fn a_write_that_failed_is_tried_again_with_what_was_read() {
     let (bus, folder) = (bus(1), tempfile::tempdir().unwrap());
     day(&bus);
     let all = deliveries(&bus, "DETECTIONS").await;
-    let queue = open(folder.path());
+    let bounds = Bounds { bytes: [1 << 30; 7], entries_max: 1 << 30, map_bytes: 600_000 };
+    let queue = Arc::new(Queue::open(folder.path(), &bounds).unwrap());
+    // Another class takes all room that there is.
+    let (mut before, mut full) = (None, 0);
+    for size in [20_000, 2_000, 200] {
+        loop {
+            let mut write = queue.write().unwrap();
+            let pushed = write.push(Class::Readings, plain(What::Health(vec![7; size].into())));
+            if pushed.and_then(|_| write.commit("other", before.as_ref(), &reaches(full + 1))).is_err() {
+                break;
+            }
+            full += 1;
+            before = Some(reaches(full));
+        }
+    }
     let mut sink = sink(&queue, config());
-    // Another reader's word for where it stands: the transaction is refused, and nothing of it is there.
-    let turn = Turn { deliveries: &all, gap: None, before: Some(&reaches(0)) };
-    assert!(matches!(sink.write(&turn, reaches).await, Err(SinkError::Fatal(_))));
-    assert!(content(&queue).iter().all(Vec::is_empty));
-    let turn = Turn { before: None, ..turn };
+    let turn = Turn { deliveries: &all, gap: None, before: None };
+    for _ in 0..3 {
+        assert!(matches!(sink.write(&turn, reaches).await, Err(SinkError::Again(_))));
+        assert!(content(&queue)[..6].iter().all(Vec::is_empty));
+    }
+    queue.done(Class::Readings, full).unwrap();
     assert_eq!(sink.write(&turn, reaches).await.unwrap(), all.last().map(|last| last.sequence));
-    assert_eq!(content(&queue), expected(&bus).await);
+    assert_eq!(content(&queue)[..6], expected(&bus).await[..6]);
+    // Another instance wrote.
+    let mut other = super::sink(&queue, config());
+    let (first, second) = (all.last().unwrap().sequence, all.last().unwrap().sequence + 1);
+    queue.write().unwrap().commit("sync-detections", Some(&reaches(first)), &reaches(second)).unwrap();
+    day(&bus);
+    let all = deliveries(&bus, "DETECTIONS").await;
+    let turn = Turn { deliveries: &all[first as usize..], gap: None, before: Some(&reaches(first)) };
+    assert!(matches!(other.write(&turn, reaches).await, Err(SinkError::Fatal(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_set_back_behind_what_is_queued_ends_it_with_the_way_out() {
+    let (bus, folder) = (bus(1), tempfile::tempdir().unwrap());
+    day(&bus);
+    let all = deliveries(&bus, "DETECTIONS").await;
+    let queue = open(folder.path());
+    let commit = || CollectConfig { commit_interval: Duration::ZERO, ..config() };
+    let mut one = sink(&queue, commit());
+    offer(&mut one, &all[..10]).await.unwrap();
+    offer(&mut one, &all).await.unwrap();
+    // The summaries would go on at a message that is still there.
+    bus.create("DETECTIONS", INCARNATION);
+    all[..20].iter().for_each(|d| _ = bus.store("DETECTIONS", &d.subject, d.payload.clone()));
+    let (_stop, stopped) = watch::channel(false);
+    let ended = run(queue, bus, commit(), limits(), telemetry(), stopped).await.unwrap_err().to_string();
+    assert!(ended.contains("ends at 20") && ended.contains("`eddy-sync recover`"), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_summaries_missed_of_a_replay_is_their_gap_alone() {
+    let (bus, folder) = (bus(1), tempfile::tempdir().unwrap());
+    day(&bus);
+    let all = deliveries(&bus, "DETECTIONS").await;
+    let commit = || CollectConfig { commit_interval: Duration::ZERO, ..config() };
+    {
+        // Saved with the first commit, and then not for a while.
+        let queue = open(folder.path());
+        let mut sink = sink(&queue, commit());
+        offer(&mut sink, &all[..10]).await.unwrap();
+        offer(&mut sink, &all[..60]).await.unwrap();
+    }
+    let queue = open(folder.path());
+    let queued = queue.position("sync-detections").unwrap().unwrap().place("DETECTIONS").unwrap().sequence;
+    let mut sink = sink(&queue, commit());
+    let summed = sink.position().unwrap().unwrap().place("DETECTIONS").unwrap().sequence;
+    assert!(summed <= 10 && queued > 50, "{summed} {queued}");
+    let left: Vec<Delivery> = all.iter().filter(|d| !(30..queued + 5).contains(&d.sequence)).cloned().collect();
+    offer(&mut sink, &left).await.unwrap();
+    let gaps = |class| slice(&queue, class).gaps.into_iter().map(|gap| gap.detail).collect::<Vec<_>>();
+    let (whole, rest) =
+        (format!("DETECTIONS 30 to {}", queued + 4), format!("DETECTIONS {} to {}", queued + 1, queued + 4));
+    assert_eq!((gaps(Class::Summaries), gaps(Class::Alerts)), (vec![whole], vec![rest.clone()]));
+    assert_eq!(gaps(Class::Deltas), [rest]);
+    // One that lies within what is queued is the summaries' alone.
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let queue = open(folder.path());
+        let mut sink = super::sink(&queue, commit());
+        offer(&mut sink, &all[..10]).await.unwrap();
+        offer(&mut sink, &all[..60]).await.unwrap();
+    }
+    let queue = open(folder.path());
+    let left: Vec<Delivery> = all.iter().filter(|d| !(20..30).contains(&d.sequence)).cloned().collect();
+    let mut sink = super::sink(&queue, commit());
+    offer(&mut sink, &left[..45]).await.unwrap();
+    offer(&mut sink, &left).await.unwrap();
+    let count = |class| slice(&queue, class).gaps.len();
+    assert_eq!([Class::Alerts, Class::Deltas, Class::Summaries].map(count), [0, 0, 1]);
+    let expected = expected(&bus).await;
+    assert_eq!(
+        (entries(&queue, Class::Alerts), entries(&queue, Class::Deltas)),
+        (expected[0].clone(), expected[3].clone())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

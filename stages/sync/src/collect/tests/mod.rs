@@ -2,6 +2,7 @@
 
 mod faults;
 mod meaning;
+mod policies;
 mod recorded;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -14,6 +15,7 @@ use eddy_runtime::{
     },
     config::{CommonConfig, LimitsConfig},
     position::Place,
+    store_loop::Turn,
 };
 use eddy_schemas::{
     Control, ControlKind, ScoresBuilder, Told,
@@ -49,6 +51,7 @@ fn config() -> CollectConfig {
         hold_bytes_max: 1 << 20,
         period_s: 300,
         coder: Box::new(Int8),
+        policies: Vec::new(),
     }
 }
 
@@ -107,7 +110,7 @@ fn reaches(sequence: u64) -> Position {
 
 fn sink(queue: &Arc<Queue>, config: CollectConfig) -> DetectionsSink {
     let stand = Stand { queue: queue.clone(), reader: "sync-detections" };
-    DetectionsSink::new(stand, config, &limits(), telemetry()).unwrap()
+    DetectionsSink::new(stand, config, 10_000, telemetry(), Progress::channel().0).unwrap()
 }
 
 /// Offers messages to the sink as the loop does, from its position on; returns what it reached.
@@ -120,7 +123,8 @@ async fn offer(sink: &mut DetectionsSink, all: &[Delivery]) -> Option<u64> {
 }
 
 fn slice(queue: &Queue, class: Class) -> Slice {
-    queue.next(class, 0, usize::MAX, usize::MAX).unwrap()
+    let done = queue.depth(class).unwrap().oldest - 1;
+    queue.next(class, done, usize::MAX, usize::MAX).unwrap()
 }
 
 /// The entries of a class, without their numbers.
