@@ -40,5 +40,5 @@ pub use self::{
     search::{Neighbour, Query, Recall, Searcher},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
     store::{Limits, Stats, Store},
-    window::{Facts, Label, SeriesId, Window, WindowId},
+    window::{Facts, Label, SeriesId, Window, WindowId, storable},
 };
