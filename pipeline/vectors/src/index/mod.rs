@@ -16,6 +16,7 @@
 mod batch;
 mod build;
 mod catalog;
+mod chunk;
 mod error;
 mod filter;
 mod kind;
@@ -34,6 +35,7 @@ mod window;
 pub use self::{
     batch::Batch,
     build::{Build, BuildId, Built},
+    chunk::{Chunk, ChunkWindow},
     error::IndexError,
     filter::Filter,
     notes::NOTE_KEY_BYTES_MAX,
