@@ -11,6 +11,7 @@
 //! - [`fusion`]: many tail probabilities into one.
 //! - [`index`]: a store of windows on disk, searchable while it grows.
 //! - [`quantizer`]: vectors in fewer bytes, and [`kmeans`], of which one of its two kinds is made.
+//! - [`sketch`]: what a store knows, in short.
 //! - [`codec`]: how all of it is written into state records.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -26,3 +27,4 @@ pub mod kmeans;
 pub mod quantizer;
 pub mod running;
 pub mod scalar;
+pub mod sketch;

@@ -16,6 +16,7 @@
 mod batch;
 mod build;
 mod catalog;
+mod chunk;
 mod error;
 mod filter;
 mod kind;
@@ -34,11 +35,12 @@ mod window;
 pub use self::{
     batch::Batch,
     build::{Build, BuildId, Built},
+    chunk::{Chunk, ChunkWindow},
     error::IndexError,
     filter::Filter,
     notes::NOTE_KEY_BYTES_MAX,
     search::{Neighbour, Query, Recall, Searcher},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
     store::{Limits, Stats, Store},
-    window::{Facts, Label, SeriesId, Window, WindowId},
+    window::{Facts, Label, SeriesId, Window, WindowId, storable},
 };
