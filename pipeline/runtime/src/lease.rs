@@ -119,7 +119,17 @@ impl<B: Bus> Lease<B> {
     /// `me` must be unique to this run of this process: one that was started anew is not the one that died.
     pub fn new(bus: B, terms: Terms, me: String) -> Self {
         debug_assert!(terms.lapse_after < terms.takeover_after, "two would believe at once");
-        Self { bus, terms, me, held: Held::default(), own: None, beat: 0, tries: VecDeque::new(), pending: false, seen: None }
+        Self {
+            bus,
+            terms,
+            me,
+            held: Held::default(),
+            own: None,
+            beat: 0,
+            tries: VecDeque::new(),
+            pending: false,
+            seen: None,
+        }
     }
 
     /// To ask whether this process holds it.

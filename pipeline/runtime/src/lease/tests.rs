@@ -205,7 +205,8 @@ async fn an_answer_that_was_lost_costs_nothing() {
     assert!(lease.step(Bytes::new(), Duration::ZERO).await.unwrap().held);
     for round in 0..20 {
         tokio::time::sleep(Duration::from_millis(1_000)).await;
-        let faults = if round % 2 == 0 { Faults { answer_lost: 1_000, ..Faults::default() } } else { Faults::default() };
+        let faults =
+            if round % 2 == 0 { Faults { answer_lost: 1_000, ..Faults::default() } } else { Faults::default() };
         bus.inner.set_faults(faults);
         assert!(lease.step(Bytes::new(), Duration::ZERO).await.unwrap().held, "round {round}");
     }
