@@ -10,12 +10,17 @@
 //! alert), `words.rs` (what operators say here), `shards.rs` (copies and leaders).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod about;
+pub mod about;
 pub mod audit_sink;
 pub mod chain;
-mod kept;
+mod config;
+pub mod filed;
+pub mod kept;
 pub mod ledger;
+mod merge;
+mod news;
 pub mod shards;
+pub mod streams;
 pub mod words;
 
 /// The gRPC service.
@@ -24,4 +29,4 @@ pub mod service {
     tonic::include_proto!("eddy.region.v1");
 }
 
-pub use about::history;
+pub use config::Config;
