@@ -7,15 +7,21 @@
 //! bucket SKETCHES.
 //!
 //! `chain.rs` (does a batch follow?), `ledger.rs` (what is proven), `kept.rs` (notes that age), `about.rs` (what is known of an
-//! alert), `words.rs` (what operators say here), `shards.rs` (copies and leaders).
+//! alert), `words.rs` (what operators say here), `merge/` (a stream into a store), `shards.rs` (copies and leaders), `lead.rs` (who leads),
+//! `copy.rs` and `follow.rs` (what runs for a copy), `news.rs` (labels to gateways), `janitor.rs` (streams), `app.rs` (all together).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod about;
+mod app;
 pub mod audit_sink;
 pub mod chain;
 mod config;
+mod copy;
 pub mod filed;
+mod follow;
+mod janitor;
 pub mod kept;
+mod lead;
 pub mod ledger;
 mod merge;
 mod news;
@@ -29,4 +35,5 @@ pub mod service {
     tonic::include_proto!("eddy.region.v1");
 }
 
+pub use app::{Hub, main};
 pub use config::Config;

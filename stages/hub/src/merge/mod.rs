@@ -61,7 +61,7 @@ impl Led {
     pub(crate) fn adopt(&self, stream: &str, state: &StreamState) -> Result<Option<String>, SinkError> {
         let _one = self.lock();
         let (text, mut position) = self.stored_position()?;
-        let Some(place) = position.place(stream).copied() else { return Ok(None) };
+        let Some(place) = position.place(stream).cloned() else { return Ok(None) };
         let (created, last) = (state.incarnation, state.last_sequence);
         let done = if place.incarnation != created {
             position.0.remove(stream);
@@ -82,7 +82,7 @@ impl Led {
 impl Sink for SiteSink {
     fn position(&self) -> Result<Option<Position>, SinkError> {
         let (_, position) = self.copy.stored_position()?;
-        let place = position.place(&self.site.stream).copied();
+        let place = position.place(&self.site.stream).cloned();
         Ok(place.map(|place| Position([(self.site.stream.clone(), place)].into())))
     }
 
@@ -116,26 +116,27 @@ impl SiteSink {
         let _one = copy.lock();
         let (before, mut position) = copy.stored_position()?;
         let stream = &self.site.stream;
-        let stands = position.place(stream).copied();
-        if stands != turn.before.and_then(|before| before.place(stream)).copied() {
+        let stands = position.place(stream).cloned();
+        if stands != turn.before.and_then(|before| before.place(stream)).cloned() {
             return Err(SinkError::Fatal(format!(
                 "shard {}: another instance has moved its store on in {stream}: stop that one first",
                 copy.shard
             )));
         }
-        let Some(place) = reached.place(stream).copied() else {
+        let Some(place) = reached.place(stream).cloned() else {
             return Err(SinkError::Fatal(format!("a position without a place in {stream}")));
         };
         let failed = |error: IndexError| sink_error(copy.shard, &error);
-        let mut merge = Merge::new(&copy, &self.site, self.rules, place.incarnation).map_err(failed)?;
+        let site = self.site.clone();
+        let mut merge = Merge::new(&copy, &site, self.rules, place.incarnation).map_err(failed)?;
         if let Some(gap) = turn.gap {
             merge.missed(gap.from, gap.to).map_err(failed)?;
         }
         for delivery in turn.deliveries {
             merge.message(delivery).map_err(failed)?;
         }
-        position.set(stream, place);
         self.tell(merge.outcome(), &place);
+        position.set(&site.stream, place);
         let outcome = merge.commit(before.as_deref(), &position).map_err(failed)?;
         // It is written, whatever the searcher sees of it: the next write or question refreshes it again.
         if let Err(error) = copy.searcher.refresh() {
