@@ -1,4 +1,7 @@
 //! Skeleton.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod audit;
 
 /// The gRPC service.
 #[allow(missing_docs, clippy::all)]
