@@ -19,6 +19,8 @@ mod catalog;
 mod error;
 mod filter;
 mod kind;
+mod names;
+mod notes;
 mod search;
 mod segment;
 mod segment_record;
@@ -34,6 +36,7 @@ pub use self::{
     build::{Build, BuildId, Built},
     error::IndexError,
     filter::Filter,
+    notes::NOTE_KEY_BYTES_MAX,
     search::{Neighbour, Query, Recall, Searcher},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
     store::{Limits, Stats, Store},
