@@ -48,7 +48,7 @@ pub enum AuditError {
     },
     /// No room.
     #[error(
-        "audit log in {folder} has reached its {bytes_max} bytes: move audit-*.jsonl elsewhere, or raise hub.audit_mb_max"
+        "audit log in {folder} has reached its {bytes_max} bytes: move audit-*.jsonl elsewhere, or raise hub.audit.all_mb_max"
     )]
     Full {
         /// The folder.
@@ -213,7 +213,7 @@ impl Audit {
             tracing::warn!(
                 held,
                 bound,
-                "the audit log fills up: move audit-*.jsonl elsewhere, or raise hub.audit_mb_max"
+                "the audit log fills up: move audit-*.jsonl elsewhere, or raise hub.audit.all_mb_max"
             );
         }
         Ok(())

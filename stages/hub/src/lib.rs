@@ -1,7 +1,10 @@
 //! Skeleton.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod answer;
 pub mod audit;
+pub mod grpc;
+pub mod nats;
 
 /// The gRPC service.
 #[allow(missing_docs, clippy::all)]

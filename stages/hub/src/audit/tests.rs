@@ -77,7 +77,7 @@ fn at_the_bound_calls_are_refused_first_then_decisions_until_files_are_moved() {
     let calls = (0..100).take_while(|_| audit.note("console", "Search", "ok", "").is_ok()).count();
     assert!((20..60).contains(&calls), "{calls}");
     let error = audit.note("console", "Search", "ok", "").unwrap_err().to_string();
-    assert!(error.contains("hub.audit_mb_max") && error.contains("10000 bytes"), "{error}");
+    assert!(error.contains("hub.audit.all_mb_max") && error.contains("10000 bytes"), "{error}");
     let decisions = (0..100).take_while(|_| audit.decide("alice", "Label", "ok", "").is_ok()).count();
     assert!((1..10).contains(&decisions), "{decisions}");
     let held: u64 = audit::files(folder.path()).unwrap().iter().map(|file| fs::metadata(file).unwrap().len()).sum();
