@@ -14,6 +14,8 @@ use std::{
 use eddy_runtime::clock::Clock;
 use eddy_schemas::audit::{self, AuditProblem, Chain, Entry, FILE, Head};
 
+use crate::audit_sink::AuditSink;
+
 /// Calls leave that part of the bound to decisions.
 const RESERVED: u64 = 20;
 
@@ -217,6 +219,15 @@ impl Audit {
             );
         }
         Ok(())
+    }
+}
+
+/// What the hub itself decides.
+impl AuditSink for Audit {
+    fn note(&self, what: &str, who: &str, outcome: &str, detail: &str) {
+        if let Err(error) = self.decide(who, what, outcome, detail) {
+            tracing::error!(%error, what, who, outcome, detail, "a decision is not logged");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     call::Call,
     local, merge,
     peers::passed_on,
-    region::{Leader, Led},
+    region::{Leader, Shard},
 };
 use crate::service::region_client::RegionClient;
 
@@ -35,7 +35,7 @@ impl Answers {
         &self,
         call: &Call,
         plan: Plan,
-        here: impl Fn(u32, &dyn Led, &dyn Fn() -> bool) -> Result<H, Refusal> + Clone + Send + 'static,
+        here: impl Fn(u32, &dyn Shard, &dyn Fn() -> bool) -> Result<H, Refusal> + Clone + Send + 'static,
         there: impl Fn(RegionClient<Channel>, Vec<u32>, Call) -> F,
     ) -> Result<Heard<H, T>, Refusal>
     where
@@ -122,7 +122,7 @@ impl Answers {
             ..request.clone()
         };
         let (asked, vector, recall) = (asked.clone(), vector.clone(), self.recall);
-        let here = move |shard, led: &dyn Led, is_over: &dyn Fn() -> bool| {
+        let here = move |shard, led: &dyn Shard, is_over: &dyn Fn() -> bool| {
             local::search(shard, led, &asked, &vector, recall, is_over)
         };
         let there = |mut client: RegionClient<Channel>, shards, call: Call| {
@@ -146,7 +146,7 @@ impl Answers {
     ) -> Result<GetWindowResponse, Refusal> {
         let plan = Plan::new(&*self.region, shards, call.own_only || shards.is_some());
         let owned = (alert.to_owned(), sites.to_vec());
-        let here = move |shard, led: &dyn Led, _: &dyn Fn() -> bool| {
+        let here = move |shard, led: &dyn Shard, _: &dyn Fn() -> bool| {
             let found = local::alerted(shard, led, &owned.0, &owned.1)?;
             found.map(|found| local::get(led, found)).transpose()
         };
@@ -186,7 +186,7 @@ impl Answers {
         request: &ReceiptsRequest,
     ) -> Result<ReceiptsResponse, Refusal> {
         let plan = Plan::new(&*self.region, None, call.own_only);
-        let here = |_, led: &dyn Led, _: &dyn Fn() -> bool| led.receipts();
+        let here = |_, led: &dyn Shard, _: &dyn Fn() -> bool| led.receipts();
         let there = |mut client: RegionClient<Channel>, _, call: Call| {
             let request = passed_on(request.clone(), &call, call.deadline);
             async move { client.receipts(request).await }
@@ -206,7 +206,7 @@ impl Answers {
     pub(super) async fn all_stats(&self, call: &Call, request: &StatsRequest) -> Result<StatsResponse, Refusal> {
         let plan = Plan::new(&*self.region, None, call.own_only);
         let leaders = plan.leaders.clone();
-        let here = |shard, led: &dyn Led, _: &dyn Fn() -> bool| local::stats(shard, led);
+        let here = |shard, led: &dyn Shard, _: &dyn Fn() -> bool| local::stats(shard, led);
         let there = |mut client: RegionClient<Channel>, _, call: Call| {
             let request = passed_on(*request, &call, call.deadline);
             async move { client.stats(request).await }

@@ -11,7 +11,7 @@ use eddy_vectors::index::{Model, Neighbour, Query, Recall, WindowId};
 use super::{
     asked::Search,
     refusal::{Refusal, Why},
-    region::Led,
+    region::Shard,
 };
 
 /// A window with its vector and bundle.
@@ -25,7 +25,7 @@ pub(super) struct Found {
 /// Searches a shard near `vector`, until `is_over`.
 pub(super) fn search(
     shard: u32,
-    led: &dyn Led,
+    led: &dyn Shard,
     asked: &Search,
     vector: &[f32],
     recall: Recall,
@@ -50,7 +50,7 @@ pub(super) fn search(
 }
 
 /// The model of a bundle, or the newest one; `None`: the shard has none.
-fn model(led: &dyn Led, bundle: Option<&str>, components: usize) -> Result<Option<Model>, Refusal> {
+fn model(led: &dyn Shard, bundle: Option<&str>, components: usize) -> Result<Option<Model>, Refusal> {
     let mut models = led.searcher().models();
     models.retain(|model| bundle.is_none_or(|bundle| bundle == model.digest));
     let Some(newest) = models.pop() else { return Ok(None) };
@@ -64,14 +64,14 @@ fn model(led: &dyn Led, bundle: Option<&str>, components: usize) -> Result<Optio
 }
 
 /// A window by its number.
-pub(super) fn window(shard: u32, led: &dyn Led, number: WindowId) -> Result<Option<Found>, Refusal> {
+pub(super) fn window(shard: u32, led: &dyn Shard, number: WindowId) -> Result<Option<Found>, Refusal> {
     led.searcher().refresh()?;
     let Some((own, vector, model)) = led.searcher().window(number)? else { return Ok(None) };
     Ok(Some(Found { window: told(shard, led, &own)?, vector, bundle: model.digest }))
 }
 
 /// The window that opened an alert: of the first of `sites` that has one, else of any site that is known.
-pub(super) fn alerted(shard: u32, led: &dyn Led, alert: &str, sites: &[String]) -> Result<Option<Found>, Refusal> {
+pub(super) fn alerted(shard: u32, led: &dyn Shard, alert: &str, sites: &[String]) -> Result<Option<Found>, Refusal> {
     let known: BTreeSet<String> = led.receipts()?.into_iter().map(|chain| chain.site).collect();
     for site in sites.iter().chain(&known) {
         let Some(number) = led.opener(site, alert)? else { continue };
@@ -83,7 +83,7 @@ pub(super) fn alerted(shard: u32, led: &dyn Led, alert: &str, sites: &[String]) 
 }
 
 /// A window, its vector, and all that was said of it.
-pub(super) fn get(led: &dyn Led, found: Found) -> Result<GetWindowResponse, Refusal> {
+pub(super) fn get(led: &dyn Shard, found: Found) -> Result<GetWindowResponse, Refusal> {
     let history = match found.window.alert.as_str() {
         "" => Vec::new(),
         alert => led.history(&found.window.site, alert)?,
@@ -92,7 +92,7 @@ pub(super) fn get(led: &dyn Led, found: Found) -> Result<GetWindowResponse, Refu
 }
 
 /// A shard's size and place.
-pub(super) fn stats(shard: u32, led: &dyn Led) -> Result<ShardStats, Refusal> {
+pub(super) fn stats(shard: u32, led: &dyn Shard) -> Result<ShardStats, Refusal> {
     let stats = led.store().stats()?;
     Ok(ShardStats {
         shard,
@@ -104,7 +104,7 @@ pub(super) fn stats(shard: u32, led: &dyn Led) -> Result<ShardStats, Refusal> {
     })
 }
 
-fn told(shard: u32, led: &dyn Led, neighbour: &Neighbour) -> Result<Window, Refusal> {
+fn told(shard: u32, led: &dyn Shard, neighbour: &Neighbour) -> Result<Window, Refusal> {
     let Neighbour { window: number, distance, series, facts, label } = neighbour;
     let series = SeriesName::parse(series).ok_or_else(|| {
         tracing::error!(shard, number, series, "a window's series is no name");

@@ -42,6 +42,7 @@ fn least(held: Vec<ChainReceipt>, shards: usize) -> Option<ChainReceipt> {
     // A shard that knows of a newer chain knows better.
     let current = held.iter().all(|chain| chain.current);
     let everywhere = held.len() >= shards;
+    let mut missing: Vec<_> = held.iter().flat_map(|chain| chain.missing.clone()).collect();
     let least = held.into_iter().min_by_key(|chain| (chain.last, chain.batches))?;
     let nothing = ChainReceipt {
         site: least.site.clone(),
@@ -51,11 +52,17 @@ fn least(held: Vec<ChainReceipt>, shards: usize) -> Option<ChainReceipt> {
         ..Default::default()
     };
     let least = if everywhere { least } else { nothing };
-    Some(ChainReceipt { current, ..least })
+    // What one shard lacks the region lacks; mostly all lack the same.
+    missing.retain(|range| range.first <= least.last);
+    missing.sort_by(|a, b| (a.first, a.last, &a.cause, &a.detail).cmp(&(b.first, b.last, &b.cause, &b.detail)));
+    missing.dedup();
+    Some(ChainReceipt { current, missing, ..least })
 }
 
 #[cfg(test)]
 mod tests {
+    use eddy_schemas::region::wire::MissingRange;
+
     use super::*;
 
     fn near(shard: u32, number: u64, distance: f32) -> Window {
@@ -87,6 +94,11 @@ mod tests {
 
     #[test]
     fn what_is_told_is_held_by_every_shard() {
+        let gap = |first, last, cause: &str| MissingRange { first, last, cause: cause.into(), ..Default::default() };
+        let lacks = |last, missing| vec![ChainReceipt { missing, ..chain("a", last, true) }];
+        let all = [gap(2, 3, "budget"), gap(5, 5, "region"), gap(8, 9, "budget")];
+        let told = receipts(vec![lacks(9, all.to_vec()), lacks(7, vec![all[0].clone()])]);
+        assert_eq!(told[0].missing, all[..2], "what one shard lacks, as far as all of them are");
         let told = |shards: Vec<Vec<ChainReceipt>>| {
             let told = receipts(shards);
             told.into_iter().map(|chain| (chain.chain, chain.first, chain.last, chain.current)).collect::<Vec<_>>()

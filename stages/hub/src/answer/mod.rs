@@ -13,6 +13,7 @@ mod peers;
 mod plan;
 mod refusal;
 mod region;
+mod shards;
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ pub use self::{
     call::Call,
     peers::{FOR, OWN_ONLY, Peers},
     refusal::{Refusal, Why},
-    region::{Leader, Led, Region, Said},
+    region::{Leader, Region, Said, Shard},
 };
 use self::{
     asked::{Like, Search, Which},

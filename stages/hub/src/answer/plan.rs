@@ -18,7 +18,7 @@ use super::{
 /// Who is asked for what.
 pub(super) struct Plan {
     /// Shards that this process leads.
-    pub(super) here: Vec<(u32, Arc<dyn Led>)>,
+    pub(super) here: Vec<(u32, Arc<dyn Shard>)>,
     /// Other processes, with the shards that each leads.
     pub(super) there: Vec<(Leader, Vec<u32>)>,
     /// Shards that nobody can be asked for.

@@ -44,13 +44,13 @@ pub trait Region: Send + Sync {
     /// How many shards it has.
     fn count(&self) -> u32;
     /// The shards that this process leads now.
-    fn led(&self) -> Vec<(u32, Arc<dyn Led>)>;
+    fn led(&self) -> Vec<(u32, Arc<dyn Shard>)>;
     /// Who leads now; a shard may have nobody.
     fn leaders(&self) -> Vec<Leader>;
 }
 
 /// A shard that this process leads. All of it blocks, but for labels.
-pub trait Led: Send + Sync {
+pub trait Shard: Send + Sync {
     /// Its store.
     fn store(&self) -> &Store;
     /// Asks the store.

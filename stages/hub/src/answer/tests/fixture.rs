@@ -15,7 +15,7 @@ use eddy_schemas::{
 use eddy_vectors::index::{Facts, Label, Limits, Model, Searcher, Store, Window, WindowId};
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use crate::answer::{Answers, Bounds, Leader, Led, Peers, Refusal, Region, Said, Why};
+use crate::answer::{Answers, Bounds, Leader, Peers, Refusal, Region, Said, Shard, Why};
 
 /// What the clock of all tests says.
 pub(crate) const NOW: Timestamp = 1_700_000_000_000_000_000;
@@ -63,7 +63,7 @@ impl TestLed {
     }
 }
 
-impl Led for TestLed {
+impl Shard for TestLed {
     fn store(&self) -> &Store {
         &self.store
     }
@@ -123,8 +123,8 @@ impl Region for TestRegion {
         self.count
     }
 
-    fn led(&self) -> Vec<(u32, Arc<dyn Led>)> {
-        self.led.iter().map(|(shard, led)| (*shard, led.clone() as Arc<dyn Led>)).collect()
+    fn led(&self) -> Vec<(u32, Arc<dyn Shard>)> {
+        self.led.iter().map(|(shard, led)| (*shard, led.clone() as Arc<dyn Shard>)).collect()
     }
 
     fn leaders(&self) -> Vec<Leader> {
