@@ -152,7 +152,7 @@ impl Audit {
     ///
     /// # Errors
     /// That it is not logged.
-    pub fn note(&self, who: &str, what: &str, outcome: &str, detail: &str) -> Result<Head, AuditError> {
+    pub fn log(&self, who: &str, what: &str, outcome: &str, detail: &str) -> Result<Head, AuditError> {
         let bound = self.bounds.bytes_max - self.bounds.bytes_max / RESERVED;
         self.write([who, what, outcome, detail], bound).map(|(head, _)| head)
     }

@@ -75,7 +75,7 @@ impl Requests {
         if let Err(refusal) = &answered {
             call.tell(format_args!("{refusal}"));
         }
-        self.audit.note(WHO, method, outcome, &call.detail()).map_err(|error| {
+        self.audit.log(WHO, method, outcome, &call.detail()).map_err(|error| {
             tracing::error!(%error, "a request is not logged, and so not answered");
             Refusal::new(
                 Why::Unavailable,

@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 
 use super::{
     refusal::{Refusal, Why},
-    region::{Leader, Led, Region},
+    region::{Leader, Region, Shard},
 };
 
 /// Who is asked for what.

@@ -21,13 +21,13 @@ fn text(path: &Path) -> String {
 fn what_is_noted_stands_there_and_goes_on_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let audit = open(folder.path(), ROOMY).unwrap();
-    audit.note("console", "Search", "ok", "k=10").unwrap();
+    audit.log("console", "Search", "ok", "k=10").unwrap();
     let head = audit.decide("alice", "Label", "ok", "plant-1/a1: normal").unwrap();
     assert!(matches!(open(folder.path(), ROOMY), Err(AuditError::InUse { .. })));
     drop(audit);
     let audit = open(folder.path(), ROOMY).unwrap();
     assert_eq!(audit.head(), head);
-    audit.note("mallory", "Label", "refused", "no role").unwrap();
+    audit.log("mallory", "Label", "refused", "no role").unwrap();
     let verified = verify(folder.path()).unwrap();
     assert_eq!(verified, Verified { first: 1, head: audit.head(), files: 1 });
     let log = text(&folder.path().join(FILE));
@@ -44,7 +44,7 @@ fn a_full_file_lies_beside_the_new_one_and_the_chain_goes_on() {
     let bounds = Bounds { file_bytes_max: 1_000, ..ROOMY };
     for run in 0..3 {
         let audit = open(folder.path(), bounds).unwrap();
-        (0..7).for_each(|call| drop(audit.note("console", "Search", "ok", &format!("{run} {call}")).unwrap()));
+        (0..7).for_each(|call| drop(audit.log("console", "Search", "ok", &format!("{run} {call}")).unwrap()));
     }
     let verified = verify(folder.path()).unwrap();
     assert_eq!((verified.first, verified.head.seq), (1, 21));
@@ -54,7 +54,7 @@ fn a_full_file_lies_beside_the_new_one_and_the_chain_goes_on() {
     // A crash between the two steps of that leaves no current file.
     fs::remove_file(folder.path().join(FILE)).unwrap();
     let audit = open(folder.path(), bounds).unwrap();
-    audit.note("console", "Search", "ok", "").unwrap();
+    audit.log("console", "Search", "ok", "").unwrap();
     assert!(verify(folder.path()).is_ok());
 }
 
@@ -63,10 +63,10 @@ fn a_file_of_that_name_is_not_written_over() {
     let folder = tempfile::tempdir().unwrap();
     let audit = open(folder.path(), Bounds { file_bytes_max: 300, ..ROOMY }).unwrap();
     fs::write(folder.path().join(rotated(1)), "somebody's own").unwrap();
-    audit.note("console", "Search", "ok", "").unwrap();
-    assert!(audit.note("console", "Search", "ok", "").unwrap_err().to_string().contains("is there already"));
+    audit.log("console", "Search", "ok", "").unwrap();
+    assert!(audit.log("console", "Search", "ok", "").unwrap_err().to_string().contains("is there already"));
     fs::remove_file(folder.path().join(rotated(1))).unwrap();
-    audit.note("console", "Search", "ok", "").unwrap();
+    audit.log("console", "Search", "ok", "").unwrap();
     assert_eq!(verify(folder.path()).unwrap().head.seq, 2);
 }
 
@@ -74,9 +74,9 @@ fn a_file_of_that_name_is_not_written_over() {
 fn at_the_bound_calls_are_refused_first_then_decisions_until_files_are_moved() {
     let folder = tempfile::tempdir().unwrap();
     let audit = open(folder.path(), Bounds { file_bytes_max: 1_000, bytes_max: 10_000 }).unwrap();
-    let calls = (0..100).take_while(|_| audit.note("console", "Search", "ok", "").is_ok()).count();
+    let calls = (0..100).take_while(|_| audit.log("console", "Search", "ok", "").is_ok()).count();
     assert!((20..60).contains(&calls), "{calls}");
-    let error = audit.note("console", "Search", "ok", "").unwrap_err().to_string();
+    let error = audit.log("console", "Search", "ok", "").unwrap_err().to_string();
     assert!(error.contains("hub.audit.all_mb_max") && error.contains("10000 bytes"), "{error}");
     let decisions = (0..100).take_while(|_| audit.decide("alice", "Label", "ok", "").is_ok()).count();
     assert!((1..10).contains(&decisions), "{decisions}");
@@ -84,7 +84,7 @@ fn at_the_bound_calls_are_refused_first_then_decisions_until_files_are_moved() {
     assert!(held <= 10_000, "{held}");
     assert_eq!(verify(folder.path()).unwrap().head.seq, (calls + decisions) as u64);
     fs::remove_file(folder.path().join(rotated(1))).unwrap();
-    audit.note("console", "Search", "ok", "").unwrap();
+    audit.log("console", "Search", "ok", "").unwrap();
     assert!(verify(folder.path()).unwrap().first > 1);
 }
 
@@ -93,9 +93,9 @@ fn a_half_written_last_line_is_dropped_and_that_is_logged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     let audit = open(folder.path(), ROOMY).unwrap();
-    audit.note("console", "Search", "ok", "one").unwrap();
+    audit.log("console", "Search", "ok", "one").unwrap();
     let sound = fs::metadata(&path).unwrap().len();
-    audit.note("console", "Search", "ok", "two").unwrap();
+    audit.log("console", "Search", "ok", "two").unwrap();
     drop(audit);
     let whole = fs::read(&path).unwrap();
     // Wherever the crash was; and as a file system leaves it that had made room already.
@@ -115,7 +115,7 @@ fn a_half_written_last_line_is_dropped_and_that_is_logged() {
                     .contains(&format!("{bytes} bytes of a line that was not finished are dropped after entry 1"))
             );
         }
-        audit.note("console", "Search", "ok", "three").unwrap();
+        audit.log("console", "Search", "ok", "three").unwrap();
         assert!(verify(folder.path()).is_ok());
     }
 }
@@ -125,7 +125,7 @@ fn a_log_that_was_changed_is_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     let audit = open(folder.path(), Bounds { file_bytes_max: 500, ..ROOMY }).unwrap();
-    (0..5).for_each(|_| drop(audit.note("mallory", "Label", "refused", "").unwrap()));
+    (0..5).for_each(|_| drop(audit.log("mallory", "Label", "refused", "").unwrap()));
     drop(audit);
     let sound = text(&path);
     fs::write(&path, sound.replacen("refused", "granted", 1)).unwrap();
@@ -157,7 +157,7 @@ fn many_at_once_are_one_chain() {
                     let written = if call % 10 == 0 {
                         audit.decide(who, "Label", "ok", "")
                     } else {
-                        audit.note(who, "Search", "ok", "")
+                        audit.log(who, "Search", "ok", "")
                     };
                     written.unwrap();
                 }

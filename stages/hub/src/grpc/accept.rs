@@ -7,7 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,21 +17,23 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
-use super::tls::{Tls, common_name};
+use super::{
+    flood::Flood,
+    tls::{Tls, common_name},
+};
 use crate::audit::Audit;
 
 /// A handshake takes at most so long.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Handshakes at the same time.
 const HANDSHAKES_MAX: usize = 64;
-/// So many that are turned away are logged one by one in a minute; the others are counted.
+/// So many that are turned away are logged one by one in a minute.
 const REFUSED_MAX: u32 = 60;
-const MINUTE: Duration = Duration::from_secs(60);
 /// After an error of the listener, as when there are no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -84,13 +86,7 @@ struct Door {
     acceptor: TlsAcceptor,
     audit: Arc<Audit>,
     room: Arc<Semaphore>,
-    refused: Mutex<Refused>,
-}
-
-/// Those that were turned away lately.
-struct Refused {
-    since: Instant,
-    count: u32,
+    refused: Flood,
 }
 
 /// The connections that come, until nobody takes them any more.
@@ -104,7 +100,7 @@ pub fn connections(
         acceptor: TlsAcceptor::from(tls.server.clone()),
         audit,
         room: Arc::new(Semaphore::new(connections_max)),
-        refused: Mutex::new(Refused { since: Instant::now(), count: 0 }),
+        refused: Flood::new(REFUSED_MAX),
     });
     let (sender, mut receiver) = mpsc::channel(16);
     tokio::spawn(accept(listener, door, sender));
@@ -154,22 +150,10 @@ impl Door {
         Ok(Connection { stream, caller: Caller { cn: cn.into(), address }, _place: place })
     }
 
-    /// Logs it, but not without bound: anybody can be turned away any number of times.
     fn refuse(&self, address: SocketAddr, reason: &str) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut further = 0;
-        if refused.since.elapsed() >= MINUTE {
-            further = refused.count.saturating_sub(REFUSED_MAX);
-            *refused = Refused { since: Instant::now(), count: 0 };
-        }
-        refused.count = refused.count.saturating_add(1);
-        if refused.count > REFUSED_MAX {
-            return;
-        }
-        drop(refused);
+        let Some(more) = self.refused.next() else { return };
         tracing::info!(%address, reason, "a connection was refused");
-        let more = if further > 0 { format!("; and {further} more before this") } else { String::new() };
-        if let Err(error) = self.audit.note(&address.to_string(), "connect", "refused", &format!("{reason}{more}")) {
+        if let Err(error) = self.audit.log(&address.to_string(), "connect", "refused", &format!("{reason}{more}")) {
             tracing::error!(%error, "a refused connection is not logged");
         }
     }

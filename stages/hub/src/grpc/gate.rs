@@ -25,6 +25,7 @@ use tonic::{
 
 use super::{
     accept::Caller,
+    flood::Flood,
     roles::{Role, Roles},
 };
 use crate::{
@@ -32,16 +33,16 @@ use crate::{
     audit::{Audit, AuditError},
 };
 
+/// Refused calls are logged one by one up to so many in a minute.
+const REFUSED_MAX: u32 = 600;
+
 /// The rules.
 pub struct Rules {
-    /// Who may do what.
-    pub roles: Roles,
-    /// CN of the hub's own certificate.
-    pub own_cn: String,
-    /// The log.
-    pub audit: Arc<Audit>,
-    /// No call takes longer.
-    pub time_max: Duration,
+    roles: Roles,
+    own_cn: String,
+    audit: Arc<Audit>,
+    time_max: Duration,
+    refused: Flood,
 }
 
 /// A service behind the rules.
@@ -108,6 +109,12 @@ where
 }
 
 impl Rules {
+    /// Roles decide who may what, but for other processes of this hub, whose certificate has its CN; no call takes longer than
+    /// `time_max`.
+    pub fn new(roles: Roles, own_cn: String, audit: Arc<Audit>, time_max: Duration) -> Self {
+        Self { roles, own_cn, audit, time_max, refused: Flood::new(REFUSED_MAX) }
+    }
+
     async fn pass<S>(self: Arc<Self>, mut inner: S, mut request: Request<Body>) -> Result<Response<Body>, Refusal>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -122,30 +129,22 @@ impl Rules {
         call.own_only = is_peer && request.headers().contains_key(OWN_ONLY);
         call.tell(format_args!("from {}", caller.address));
         let logged_as = if is_peer { format!("{} for {who}", caller.cn) } else { who };
-        let mut entry =
-            LogEntry { audit: self.audit.clone(), who: logged_as, what: path.clone(), call: call.clone(), done: false };
-        let method =
-            Method::of(&path).ok_or_else(|| Refusal::new(Why::NotAllowed, format!("{path}: there is no such method")));
-        let allowed = method.and_then(|method| {
-            let role = if is_peer { Some(Role::Operator) } else { self.roles.of(&caller.cn) };
-            if role.is_some_and(|role| role >= method.role) {
-                return Ok(method);
-            }
-            let (name, needed, cn) = (&method.name, method.role.as_str(), &caller.cn);
-            Err(Refusal::new(
-                Why::NotAllowed,
-                format!("{name} needs the role {needed}, which {cn:?} has not: see hub.roles"),
-            ))
-        });
-        let method = match allowed {
+        let method = Method::of(&path);
+        let what = method.as_ref().map_or(path.as_str(), |method| &method.name).to_owned();
+        let entry = LogEntry { audit: self.audit.clone(), who: logged_as, what, call: call.clone(), done: false };
+        let method = match self.allowed(&caller, is_peer, method, &path) {
             Ok(method) => method,
             Err(refusal) => {
-                call.tell(format_args!("{refusal}"));
-                entry.end("refused").map_err(|error| unlogged(&error))?;
+                match self.refused.next() {
+                    Some(more) => {
+                        call.tell(format_args!("{refusal}{more}"));
+                        entry.end("refused").map_err(|error| unlogged(&error))?;
+                    }
+                    None => entry.forget(),
+                }
                 return Err(refusal);
             }
         };
-        entry.what = method.name;
         request.extensions_mut().insert(call.clone());
         let answered = tokio::time::timeout_at(call.deadline, inner.call(request)).await;
         let response = match answered {
@@ -171,6 +170,17 @@ impl Rules {
         };
         logged.map_err(|error| unlogged(&error))?;
         Ok(response)
+    }
+
+    fn allowed(&self, caller: &Caller, is_peer: bool, method: Option<Method>, path: &str) -> Result<Method, Refusal> {
+        let refused = |message: String| Refusal::new(Why::NotAllowed, message);
+        let method = method.ok_or_else(|| refused(format!("{path}: there is no such method")))?;
+        let role = if is_peer { Some(Role::Operator) } else { self.roles.of(&caller.cn) };
+        if role.is_some_and(|role| role >= method.role) {
+            return Ok(method);
+        }
+        let (name, needed, cn) = (&method.name, method.role.as_str(), &caller.cn);
+        Err(refused(format!("{name} needs the role {needed}, which {cn:?} has not: see hub.roles")))
     }
 
     /// The subject of the certificate; for another hub process, whom it asks for.
@@ -216,7 +226,11 @@ struct LogEntry {
 impl LogEntry {
     fn end(mut self, outcome: &str) -> Result<(), AuditError> {
         self.done = true;
-        self.audit.note(&self.who, &self.what, outcome, &self.call.detail()).map(drop)
+        self.audit.log(&self.who, &self.what, outcome, &self.call.detail()).map(drop)
+    }
+
+    fn forget(mut self) {
+        self.done = true;
     }
 
     fn decided(mut self, outcome: &str) -> Result<(), AuditError> {
@@ -229,7 +243,7 @@ impl LogEntry {
 impl Drop for LogEntry {
     fn drop(&mut self) {
         if !self.done
-            && let Err(error) = self.audit.note(&self.who, &self.what, "cancelled", &self.call.detail())
+            && let Err(error) = self.audit.log(&self.who, &self.what, "cancelled", &self.call.detail())
         {
             tracing::error!(%error, "a cancelled call is not logged");
         }

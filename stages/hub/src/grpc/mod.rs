@@ -6,6 +6,7 @@
 
 mod accept;
 mod config;
+mod flood;
 mod gate;
 mod region;
 mod roles;
@@ -110,7 +111,7 @@ impl Grpc {
         let broken = |error: tonic_reflection::server::Error| error.to_string();
         routes = routes.add_service(reflection().build_v1().map_err(broken)?);
         routes = routes.add_service(reflection().build_v1alpha().map_err(broken)?);
-        let rules = Rules { roles, own_cn: tls.cn.clone(), audit: audit.clone(), time_max };
+        let rules = Rules::new(roles, tls.cn.clone(), audit.clone(), time_max);
         let gate = Gate::new(routes.prepare(), Arc::new(rules));
         let connections = accept::connections(listener, &tls, audit, config.connections_max);
         let mut stopping = stop.clone();

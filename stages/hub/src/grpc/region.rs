@@ -142,7 +142,11 @@ fn answered(
             let go_on = !std::mem::replace(&mut over, answered.is_err());
             std::future::ready(go_on)
         })
-        .inspect(move |answered| ended.answered += u64::from(answered.is_ok()))
+        .inspect(move |answered| {
+            // As a whole: it speaks when it is dropped.
+            let ended = &mut ended;
+            ended.answered += u64::from(answered.is_ok());
+        })
 }
 
 /// Says in the log what came of a stream when it ends, however it does.
@@ -155,7 +159,7 @@ struct Ended {
 impl Drop for Ended {
     fn drop(&mut self) {
         let detail = format!("{} searches answered", self.answered);
-        if let Err(error) = self.audit.note(&self.who, "SearchStream", "ended", &detail) {
+        if let Err(error) = self.audit.log(&self.who, "SearchStream", "ended", &detail) {
             tracing::error!(%error, "the end of a stream is not logged");
         }
     }

@@ -7,11 +7,11 @@ use futures_util::{StreamExt as _, stream};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tonic::{
     Code, Request, Status,
-    codec::ProstCodec,
     codegen::http::uri::PathAndQuery,
     transport::{Channel, ClientTlsConfig},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_prost::ProstCodec;
 
 use super::{
     certificates::{Ca, Good},
