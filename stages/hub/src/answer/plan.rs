@@ -87,6 +87,9 @@ impl Room {
         // The semaphore is never closed.
         let place = place.map_err(|_| Refusal::too_late())?.map_err(|_| busy())?;
         drop(waiting);
+        if Instant::now() >= deadline {
+            return Err(Refusal::too_late());
+        }
         let over = Arc::new(AtomicBool::new(false));
         let _waits = Waits(over.clone());
         let working = spawn_blocking(move || {

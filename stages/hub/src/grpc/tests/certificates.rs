@@ -33,8 +33,12 @@ pub(super) enum Good {
 
 impl Ca {
     pub(super) fn new() -> Self {
+        Self::named("test CA")
+    }
+
+    pub(super) fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "test CA");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
@@ -45,7 +49,9 @@ impl Ca {
     pub(super) fn sign(&self, names: &[&str], good: Good) -> Pair {
         let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        names.iter().for_each(|name| params.distinguished_name.push(DnType::CommonName, *name));
+        // A name of each type can be there once; the second CN goes by its number.
+        let types = [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])];
+        names.iter().zip(types).for_each(|(name, kind)| params.distinguished_name.push(kind, *name));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let (from, to) = match good {
             Good::Now => (2020, 2120),

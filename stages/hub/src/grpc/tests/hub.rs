@@ -91,6 +91,17 @@ impl Hub {
         panic!("{who} {what} {outcome} is not logged: {:?}", self.logged());
     }
 
+    /// Waits for an entry whose detail says that.
+    pub(super) async fn says(&self, part: &str) -> [String; 4] {
+        for _ in 0..LONG.as_millis() / 10 {
+            if let Some(entry) = self.logged().into_iter().find(|[.., detail]| detail.contains(part)) {
+                return entry;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{part:?} is not logged: {:?}", self.logged());
+    }
+
     pub(super) fn shard_of(&self, device: &str) -> u32 {
         names::shard_of(device, self.region.count)
     }
