@@ -18,6 +18,8 @@ use crate::audit_sink::AuditSink;
 
 /// Calls leave that part of the bound to decisions.
 const RESERVED: u64 = 20;
+/// Calls are on disk once there are so many bytes of them: a power cut takes no more, and closing a file does not take long.
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// Bounds of the log.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +86,8 @@ struct Open {
     /// Number of its first entry.
     first: u64,
     head: Head,
+    /// Bytes of it that may not be on disk yet.
+    unsynced: u64,
     /// Bytes of the other files, as of the last count.
     others: u64,
     torn: bool,
@@ -120,6 +124,7 @@ impl Audit {
         let open = Open {
             file: Arc::new(file),
             bytes: ended.sound_bytes,
+            unsynced: 0,
             first: first.unwrap_or(head.seq + 1),
             head,
             others: others(folder).map_err(failed)?,
@@ -154,7 +159,11 @@ impl Audit {
     /// That it is not logged.
     pub fn log(&self, who: &str, what: &str, outcome: &str, detail: &str) -> Result<Head, AuditError> {
         let bound = self.bounds.bytes_max - self.bounds.bytes_max / RESERVED;
-        self.write([who, what, outcome, detail], bound).map(|(head, _)| head)
+        let (head, file, unsynced) = self.write([who, what, outcome, detail], bound)?;
+        if unsynced >= SYNC_BYTES {
+            self.sync(&file)?;
+        }
+        Ok(head)
     }
 
     /// Logs a decision. It is on disk when this returns.
@@ -162,13 +171,18 @@ impl Audit {
     /// # Errors
     /// That it is not logged, or perhaps not on disk.
     pub fn decide(&self, who: &str, what: &str, outcome: &str, detail: &str) -> Result<Head, AuditError> {
-        let (head, file) = self.write([who, what, outcome, detail], self.bounds.bytes_max)?;
-        // Outside the lock: calls are noted meanwhile. A file that was closed since is on disk already.
-        file.sync_data().map_err(|error| self.failed(error))?;
+        let (head, file, _) = self.write([who, what, outcome, detail], self.bounds.bytes_max)?;
+        self.sync(&file)?;
         Ok(head)
     }
 
-    fn write(&self, texts: [&str; 4], bound: u64) -> Result<(Head, Arc<File>), AuditError> {
+    /// Outside the lock: others write meanwhile. A file that was closed since is on disk already.
+    fn sync(&self, file: &File) -> Result<(), AuditError> {
+        self.lock().unsynced = 0;
+        file.sync_data().map_err(|error| self.failed(error))
+    }
+
+    fn write(&self, texts: [&str; 4], bound: u64) -> Result<(Head, Arc<File>, u64), AuditError> {
         let mut open = self.lock();
         if open.torn {
             return Err(AuditError::Torn { folder: self.folder.clone() });
@@ -190,9 +204,8 @@ impl Audit {
             open.torn = open.file.set_len(open.bytes).is_err();
             return Err(self.failed(error));
         }
-        open.bytes += length;
-        open.head = head;
-        Ok((head, open.file.clone()))
+        (open.bytes, open.unsynced, open.head) = (open.bytes + length, open.unsynced + length, head);
+        Ok((head, open.file.clone(), open.unsynced))
     }
 
     /// Puts the full file beside a new one.
@@ -207,7 +220,8 @@ impl Audit {
         fs::rename(&path, &full)?;
         let file = File::options().create_new(true).append(true).open(&path)?;
         sync_folder(&self.folder)?;
-        (open.file, open.bytes, open.first) = (Arc::new(file), 0, open.head.seq + 1);
+        (open.file, open.first) = (Arc::new(file), open.head.seq + 1);
+        (open.bytes, open.unsynced) = (0, 0);
         open.others = others(&self.folder)?;
         let (held, bound) = (open.others, self.bounds.bytes_max);
         tracing::info!(file = %full.display(), head = %open.head, "an audit file is full");

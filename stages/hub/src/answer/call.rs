@@ -12,6 +12,8 @@ use tokio::time::Instant;
 const SPARE_PART: u32 = 20;
 /// And no more than that.
 const SPARE_MAX: Duration = Duration::from_millis(50);
+/// The log takes no more of a call.
+const DETAIL_BYTES_MAX: usize = 4_096;
 
 /// Somebody's call.
 #[derive(Clone, Debug)]
@@ -46,6 +48,10 @@ impl Call {
     /// Adds to what the log says of it.
     pub(crate) fn tell(&self, detail: std::fmt::Arguments<'_>) {
         let mut text = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
+        // A stream is one call, however much is asked on it.
+        if text.len() >= DETAIL_BYTES_MAX {
+            return;
+        }
         let gap = if text.is_empty() { "" } else { "; " };
         // Writing to a String does not fail.
         let _ = write!(text, "{gap}{detail}");

@@ -1,7 +1,5 @@
 //! Answers from one shard that this process leads. All of it blocks.
 
-use std::collections::BTreeSet;
-
 use eddy_schemas::{
     SeriesName,
     region::wire::{GetWindowResponse, SearchResponse, ShardStats, Window},
@@ -72,8 +70,7 @@ pub(super) fn window(shard: u32, led: &dyn Shard, number: WindowId) -> Result<Op
 
 /// The window that opened an alert: of the first of `sites` that has one, else of any site that is known.
 pub(super) fn alerted(shard: u32, led: &dyn Shard, alert: &str, sites: &[String]) -> Result<Option<Found>, Refusal> {
-    let known: BTreeSet<String> = led.receipts()?.into_iter().map(|chain| chain.site).collect();
-    for site in sites.iter().chain(&known) {
+    for site in sites.iter().chain(&led.sites()) {
         let Some(number) = led.opener(site, alert)? else { continue };
         if let Some(found) = window(shard, led, number)? {
             return Ok(Some(found));

@@ -44,10 +44,10 @@ use self::{
 /// Bounds of answering.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Shards that are asked at the same time in this process.
+    /// Calls at the same time; what comes then is refused.
+    pub calls: usize,
+    /// Shards' stores that are asked at the same time; others wait.
     pub at_once: usize,
-    /// Shards' answers that may wait for that; what comes then is refused.
-    pub waiting: usize,
     /// The recall of searches that ask for none.
     pub recall: f32,
 }
@@ -65,7 +65,7 @@ impl Answers {
     /// Answers for a region.
     pub fn new(region: Arc<dyn Region>, peers: Peers, clock: Arc<dyn Clock>, bounds: Bounds) -> Self {
         let recall = if bounds.recall < 1.0 { Recall::AtLeast(bounds.recall) } else { Recall::Exact };
-        Self { region, peers, clock, room: Room::new(bounds.at_once, bounds.waiting), recall }
+        Self { region, peers, clock, room: Room::new(bounds.calls, bounds.at_once), recall }
     }
 
     /// The nearest windows.
@@ -73,7 +73,7 @@ impl Answers {
     /// # Errors
     /// What is wrong with the request; or that no shard answered.
     pub async fn search(&self, call: &Call, request: &SearchRequest) -> Result<SearchResponse, Refusal> {
-        let began = Instant::now();
+        let (began, _place) = (Instant::now(), self.room.call()?);
         let mut asked = Search::new(request, self.region.count())?;
         let (vector, own) = match std::mem::replace(&mut asked.like, Like::Vector(Vec::new())) {
             Like::Vector(vector) => (vector, None),
@@ -109,6 +109,7 @@ impl Answers {
     /// # Errors
     /// That there is none, or that its shard's leader does not answer.
     pub async fn window(&self, call: &Call, request: &GetWindowRequest) -> Result<GetWindowResponse, Refusal> {
+        let _place = self.room.call()?;
         match Which::new(request, self.region.count())? {
             Which::Alert(alert, sites) => self.alerted(call, &alert, &sites, None).await,
             Which::Number(shard, number) => {
@@ -134,6 +135,7 @@ impl Answers {
     /// # Errors
     /// What is wrong with it, that there is no such alert, or that it is not known to be stored.
     pub async fn label(&self, call: &Call, request: &LabelRequest) -> Result<LabelResponse, Refusal> {
+        let _place = self.room.call()?;
         let said = asked::said(request, format!("hub/{}", call.who), self.clock.now())?;
         let shard = names::shard_of(&said.device, self.region.count());
         let plan = self.plan_of(call, shard)?;
@@ -164,6 +166,7 @@ impl Answers {
                 request.site
             )));
         }
+        let _place = self.room.call()?;
         let mut answer = self.all_receipts(call, request).await?;
         answer.chains.retain(|chain| request.site.is_empty() || chain.site == request.site);
         call.tell(format_args!("{} chains", answer.chains.len()));
@@ -178,6 +181,7 @@ impl Answers {
     /// # Errors
     /// That a store cannot be read.
     pub async fn stats(&self, call: &Call, request: &StatsRequest) -> Result<StatsResponse, Refusal> {
+        let _place = self.room.call()?;
         self.all_stats(call, request).await
     }
 

@@ -8,7 +8,11 @@ use std::{
     },
 };
 
-use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+    time::Instant,
+};
 
 use super::{
     refusal::{Refusal, Why},
@@ -55,10 +59,10 @@ impl Plan {
     }
 }
 
-/// Room for work that blocks.
+/// Room for calls, and for their work that blocks.
 pub(super) struct Room {
+    calls: Semaphore,
     at_once: Arc<Semaphore>,
-    waiting: Semaphore,
 }
 
 /// Says to work that nobody waits for it any more.
@@ -71,8 +75,14 @@ impl Drop for Waits {
 }
 
 impl Room {
-    pub(super) fn new(at_once: usize, waiting: usize) -> Self {
-        Self { at_once: Arc::new(Semaphore::new(at_once)), waiting: Semaphore::new(waiting) }
+    pub(super) fn new(calls: usize, at_once: usize) -> Self {
+        Self { calls: Semaphore::new(calls), at_once: Arc::new(Semaphore::new(at_once)) }
+    }
+
+    /// A place for a call, as long as it is held.
+    pub(super) fn call(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let busy = "too many calls at once: ask again later, or raise hub.grpc.calls_max";
+        self.calls.try_acquire().map_err(|_| Refusal::new(Why::Busy, busy))
     }
 
     /// Does `work` on a thread where it may block; it is told when its time is over, or nobody waits for it any more.
@@ -81,12 +91,9 @@ impl Room {
         deadline: Instant,
         work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let busy = || Refusal::new(Why::Busy, "too many are asking at once: ask again later");
-        let waiting = self.waiting.try_acquire().map_err(|_| busy())?;
-        let place = tokio::time::timeout_at(deadline, self.at_once.clone().acquire_owned()).await;
         // The semaphore is never closed.
-        let place = place.map_err(|_| Refusal::too_late())?.map_err(|_| busy())?;
-        drop(waiting);
+        let place = tokio::time::timeout_at(deadline, self.at_once.clone().acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(Refusal::too_late()) };
         if Instant::now() >= deadline {
             return Err(Refusal::too_late());
         }

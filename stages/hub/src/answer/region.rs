@@ -59,6 +59,8 @@ pub trait Shard: Send + Sync {
     ///
     /// It fails if nothing is known of the alert, or the word cannot be stored.
     fn label(self: Arc<Self>, said: Said) -> BoxFuture<'static, Result<bool, Refusal>>;
+    /// The sites that it has something of.
+    fn sites(&self) -> Vec<String>;
     /// The window that opened an alert.
     ///
     /// # Errors

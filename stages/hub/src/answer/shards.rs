@@ -5,6 +5,7 @@ use std::sync::Arc;
 use eddy_schemas::{
     names,
     region::wire::{ChainReceipt, LabelSaid},
+    sync,
 };
 use eddy_vectors::index::{Searcher, Store, WindowId};
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -52,6 +53,11 @@ impl Shard for Led {
             Ok(Self::label(&self, site, device, alert, label, origin, *time).await?)
         }
         .boxed()
+    }
+
+    fn sites(&self) -> Vec<String> {
+        let streams = self.position().0;
+        streams.keys().filter_map(|stream| stream.strip_prefix(sync::STREAM_PREFIX)).map(names::decode).collect()
     }
 
     fn opener(&self, site: &str, alert: &str) -> Result<Option<WindowId>, Refusal> {

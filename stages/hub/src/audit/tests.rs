@@ -44,7 +44,9 @@ fn a_full_file_lies_beside_the_new_one_and_the_chain_goes_on() {
     let bounds = Bounds { file_bytes_max: 1_000, ..ROOMY };
     for run in 0..3 {
         let audit = open(folder.path(), bounds).unwrap();
-        (0..7).for_each(|call| drop(audit.log("console", "Search", "ok", &format!("{run} {call}")).unwrap()));
+        for call in 0..7 {
+            audit.log("console", "Search", "ok", &format!("{run} {call}")).unwrap();
+        }
     }
     let verified = verify(folder.path()).unwrap();
     assert_eq!((verified.first, verified.head.seq), (1, 21));
@@ -125,7 +127,9 @@ fn a_log_that_was_changed_is_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     let audit = open(folder.path(), Bounds { file_bytes_max: 500, ..ROOMY }).unwrap();
-    (0..5).for_each(|_| drop(audit.log("mallory", "Label", "refused", "").unwrap()));
+    for _ in 0..5 {
+        audit.log("mallory", "Label", "refused", "").unwrap();
+    }
     drop(audit);
     let sound = text(&path);
     fs::write(&path, sound.replacen("refused", "granted", 1)).unwrap();

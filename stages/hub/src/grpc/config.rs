@@ -27,10 +27,10 @@ pub struct GrpcConfig {
     pub connections_max: usize,
     /// Bytes of a request.
     pub request_bytes_max: usize,
+    /// Calls that are answered at the same time.
+    pub calls_max: usize,
     /// Shards' stores that are asked at the same time.
     pub searches_max: usize,
-    /// Answers that may wait for that.
-    pub waiting_max: usize,
     /// Milliseconds that a call may take at most, and takes if it does not say.
     pub deadline_ms: u64,
     /// The recall of searches that ask for none.
@@ -63,8 +63,8 @@ impl GrpcConfig {
         };
         range("connections_max", self.connections_max as f64, 1.0, 10_000.0);
         range("request_bytes_max", self.request_bytes_max as f64, 1_024.0, 1e7);
+        range("calls_max", self.calls_max as f64, 1.0, 10_000.0);
         range("searches_max", self.searches_max as f64, 1.0, 64.0);
-        range("waiting_max", self.waiting_max as f64, 1.0, 10_000.0);
         range("deadline_ms", self.deadline_ms as f64, 10.0, 600_000.0);
         range("recall", f64::from(self.recall), 0.01, 1.0);
         let empty = |path: &Path| path.as_os_str().is_empty();
@@ -86,7 +86,7 @@ impl GrpcConfig {
 
     /// As answers take them.
     pub fn bounds(&self) -> answer::Bounds {
-        answer::Bounds { at_once: self.searches_max, waiting: self.waiting_max, recall: self.recall }
+        answer::Bounds { calls: self.calls_max, at_once: self.searches_max, recall: self.recall }
     }
 
     /// How long a call may take.
@@ -130,7 +130,7 @@ mod tests {
             connections_max: 0,
             request_bytes_max: 1,
             searches_max: 65,
-            waiting_max: 0,
+            calls_max: 0,
             deadline_ms: 1,
             recall: 0.0,
         };
@@ -138,7 +138,7 @@ mod tests {
         for key in ["advertise = ", "cert_file = ", "key_file = ", "connections_max = 0", "request_bytes_max = 1"] {
             assert!(problems.contains(key), "{problems}");
         }
-        for key in ["searches_max = 65", "waiting_max = 0", "deadline_ms = 1", "recall = 0"] {
+        for key in ["searches_max = 65", "calls_max = 0", "deadline_ms = 1", "recall = 0"] {
             assert!(problems.contains(key), "{problems}");
         }
         assert!(!problems.contains("ca_file"));

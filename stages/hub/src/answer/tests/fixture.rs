@@ -99,6 +99,10 @@ impl Shard for TestLed {
         Ok(about.map(told).collect())
     }
 
+    fn sites(&self) -> Vec<String> {
+        self.chains.lock().unwrap().iter().map(|chain| chain.site.clone()).collect()
+    }
+
     fn receipts(&self) -> Result<Vec<ChainReceipt>, Refusal> {
         if let Some(held_up) = &*self.held_up.lock().unwrap() {
             let _ = held_up.recv();
@@ -153,7 +157,7 @@ impl TestRegion {
     }
 
     pub(crate) fn answers(self: &Arc<Self>, peers: Peers) -> Arc<Answers> {
-        Arc::new(Answers::new(self.clone(), peers, clock(), Bounds { at_once: 4, waiting: 8, recall: 1.0 }))
+        Arc::new(Answers::new(self.clone(), peers, clock(), Bounds { calls: 8, at_once: 4, recall: 1.0 }))
     }
 }
 

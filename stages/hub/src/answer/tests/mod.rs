@@ -225,22 +225,26 @@ async fn a_shard_that_is_late_is_missing_and_its_work_is_told_that_it_is_over() 
 }
 
 #[tokio::test]
-async fn more_than_there_is_room_for_is_refused() {
-    let room = Arc::new(Room::new(1, 1));
-    let (release, held_up) = mpsc::sync_channel::<()>(1);
-    let deadline = Instant::now() + LONG;
-    let (first, second) = (room.clone(), room.clone());
-    let working = tokio::spawn(async move { first.work(deadline, move |_| Ok(drop(held_up.recv()))).await });
+async fn more_calls_than_there_is_room_for_are_refused() {
+    let region = TestRegion::new(1, &[0]);
+    region.shard(0).add(BUNDLE, "plant/pump", 1.0, "");
+    let (release, held_up) = mpsc::sync_channel(1);
+    *region.shard(0).held_up.lock().unwrap() = Some(held_up);
+    let answers =
+        Arc::new(Answers::new(region, Peers::new(None), clock(), Bounds { calls: 2, at_once: 1, recall: 1.0 }));
+    let (first, second) = (answers.clone(), answers.clone());
+    let working = tokio::spawn(async move { first.receipts(&call(), &ReceiptsRequest::default()).await });
     // On a runtime of one thread each task goes on as far as it can.
     tokio::task::yield_now().await;
-    let waiting = tokio::spawn(async move { second.work(deadline, |_| Ok(())).await });
+    let waiting = tokio::spawn(async move { second.search(&call(), &near(0.0)).await });
     tokio::task::yield_now().await;
-    let busy = room.work(deadline, |_| Ok(())).await.unwrap_err();
-    assert!(busy.why == Why::Busy && busy.message.contains("ask again"), "{busy}");
+    let busy = answers.search(&call(), &near(0.0)).await.unwrap_err();
+    assert!(busy.why == Why::Busy && busy.message.contains("hub.grpc.calls_max"), "{busy}");
     drop(release);
-    assert!(working.await.unwrap().is_ok() && waiting.await.unwrap().is_ok());
-    assert_eq!(room.work(deadline, |_| Ok(5)).await, Ok(5));
-    let panicked = room.work(deadline, |_| -> Result<(), Refusal> { panic!("broken") }).await.unwrap_err();
+    assert!(working.await.unwrap().is_ok());
+    assert_eq!(ends(&waiting.await.unwrap().unwrap()), [1]);
+    assert!(answers.search(&call(), &near(0.0)).await.is_ok());
+    let room = Room::new(1, 1);
+    let panicked = room.work(call().deadline, |_| -> Result<(), Refusal> { panic!("broken") }).await.unwrap_err();
     assert_eq!(panicked.why, Why::Failed);
-    assert!(clock().now() == NOW && NEIGHBOURS_MAX == 1_000);
 }

@@ -81,7 +81,7 @@ impl Ca {
             connections_max: 16,
             request_bytes_max: 4_096,
             searches_max: 4,
-            waiting_max: 8,
+            calls_max: 16,
             deadline_ms: Duration::from_secs(60).as_millis() as u64,
             recall: 1.0,
         }
