@@ -1,9 +1,15 @@
 //! All together: the region's streams, a copy of each shard that is kept here and its part in leading it, the janitor.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use eddy_runtime::{
     bus::nats::NatsBus,
+    clock::{Clock, SystemClock},
     config::CommonConfig,
     lease::Lease,
     program::{EXIT_STATE, Program},
@@ -11,19 +17,23 @@ use eddy_runtime::{
 };
 use tokio::{
     sync::{Mutex, watch},
-    task::JoinSet,
+    task::{JoinSet, block_in_place},
     time::timeout,
 };
 
 use crate::{
+    answer::{Answers, Peers, Region},
+    audit::{Audit, AuditError},
     audit_sink::AuditSink,
     config::Config,
     copy::Plan,
     filed,
     follow::Troubles,
+    grpc::Grpc,
     janitor::Janitor,
     lead::{self, Leading},
     merge::Rules,
+    nats::Requests,
     shards::Shards,
     streams,
 };
@@ -32,6 +42,8 @@ use crate::{
 const EXIT_FAILED: u8 = 1;
 /// How often it is looked for sites that are new.
 const SITES_LOOK: Duration = Duration::from_secs(5);
+/// How often it is looked whether another process has left this one's folder.
+const FOLDER_LOOK: Duration = Duration::from_millis(500);
 
 /// The stage.
 #[derive(Debug)]
@@ -46,15 +58,6 @@ pub fn main() -> ExitCode {
 
 fn folder(common: &CommonConfig) -> PathBuf {
     common.state.dir.join(Hub::NAME)
-}
-
-/// Tells the log; the process's audit log takes its place.
-struct Logged;
-
-impl AuditSink for Logged {
-    fn note(&self, what: &str, who: &str, outcome: &str, detail: &str) {
-        tracing::warn!(what, who, outcome, detail, "audit");
-    }
 }
 
 impl Program for Hub {
@@ -74,10 +77,48 @@ impl Program for Hub {
         telemetry: Arc<Telemetry>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), (u8, String)> {
-        let process = Process::new(self.config, common, bus, telemetry, Arc::new(Logged));
-        // Where it answers: empty until it does.
-        let (_answers, address) = watch::channel(String::new());
-        process.run(address, stop).await.map_err(|problem| (EXIT_STATE, problem))
+        let failed = |problem: String| (EXIT_FAILED, problem);
+        let Some(audit) = open_audit(&folder(&common), &self.config, stop.clone()).await? else { return Ok(()) };
+        let grpc = if self.config.grpc.is_served() {
+            Some(Grpc::listen(self.config.grpc.clone()).await.map_err(failed)?)
+        } else {
+            None
+        };
+        let address = grpc.as_ref().map(Grpc::advertised).transpose().map_err(|error| failed(error.to_string()))?;
+        let address = address.unwrap_or_default();
+        let process = Process::new(self.config.clone(), common, bus.clone(), telemetry, audit.clone());
+        let tls = grpc.as_ref().map(|grpc| grpc.tls().client.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let region: Arc<dyn Region> = process.shards.clone();
+        let answers = Arc::new(Answers::new(region, Peers::new(tls), clock, self.config.grpc.bounds()));
+        // Dropped, they end.
+        let mut serving = JoinSet::new();
+        if let Some(grpc) = grpc {
+            tracing::info!(address, "answers by gRPC");
+            serving.spawn(grpc.serve(answers.clone(), audit.clone(), self.config.roles.clone(), stop.clone()));
+        }
+        let requests = Requests {
+            answers,
+            audit,
+            bytes_max: self.config.grpc.request_bytes_max,
+            at_once: self.config.grpc.calls_max,
+            time_max: self.config.grpc.deadline(),
+        };
+        let until = stop.clone();
+        serving.spawn(async move {
+            requests.serve(bus, until).await;
+            Ok(())
+        });
+        let running = process.run(address, stop);
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                ended = &mut running => return ended.map_err(|problem| (EXIT_STATE, problem)),
+                Some(served) = serving.join_next() => {
+                    served.unwrap_or_else(|panic| Err(panic.to_string())).map_err(failed)?;
+                }
+            }
+        }
     }
 
     /// The audit log is not forgotten.
@@ -92,6 +133,31 @@ impl Program for Hub {
         }
         Ok("its copies are forgotten; they are made again from what the sites' streams still hold, and name the rest"
             .into())
+    }
+}
+
+/// Opens the audit log, once no other process has it: that one has this folder, and this one waits for its end.
+async fn open_audit(
+    folder: &Path,
+    config: &Config,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Option<Arc<Audit>>, (u8, String)> {
+    let mut waits = false;
+    loop {
+        let opened = block_in_place(|| Audit::open(folder, config.audit.bounds(), Arc::new(SystemClock)));
+        match opened {
+            Ok(audit) => return Ok(Some(Arc::new(audit))),
+            Err(AuditError::InUse { .. }) => {
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::info!(folder = %folder.display(), "another eddy-hub has this folder; waiting for its end");
+                }
+            }
+            Err(error @ AuditError::Io { .. }) => return Err((EXIT_FAILED, error.to_string())),
+            Err(error) => return Err((EXIT_STATE, error.to_string())),
+        }
+        if timeout(FOLDER_LOOK, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return Ok(None);
+        }
     }
 }
 
@@ -127,7 +193,7 @@ impl Process {
     }
 
     /// Runs until `stop` says true; `address` is where it answers by gRPC.
-    pub(crate) async fn run(self, address: watch::Receiver<String>, stop: watch::Receiver<bool>) -> Result<(), String> {
+    pub(crate) async fn run(self, address: String, stop: watch::Receiver<bool>) -> Result<(), String> {
         tracing::info!(name = self.name, shards = self.config.shards, held = ?self.config.held(), "hub");
         let (found, sites) = watch::channel(Vec::new());
         let mut tasks: JoinSet<Result<(), String>> = JoinSet::new();

@@ -5,7 +5,11 @@ use std::time::Duration;
 use eddy_vectors::index::Limits;
 use serde::Deserialize;
 
-use crate::{filed, kept};
+use crate::{
+    filed,
+    grpc::{AuditConfig, GrpcConfig, Roles},
+    kept,
+};
 
 /// `[hub]`, as `default.toml` documents it.
 #[derive(Clone, Debug, Deserialize)]
@@ -67,6 +71,12 @@ pub struct Config {
     pub sketch_clusters: usize,
     /// Windows that a sketch is made from.
     pub sketch_windows_max: usize,
+    /// `[hub.grpc]`
+    pub grpc: GrpcConfig,
+    /// `[hub.roles]`
+    pub roles: Roles,
+    /// `[hub.audit]`
+    pub audit: AuditConfig,
 }
 
 impl Config {
@@ -103,6 +113,9 @@ impl Config {
         check("sketch_every_s", self.sketch_every_s, 1.0, 1e6);
         check("sketch_clusters", self.sketch_clusters as f64, 1.0, 256.0);
         check("sketch_windows_max", self.sketch_windows_max as f64, 1e3, 1e7);
+        problems.extend(self.grpc.problems());
+        problems.extend(self.roles.problems());
+        problems.extend(self.audit.problems());
         for shard in self.hold.iter().filter(|shard| **shard >= self.shards) {
             problems.push(format!("hub.hold: {shard}: 0 to hub.shards - 1 = {} is taken", self.shards.max(1) - 1));
         }

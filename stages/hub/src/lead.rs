@@ -55,8 +55,8 @@ pub struct Leading<B> {
     /// This process's copy, once it is open.
     pub(crate) copy: watch::Receiver<Option<Arc<Led>>>,
     pub(crate) name: String,
-    /// Where it answers; it may be known later than this runs.
-    pub(crate) address: watch::Receiver<String>,
+    /// Where it answers.
+    pub(crate) address: String,
     pub(crate) shards: Arc<Shards>,
     /// Of one process one task claims at a time: whoever leads more waits longer.
     pub(crate) claiming: Arc<Mutex<()>>,
@@ -92,7 +92,7 @@ impl<B: Bus> Leading<B> {
         let Some(copy) = copy else { return self.lease.watch().await };
         let heartbeat = Heartbeat {
             name: self.name.clone(),
-            address: self.address.borrow().clone(),
+            address: self.address.clone(),
             positions: copy.position().to_string(),
         };
         // Text and numbers always become JSON.
