@@ -11,7 +11,8 @@ use eddy_runtime::{
     bus::nats::NatsBus,
     clock::{Clock, SystemClock},
     config::CommonConfig,
-    lease::Lease,
+    lease::{Held, Lease},
+    position::Position,
     program::{EXIT_STATE, Program},
     telemetry::Telemetry,
 };
@@ -34,7 +35,7 @@ use crate::{
     lead::{self, Leading},
     merge::Rules,
     nats::Requests,
-    shards::Shards,
+    shards::{Led, Shards},
     streams,
 };
 
@@ -228,6 +229,8 @@ impl Process {
                 address: address.clone(),
                 shards: self.shards.clone(),
                 claiming: claiming.clone(),
+                audit: self.audit.clone(),
+                last: Position::default(),
             };
             let until = stop.clone();
             tasks.spawn(async move {
@@ -245,10 +248,10 @@ impl Process {
     fn plan(
         &self,
         shard: u32,
-        held: eddy_runtime::lease::Held,
+        held: Held,
         audits: bool,
         sites: watch::Receiver<Vec<String>>,
-        opened: watch::Sender<Option<Arc<crate::shards::Led>>>,
+        opened: watch::Sender<Option<Arc<Led>>>,
     ) -> Plan<NatsBus> {
         Plan {
             bus: self.bus.clone(),
