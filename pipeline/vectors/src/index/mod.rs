@@ -29,6 +29,7 @@ mod store;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod view;
 mod window;
 
@@ -42,5 +43,6 @@ pub use self::{
     search::{Neighbour, Query, Recall, Searcher},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
     store::{Limits, Stats, Store},
+    upkeep::Upkeep,
     window::{Facts, Label, SeriesId, Window, WindowId, storable},
 };
