@@ -56,16 +56,9 @@ fn damaged(key: &str, error: &CodecError) -> IndexError {
     IndexError::Query(format!("the note {key} is damaged: {error}"))
 }
 
-/// Whether it follows from other labels, rather than that somebody said it.
-pub fn is_derived(label: &Label) -> bool {
-    label.origin.rsplit('/').next() == Some(Label::DERIVED)
-}
-
 fn replaces(new: &Label, old: &Label) -> bool {
-    if is_derived(new) != is_derived(old) {
-        return is_derived(old);
-    }
-    (new.time, &new.origin, &new.name) > (old.time, &old.origin, &old.name)
+    // Of the same speaker at the same time the last word counts; the same word again is none.
+    new != old && new.replaces(old)
 }
 
 fn put_label(record: &mut Vec<u8>, label: &Label) {

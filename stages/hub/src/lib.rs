@@ -7,20 +7,31 @@
 //! bucket SKETCHES.
 //!
 //! `chain.rs` (does a batch follow?), `ledger.rs` (what is proven), `kept.rs` (notes that age), `about.rs` (what is known of an
-//! alert), `words.rs` (what operators say here), `shards.rs` (copies and leaders); `answer/` (what is answered), `grpc/` and `nats.rs`
-//! (to whom), `audit.rs` (the log of it).
+//! alert), `words.rs` (what operators say here), `merge/` (a stream into a store), `shards.rs` (copies and leaders), `lead.rs` (who leads),
+//! `copy.rs` and `follow.rs` (what runs for a copy), `news.rs` (labels to gateways), `janitor.rs` (streams), `app.rs` (all together);
+//! `answer/` (what is answered), `grpc/` and `nats.rs` (to whom), `audit.rs` (the log of it).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod about;
+pub mod about;
 pub mod answer;
+mod app;
 pub mod audit;
 pub mod audit_sink;
 pub mod chain;
+mod config;
+mod copy;
+pub mod filed;
+mod follow;
 pub mod grpc;
-mod kept;
+mod janitor;
+pub mod kept;
+mod lead;
 pub mod ledger;
+mod merge;
 pub mod nats;
+mod news;
 pub mod shards;
+pub mod streams;
 pub mod words;
 
 /// The gRPC service.
@@ -29,4 +40,5 @@ pub mod service {
     tonic::include_proto!("eddy.region.v1");
 }
 
-pub use about::history;
+pub use app::{Hub, main};
+pub use config::Config;

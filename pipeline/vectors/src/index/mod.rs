@@ -28,6 +28,7 @@ mod store;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod view;
 mod window;
 
@@ -40,5 +41,6 @@ pub use self::{
     search::{Neighbour, Query, Recall, Searcher},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
     store::{Limits, Stats, Store},
+    upkeep::Upkeep,
     window::{Facts, Label, SeriesId, Window, WindowId},
 };
