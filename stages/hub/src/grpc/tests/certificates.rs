@@ -1,6 +1,6 @@
 //! Certificates of all kinds.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -79,11 +79,6 @@ impl Ca {
             cert_file: self.file("hub.pem", &hub.cert),
             key_file: self.file("hub.key", &hub.key),
             connections_max: 16,
-            request_bytes_max: 4_096,
-            searches_max: 4,
-            calls_max: 16,
-            deadline_ms: Duration::from_secs(60).as_millis() as u64,
-            recall: 1.0,
         }
     }
 
