@@ -21,9 +21,11 @@ use crate::{
     copy::Plan,
     filed,
     follow::Troubles,
+    grpc::Tls,
     janitor::Janitor,
     lead::{self, Leading},
     merge::Rules,
+    serving::Serving,
     shards::Shards,
     streams,
 };
@@ -48,22 +50,16 @@ fn folder(common: &CommonConfig) -> PathBuf {
     common.state.dir.join(Hub::NAME)
 }
 
-/// Tells the log; the process's audit log takes its place.
-struct Logged;
-
-impl AuditSink for Logged {
-    fn note(&self, what: &str, who: &str, outcome: &str, detail: &str) {
-        tracing::warn!(what, who, outcome, detail, "audit");
-    }
-}
-
 impl Program for Hub {
     const NAME: &'static str = "hub";
     const DEFAULTS: &'static str = include_str!("../default.toml");
     type Config = Config;
 
     fn new(config: Config, _: &CommonConfig) -> Result<Self, Vec<String>> {
-        let problems = config.problems();
+        let mut problems = config.problems();
+        if problems.is_empty() && config.grpc.is_served() {
+            problems.extend(Tls::load(&config.grpc).err());
+        }
         if problems.is_empty() { Ok(Self { config }) } else { Err(problems) }
     }
 
@@ -74,10 +70,13 @@ impl Program for Hub {
         telemetry: Arc<Telemetry>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), (u8, String)> {
-        let process = Process::new(self.config, common, bus, telemetry, Arc::new(Logged));
-        // Where it answers: empty until it does.
-        let (_answers, address) = watch::channel(String::new());
-        process.run(address, stop).await.map_err(|problem| (EXIT_STATE, problem))
+        let serving = Serving::open(&self.config, &folder(&common)).await?;
+        let process = Process::new(self.config, common, bus.clone(), telemetry, serving.audit());
+        let (_listening, address) = watch::channel(serving.address());
+        let answering = serving.run(process.shards.clone(), bus, stop.clone());
+        let answering = async { answering.await.map_err(|problem| (EXIT_FAILED, problem)) };
+        let leading = async { process.run(address, stop).await.map_err(|problem| (EXIT_STATE, problem)) };
+        tokio::try_join!(answering, leading).map(drop)
     }
 
     /// The audit log is not forgotten.

@@ -5,7 +5,11 @@ use std::time::Duration;
 use eddy_vectors::index::Limits;
 use serde::Deserialize;
 
-use crate::{filed, kept};
+use crate::{
+    filed,
+    grpc::{AnswersConfig, AuditConfig, GrpcConfig, Roles},
+    kept,
+};
 
 /// `[hub]`, as `default.toml` documents it.
 #[derive(Clone, Debug, Deserialize)]
@@ -67,6 +71,14 @@ pub struct Config {
     pub sketch_clusters: usize,
     /// Windows that a sketch is made from.
     pub sketch_windows_max: usize,
+    /// `[hub.answers]`
+    pub answers: AnswersConfig,
+    /// `[hub.grpc]`
+    pub grpc: GrpcConfig,
+    /// `[hub.roles]`
+    pub roles: Roles,
+    /// `[hub.audit]`
+    pub audit: AuditConfig,
 }
 
 impl Config {
@@ -109,6 +121,10 @@ impl Config {
         for site in self.sites.iter().filter(|site| !filed::is_site(site)) {
             problems.push(format!("hub.sites: {site:?}: 1 to 128 bytes (percent-encoded) without \"/\" are taken"));
         }
+        problems.extend(self.answers.problems());
+        problems.extend(self.grpc.problems());
+        problems.extend(self.roles.problems());
+        problems.extend(self.audit.problems());
         problems
     }
 

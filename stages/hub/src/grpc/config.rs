@@ -61,13 +61,16 @@ fn out_of_range(table: &str, ranges: &[(&str, f64, f64, f64)]) -> Vec<String> {
 impl AnswersConfig {
     /// Every key that holds what it cannot.
     pub fn problems(&self) -> Vec<String> {
-        out_of_range("answers", &[
-            ("recall", f64::from(self.recall), 0.01, 1.0),
-            ("calls_max", self.calls_max as f64, 1.0, 10_000.0),
-            ("searches_max", self.searches_max as f64, 1.0, 64.0),
-            ("request_bytes_max", self.request_bytes_max as f64, 1_024.0, 1e6),
-            ("deadline_ms", self.deadline_ms as f64, 10.0, 600_000.0),
-        ])
+        out_of_range(
+            "answers",
+            &[
+                ("recall", f64::from(self.recall), 0.01, 1.0),
+                ("calls_max", self.calls_max as f64, 1.0, 10_000.0),
+                ("searches_max", self.searches_max as f64, 1.0, 64.0),
+                ("request_bytes_max", self.request_bytes_max as f64, 1_024.0, 1e6),
+                ("deadline_ms", self.deadline_ms as f64, 10.0, 600_000.0),
+            ],
+        )
     }
 
     /// As answers take them.
@@ -134,7 +137,8 @@ mod tests {
 
     #[test]
     fn every_bound_is_told_and_a_server_needs_its_files() {
-        let answers = AnswersConfig { recall: 0.0, calls_max: 0, searches_max: 65, request_bytes_max: 1, deadline_ms: 1 };
+        let answers =
+            AnswersConfig { recall: 0.0, calls_max: 0, searches_max: 65, request_bytes_max: 1, deadline_ms: 1 };
         let problems = answers.problems().join("\n");
         for key in ["recall = 0", "calls_max = 0", "searches_max = 65", "request_bytes_max = 1", "deadline_ms = 1"] {
             assert!(problems.contains(&format!("hub.answers.{key}: ")), "{problems}");
