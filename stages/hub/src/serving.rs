@@ -86,3 +86,6 @@ impl Serving {
         served
     }
 }
+
+#[cfg(test)]
+mod tests;

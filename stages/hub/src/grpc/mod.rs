@@ -139,4 +139,4 @@ impl Grpc {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
