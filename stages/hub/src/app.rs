@@ -30,12 +30,12 @@ use crate::{
     copy::Plan,
     filed,
     follow::Troubles,
-    grpc::Grpc,
+    grpc::Tls,
     janitor::Janitor,
     lead::{self, Leading},
     merge::Rules,
-    nats::Requests,
-    shards::{Led, Shards},
+    serving::Serving,
+    shards::Shards,
     streams,
 };
 
@@ -67,7 +67,10 @@ impl Program for Hub {
     type Config = Config;
 
     fn new(config: Config, _: &CommonConfig) -> Result<Self, Vec<String>> {
-        let problems = config.problems();
+        let mut problems = config.problems();
+        if problems.is_empty() && config.grpc.is_served() {
+            problems.extend(Tls::load(&config.grpc).err());
+        }
         if problems.is_empty() { Ok(Self { config }) } else { Err(problems) }
     }
 
@@ -78,48 +81,13 @@ impl Program for Hub {
         telemetry: Arc<Telemetry>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), (u8, String)> {
-        let failed = |problem: String| (EXIT_FAILED, problem);
-        let Some(audit) = open_audit(&folder(&common), &self.config, stop.clone()).await? else { return Ok(()) };
-        let grpc = if self.config.grpc.is_served() {
-            Some(Grpc::listen(self.config.grpc.clone()).await.map_err(failed)?)
-        } else {
-            None
-        };
-        let address = grpc.as_ref().map(Grpc::advertised).transpose().map_err(|error| failed(error.to_string()))?;
-        let address = address.unwrap_or_default();
-        let process = Process::new(self.config.clone(), common, bus.clone(), telemetry, audit.clone());
-        let tls = grpc.as_ref().map(|grpc| grpc.tls().client.clone());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let region: Arc<dyn Region> = process.shards.clone();
-        let answers = Arc::new(Answers::new(region, Peers::new(tls), clock, self.config.grpc.bounds()));
-        // Dropped, they end.
-        let mut serving = JoinSet::new();
-        if let Some(grpc) = grpc {
-            tracing::info!(address, "answers by gRPC");
-            serving.spawn(grpc.serve(answers.clone(), audit.clone(), self.config.roles.clone(), stop.clone()));
-        }
-        let requests = Requests {
-            answers,
-            audit,
-            bytes_max: self.config.grpc.request_bytes_max,
-            at_once: self.config.grpc.calls_max,
-            time_max: self.config.grpc.deadline(),
-        };
-        let until = stop.clone();
-        serving.spawn(async move {
-            requests.serve(bus, until).await;
-            Ok(())
-        });
-        let running = process.run(address, stop);
-        tokio::pin!(running);
-        loop {
-            tokio::select! {
-                ended = &mut running => return ended.map_err(|problem| (EXIT_STATE, problem)),
-                Some(served) = serving.join_next() => {
-                    served.unwrap_or_else(|panic| Err(panic.to_string())).map_err(failed)?;
-                }
-            }
-        }
+        let serving = Serving::open(&self.config, &folder(&common)).await?;
+        let process = Process::new(self.config, common, bus.clone(), telemetry, serving.audit());
+        let (_listening, address) = watch::channel(serving.address());
+        let answering = serving.run(process.shards.clone(), bus, stop.clone());
+        let answering = async { answering.await.map_err(|problem| (EXIT_FAILED, problem)) };
+        let leading = async { process.run(address, stop).await.map_err(|problem| (EXIT_STATE, problem)) };
+        tokio::try_join!(answering, leading).map(drop)
     }
 
     /// The audit log is not forgotten.

@@ -112,4 +112,4 @@ fn read<T: Message + Default>(payload: &[u8]) -> Result<T, Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

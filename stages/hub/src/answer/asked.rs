@@ -9,6 +9,7 @@ use eddy_schemas::{
 use eddy_vectors::index::{Filter, Recall};
 
 use super::{refusal::Refusal, region::Said};
+use crate::filed;
 
 /// Neighbours of an answer where none are named.
 const NEIGHBOURS: u32 = 10;
@@ -63,6 +64,15 @@ fn name(what: &str, name: &str) -> Result<Option<String>, Refusal> {
     Ok(named)
 }
 
+/// A site's name, if one is given.
+pub(crate) fn site(what: &str, site: &str) -> Result<Option<String>, Refusal> {
+    let named = name(what, site)?;
+    if named.as_deref().is_some_and(|site| !filed::is_site(site)) {
+        return Err(Refusal::wrong(format!("{what} = {site:?}: a name without \"/\" is taken")));
+    }
+    Ok(named)
+}
+
 /// A shard that there is.
 pub(crate) fn shard(shard: u32, count: u32) -> Result<u32, Refusal> {
     if shard < count { Ok(shard) } else { Err(Refusal::wrong(format!("shard = {shard}: 0 to {} is taken", count - 1))) }
@@ -88,16 +98,16 @@ impl Search {
             share => Some(Recall::AtLeast(share)),
         };
         let shards: BTreeSet<u32> = request.shards.iter().map(|it| shard(*it, count)).collect::<Result<_, _>>()?;
-        let site = name("site", &request.site)?;
-        let other_than_site = name("other_than_site", &request.other_than_site)?;
-        let like = like(request, [&other_than_site, &site])?;
+        let of_site = site("site", &request.site)?;
+        let other_than_site = site("other_than_site", &request.other_than_site)?;
+        let like = like(request, [&other_than_site, &of_site])?;
         Ok(Self {
             like,
             bundle: text("bundle", &request.bundle)?,
             k: k as usize,
             radius,
             recall,
-            filter: filter(request, site, other_than_site)?,
+            filter: filter(request, of_site, other_than_site)?,
             shards: (!shards.is_empty()).then_some(shards),
         })
     }
@@ -121,7 +131,7 @@ fn like(request: &SearchRequest, sites: [&Option<String>; 2]) -> Result<Like, Re
 
 fn filter(request: &SearchRequest, site: Option<String>, other: Option<String>) -> Result<Filter, Refusal> {
     let device = match (name("device", &request.device)?, &site) {
-        (Some(device), Some(site)) => Some(device_token(site, &device)),
+        (Some(device), Some(site)) => Some(filed::device(site, &device)),
         (Some(_), None) => {
             return Err(Refusal::wrong("device without site: devices of several sites may be called so"));
         }
@@ -143,11 +153,6 @@ fn filter(request: &SearchRequest, site: Option<String>, other: Option<String>) 
     })
 }
 
-/// How a device of a site is called in the hub's stores.
-pub(crate) fn device_token(site: &str, device: &str) -> String {
-    names::encode(&format!("{site}/{device}"))
-}
-
 /// A window that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
@@ -158,7 +163,7 @@ pub(crate) enum Which {
 
 impl Which {
     pub(crate) fn new(request: &GetWindowRequest, count: u32) -> Result<Self, Refusal> {
-        let site = name("site", &request.site)?;
+        let site = site("site", &request.site)?;
         match text("alert", &request.alert)? {
             None => Ok(Self::Number(shard(request.shard, count)?, request.number)),
             Some(alert) => Ok(Self::Alert(alert, site.into_iter().collect())),
@@ -182,7 +187,7 @@ pub(crate) fn said(request: &LabelRequest, origin: String, now: Timestamp) -> Re
         )));
     }
     Ok(Said {
-        site: required("site", name("site", &request.site)?)?,
+        site: required("site", site("site", &request.site)?)?,
         device: required("device", name("device", &request.device)?)?,
         alert: required("alert", text("alert", &request.alert)?)?,
         label,
@@ -228,7 +233,7 @@ mod tests {
     #[test]
     fn what_is_out_of_bounds_is_refused_with_its_value() {
         type Change = fn(&mut SearchRequest);
-        let wrong: [(Change, &str); 16] = [
+        let wrong: [(Change, &str); 17] = [
             (|r| r.k = 1_001, "k = 1001: 1 to 1000"),
             (|r| r.radius = f32::NAN, "radius = NaN"),
             (|r| r.radius = -1.0, "radius = -1"),
@@ -242,6 +247,7 @@ mod tests {
             (|r| r.shards = vec![1, 4], "shard = 4: 0 to 3"),
             (|r| r.device = "pump".into(), "device without site"),
             (|r| r.site = "x".repeat(129), "site = "),
+            (|r| r.other_than_site = "a/b".into(), "other_than_site = \"a/b\""),
             (|r| r.label = "x".repeat(201), "label = "),
             (|r| r.bundle = "a\nb".into(), "bundle = "),
             (|r| (r.since, r.until) = (5, 5), "since = 5, until = 5"),

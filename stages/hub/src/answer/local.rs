@@ -1,9 +1,6 @@
 //! Answers from one shard that this process leads. All of it blocks.
 
-use eddy_schemas::{
-    SeriesName,
-    region::wire::{GetWindowResponse, SearchResponse, ShardStats, Window},
-};
+use eddy_schemas::region::wire::{GetWindowResponse, SearchResponse, ShardStats, Window};
 use eddy_vectors::index::{Model, Neighbour, Query, Recall, WindowId};
 
 use super::{
@@ -11,6 +8,7 @@ use super::{
     refusal::{Refusal, Why},
     region::Shard,
 };
+use crate::filed;
 
 /// A window with its vector and bundle.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,20 +101,18 @@ pub(super) fn stats(shard: u32, led: &dyn Shard) -> Result<ShardStats, Refusal> 
 
 fn told(shard: u32, led: &dyn Shard, neighbour: &Neighbour) -> Result<Window, Refusal> {
     let Neighbour { window: number, distance, series, facts, label } = neighbour;
-    let series = SeriesName::parse(series).ok_or_else(|| {
+    let (site, device, channel) = filed::parts(series).ok_or_else(|| {
         tracing::error!(shard, number, series, "a window's series is no name");
         Refusal::new(Why::Failed, format!("window {number} of shard {shard} has no name: the hub's log says which"))
     })?;
-    // Devices are filed as `<site>/<device>`.
-    let (site, device) = series.device.split_once('/').unwrap_or(("", &series.device));
-    let alert = led.searcher().tag(*number)?.unwrap_or_default();
-    let alert = alert.split_once('/').map_or("", |(_, alert)| alert);
+    let tag = led.searcher().tag(*number)?;
+    let alert = tag.and_then(|tag| filed::tagged(&tag)).map(|(_, alert)| alert).unwrap_or_default();
     let (label, label_origin, label_time) =
         label.clone().map_or_else(Default::default, |label| (label.name, label.origin, label.time));
     Ok(Window {
-        site: site.to_owned(),
-        device: device.to_owned(),
-        channel: series.channel,
+        site,
+        device,
+        channel,
         shard,
         number: *number,
         start: facts.start,
@@ -124,7 +120,7 @@ fn told(shard: u32, led: &dyn Shard, neighbour: &Neighbour) -> Result<Window, Re
         distance: *distance,
         score: facts.score,
         filled: u32::from(facts.filled),
-        alert: alert.to_owned(),
+        alert,
         label,
         label_origin,
         label_time,

@@ -19,7 +19,7 @@ use tonic::{service::Routes, transport::Server};
 
 pub(crate) use self::region::about;
 pub use self::{
-    config::{AuditConfig, GrpcConfig},
+    config::{AnswersConfig, AuditConfig, GrpcConfig},
     roles::{Role, Roles},
     tls::Tls,
 };
@@ -91,15 +91,15 @@ impl Grpc {
         self,
         answers: Arc<Answers>,
         audit: Arc<Audit>,
-        roles: Roles,
+        (roles, bounds): (Roles, AnswersConfig),
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), String> {
         let Self { listener, config, tls } = self;
-        let time_max = config.deadline();
+        let time_max = bounds.deadline();
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<RegionServer<Service>>().await;
         let service = Service { answers, audit: audit.clone(), time_max };
-        let region = RegionServer::new(service).max_decoding_message_size(config.request_bytes_max);
+        let region = RegionServer::new(service).max_decoding_message_size(bounds.request_bytes_max);
         let mut routes =
             Routes::new(region).add_service(health_service.max_decoding_message_size(HEADERS_MAX as usize));
         // Tools in use ask for the older name still.
@@ -139,4 +139,4 @@ impl Grpc {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A server of the test's own.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -31,12 +31,15 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(folder: &Path) -> (Self, String) {
+    /// Starts one that keeps its files in `folder`; where it listens.
+    pub(crate) fn start(folder: &Path) -> (Self, String) {
         let local = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/py/bin/nats-server");
         let local = if local.exists() { local } else { "nats-server".into() };
         let binary = std::env::var_os("EDDY_NATS_SERVER").map_or(local, Into::into);
-        let arguments = ["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir"];
-        let child = Command::new(binary).args(arguments).arg(folder).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = Command::new(binary);
+        command.args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"]).arg(folder.join("streams"));
+        command.arg("--ports_file_dir").arg(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| panic!("nats-server: {error}; `make tools` installs it"));
         let server = Self(child);
         for _ in 0..LONG.as_millis() / 10 {
             let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());

@@ -8,14 +8,17 @@ use std::{
 
 use eddy_runtime::clock::{Clock, ManualClock};
 use eddy_schemas::{
-    SeriesName, Timestamp,
+    Timestamp,
     names::shard_of,
     region::wire::{ChainReceipt, LabelSaid},
 };
 use eddy_vectors::index::{Facts, Label, Limits, Model, Searcher, Store, Window, WindowId};
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use crate::answer::{Answers, Bounds, Leader, Peers, Refusal, Region, Said, Shard, Why};
+use crate::{
+    answer::{Answers, Bounds, Leader, Peers, Refusal, Region, Said, Shard, Why},
+    filed,
+};
 
 /// What the clock of all tests says.
 pub(crate) const NOW: Timestamp = 1_700_000_000_000_000_000;
@@ -50,13 +53,13 @@ impl TestLed {
     pub(crate) fn add(&self, bundle: &str, device: &str, x: f32, alert: &str) -> WindowId {
         let model = Model { digest: bundle.into(), head: "learned".into(), dimensions: 3 };
         let facts = Facts { start: 50, end: x as i64 * 100, sequence: 1, filled: 8, flags: 0, score: 0.5 };
-        let window = Window { series: SeriesName::encode(device, "t"), facts, vector: vec![x, 0.0, 0.0] };
+        let (site, own) = device.split_once('/').unwrap();
+        let window = Window { series: filed::series(site, own, "t"), facts, vector: vec![x, 0.0, 0.0] };
         let before = self.store.position().unwrap();
         let mut batch = self.store.batch().unwrap();
         let number = batch.add(&model, &window).unwrap();
         if !alert.is_empty() {
-            let (site, _) = device.split_once('/').unwrap();
-            batch.tag(&format!("{site}/{alert}"), number).unwrap();
+            batch.tag(&filed::tag(site, alert), number).unwrap();
         }
         batch.commit(before.as_deref(), &format!("at {number}")).unwrap();
         number
@@ -89,7 +92,7 @@ impl Shard for TestLed {
     }
 
     fn opener(&self, site: &str, alert: &str) -> Result<Option<WindowId>, Refusal> {
-        Ok(self.searcher.tagged(&format!("{site}/{alert}"))?.first().copied())
+        Ok(self.searcher.tagged(&filed::tag(site, alert))?.first().copied())
     }
 
     fn history(&self, site: &str, alert: &str) -> Result<Vec<LabelSaid>, Refusal> {

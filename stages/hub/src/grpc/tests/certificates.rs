@@ -1,6 +1,6 @@
 //! Certificates of all kinds.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -11,32 +11,32 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use crate::grpc::GrpcConfig;
 
 /// A CA.
-pub(super) struct Ca {
-    pub(super) folder: tempfile::TempDir,
+pub(crate) struct Ca {
+    pub(crate) folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 /// A certificate and its key.
-pub(super) struct Pair {
-    pub(super) cert: String,
-    pub(super) key: String,
+pub(crate) struct Pair {
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 /// When a certificate is good.
 #[derive(Clone, Copy)]
-pub(super) enum Good {
+pub(crate) enum Good {
     Now,
     Before,
     Later,
 }
 
 impl Ca {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::named("test CA")
     }
 
-    pub(super) fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -46,7 +46,7 @@ impl Ca {
         Self { folder: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), pem }
     }
 
-    pub(super) fn sign(&self, names: &[&str], good: Good) -> Pair {
+    pub(crate) fn sign(&self, names: &[&str], good: Good) -> Pair {
         let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         // A name of each type can be there once; the second CN goes by its number.
@@ -70,7 +70,7 @@ impl Ca {
     }
 
     /// A server's config, with this CA's `hub`.
-    pub(super) fn config(&self) -> GrpcConfig {
+    pub(crate) fn config(&self) -> GrpcConfig {
         let hub = self.sign(&["hub"], Good::Now);
         GrpcConfig {
             listen: "127.0.0.1:0".into(),
@@ -79,16 +79,11 @@ impl Ca {
             cert_file: self.file("hub.pem", &hub.cert),
             key_file: self.file("hub.key", &hub.key),
             connections_max: 16,
-            request_bytes_max: 4_096,
-            searches_max: 4,
-            calls_max: 16,
-            deadline_ms: Duration::from_secs(60).as_millis() as u64,
-            recall: 1.0,
         }
     }
 
     /// What a client shows that trusts this CA; `None`: nothing.
-    pub(super) fn client(&self, shown: Option<&Pair>) -> ClientTlsConfig {
+    pub(crate) fn client(&self, shown: Option<&Pair>) -> ClientTlsConfig {
         let trusting = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.pem)).domain_name("localhost");
         match shown {
             Some(pair) => trusting.identity(Identity::from_pem(&pair.cert, &pair.key)),

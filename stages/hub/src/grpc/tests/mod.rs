@@ -1,4 +1,4 @@
-mod certificates;
+pub(crate) mod certificates;
 mod fan_out;
 mod good;
 mod hub;
