@@ -14,7 +14,8 @@ use crate::{
     query::{self, QueryArgs},
     replay::{self, ReplayArgs},
     status::{self, StatusArgs},
-    up::{self, UpArgs, UpError},
+    supervise::UpError,
+    up::{self, UpArgs},
 };
 
 /// Bad config or a bad command line (sysexits' EX_USAGE).

@@ -14,6 +14,7 @@ pub mod query;
 pub mod readers;
 pub mod replay;
 pub mod status;
+pub mod supervise;
 pub mod up;
 
 use eddy_runtime::clock::{Clock as _, SystemClock};
