@@ -1,3 +1,5 @@
-//! eddy-hub.
+//! `eddy-hub`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    eddy_hub::main()
+}

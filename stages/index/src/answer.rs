@@ -111,7 +111,7 @@ impl Answers {
             until: request.until,
             label: request.label.clone(),
             without: own.iter().map(|own| own.window).collect(),
-            before: None,
+            ..Filter::default()
         };
         let query = Query {
             model: &model,

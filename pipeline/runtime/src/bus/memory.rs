@@ -34,6 +34,7 @@ struct Message {
     subject: String,
     headers: Vec<(String, String)>,
     payload: Bytes,
+    guard: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -99,8 +100,13 @@ impl MemoryBus {
 
     /// Removes the messages below `below`, as the janitor does.
     pub fn purge(&self, name: &str, below: u64) {
+        self.purge_subject(name, "", below);
+    }
+
+    /// The same of the subjects that begin with `prefix`.
+    pub fn purge_subject(&self, name: &str, prefix: &str, below: u64) {
         if let Some(stream) = self.lock().streams.get_mut(name) {
-            stream.messages.retain(|message| message.sequence >= below);
+            stream.messages.retain(|message| message.sequence >= below || !message.subject.starts_with(prefix));
         }
     }
 
@@ -110,7 +116,8 @@ impl MemoryBus {
         let stream = server.streams.entry(stream.to_owned()).or_default();
         stream.last += 1;
         let sequence = stream.last;
-        stream.messages.push(Message { sequence, subject: subject.to_owned(), headers: Vec::new(), payload });
+        let (subject, headers) = (subject.to_owned(), Vec::new());
+        stream.messages.push(Message { sequence, subject, headers, payload, guard: None });
         sequence
     }
 
@@ -185,8 +192,8 @@ impl Bus for MemoryBus {
         }
         for message in messages {
             stream.last += 1;
-            let Publication { subject, headers, payload, .. } = message;
-            stream.messages.push(Message { sequence: stream.last, subject, headers, payload });
+            let Publication { subject, headers, payload, guard, .. } = message;
+            stream.messages.push(Message { sequence: stream.last, subject, headers, payload, guard });
         }
         if answer_lost { Err(ambiguous) } else { Ok(stream.last) }
     }
@@ -267,6 +274,7 @@ impl Feed for MemoryFeed {
                 sequence: message.sequence,
                 stored_at: message.sequence as i64,
                 content_type: None,
+                predecessor: message.guard,
                 payload: message.payload,
                 token: token(message.sequence),
                 pending: 0,

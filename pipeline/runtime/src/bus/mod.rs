@@ -120,6 +120,8 @@ pub struct Delivery {
     pub stored_at: Timestamp,
     /// The `Content-Type` header.
     pub content_type: Option<String>,
+    /// The last sequence on its subject before it, where it was published with a guard: the server held it to that.
+    pub predecessor: Option<u64>,
     /// Payload.
     pub payload: Bytes,
     /// What acknowledges it (and, with ack-all, everything before it).

@@ -18,8 +18,8 @@ const CLEANED_MIN: u64 = 1_024;
 
 /// Changes that are committed together, with the position that they reach.
 pub struct Batch<'s> {
-    store: &'s Store,
-    txn: RwTxn<'s>,
+    pub(super) store: &'s Store,
+    pub(super) txn: RwTxn<'s>,
     segments: Vec<SegmentRecord>,
     models: Vec<Model>,
     open: Option<SegmentRecord>,
@@ -204,6 +204,7 @@ impl<'s> Batch<'s> {
     /// # Errors
     /// The catalog's.
     pub fn tag(&mut self, tag: &str, window: WindowId) -> Result<(), IndexError> {
+        super::notes::check_key("tag", tag)?;
         let catalog = &self.store.shared.catalog;
         let mut ids = catalog.tagged(&self.txn, tag)?;
         if !ids.contains(&window) {

@@ -12,6 +12,7 @@
 //! | `tags` | the owner's name for some windows (an alert's id) | those windows |
 //! | `tagged` | window | its tag |
 //! | `outbox` | the owner's number | what the owner must still send: committed with what it tells of |
+//! | `notes` | the owner's | what else the owner wants committed with it; a store that an older release made has none |
 
 use std::path::{Path, PathBuf};
 
@@ -32,10 +33,11 @@ use crate::codec::CodecError;
 /// Version of the catalog's layout.
 const VERSION: u32 = 1;
 /// Databases of the environment.
-const DATABASES: u32 = 10;
+const DATABASES: u32 = 11;
 
 pub(super) type Numbers<V> = Database<'static, U32<BigEndian>, V>;
 pub(super) type Ids<V> = Database<'static, U64<BigEndian>, V>;
+pub(super) type Notes = Database<'static, Str, Bytes>;
 
 /// The environment and its databases. One process writes, any number reads.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(super) struct Catalog {
     pub(super) tags: Database<'static, Str, Bytes>,
     pub(super) tagged: Ids<Str>,
     pub(super) outbox: Ids<Bytes>,
+    /// Made when the store is opened for writing.
+    pub(super) notes: Option<Notes>,
 }
 
 impl Catalog {
@@ -77,14 +81,15 @@ impl Catalog {
                     opener.create_database(txn, Some("tags"))?,
                     opener.create_database(txn, Some("tagged"))?,
                     opener.create_database(txn, Some("outbox"))?,
+                    opener.create_database(txn, Some("notes"))?,
                 ),
             )))
         });
-        let ((meta, models, series, windows, segments), (deleted, labels, tags, tagged, outbox)) =
+        let ((meta, models, series, windows, segments), (deleted, labels, tags, tagged, outbox, notes)) =
             databases.map_err(wrap)?.unwrap_commit();
-        let path = path.to_owned();
+        let (path, notes) = (path.to_owned(), Some(notes));
         let catalog =
-            Self { path, meta, models, series, windows, segments, deleted, labels, tags, tagged, outbox, env };
+            Self { path, meta, models, series, windows, segments, deleted, labels, tags, tagged, outbox, notes, env };
         let mut txn = catalog.write()?;
         match catalog.number(&txn, "version")? {
             None => catalog.set(&mut txn, "version", u64::from(VERSION))?,
@@ -121,10 +126,11 @@ impl Catalog {
                     opener.open_database(txn, Some("tags"))?,
                     opener.open_database(txn, Some("tagged"))?,
                     opener.open_database(txn, Some("outbox"))?,
+                    opener.open_database(txn, Some("notes"))?,
                 ),
             )))
         });
-        let ((meta, models, series, windows, segments), (deleted, labels, tags, tagged, outbox)) =
+        let ((meta, models, series, windows, segments), (deleted, labels, tags, tagged, outbox, notes)) =
             databases.map_err(wrap)?.unwrap_commit();
         let catalog = Self {
             path: path.to_owned(),
@@ -138,6 +144,7 @@ impl Catalog {
             tags: tags.ok_or_else(missing)?,
             tagged: tagged.ok_or_else(missing)?,
             outbox: outbox.ok_or_else(missing)?,
+            notes,
             env,
         };
         {
@@ -198,7 +205,7 @@ impl Catalog {
             self.outbox.stat(txn),
         ];
         let mut bytes = 0;
-        for stat in stats {
+        for stat in stats.into_iter().chain(self.notes.map(|notes| notes.stat(txn))) {
             bytes += stat.map_err(self.wrap())?.non_free_page_size() as u64;
         }
         Ok(bytes)

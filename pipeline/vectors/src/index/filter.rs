@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use roaring::RoaringBitmap;
 
 use super::{
+    names::{Names, TokenId},
     segment_record::{SegmentId, SegmentRecord},
     view::View,
     window::{SeriesId, WindowId},
@@ -13,6 +14,10 @@ use super::{
 /// Which windows are asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
+    /// Of devices that were filed as `<site>/<device>` under this site (its token, as of the rest).
+    pub site: Option<String>,
+    /// Not of those; what has no site is asked.
+    pub other_than_site: Option<String>,
     /// Of this device (its token).
     pub device: Option<String>,
     /// Not of this device.
@@ -31,31 +36,89 @@ pub struct Filter {
     pub without: BTreeSet<WindowId>,
 }
 
+/// The parts of names that a filter asks for, as numbers.
+struct Wanted {
+    restricts: bool,
+    site: Part,
+    other_than_site: Part,
+    device: Part,
+    other_than_device: Part,
+    channel: Part,
+}
+
+/// What a filter says of one part of a name.
+#[derive(Clone, Copy)]
+enum Part {
+    Any,
+    /// A part that no name has.
+    Unknown,
+    This(TokenId),
+}
+
+impl Part {
+    /// Whether a part that must be this one may be `found`.
+    fn is(self, found: Option<TokenId>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Unknown => false,
+            Self::This(wanted) => found == Some(wanted),
+        }
+    }
+
+    /// Whether a part that must be another one may be `found`.
+    fn is_not(self, found: Option<TokenId>) -> bool {
+        matches!(self, Self::Any | Self::Unknown) || !self.is(found)
+    }
+}
+
+impl Wanted {
+    fn new(names: &Names, filter: &Filter) -> Self {
+        let part = |token: &Option<String>| match token {
+            None => Part::Any,
+            Some(token) => names.token(token).map_or(Part::Unknown, Part::This),
+        };
+        let Filter { site, other_than_site, device, other_than_device, channel, .. } = filter;
+        Self {
+            restricts: [site, other_than_site, device, other_than_device, channel].into_iter().any(Option::is_some),
+            site: part(site),
+            other_than_site: part(other_than_site),
+            device: part(device),
+            other_than_device: part(other_than_device),
+            channel: part(channel),
+        }
+    }
+
+    fn allows(&self, names: &Names, series: SeriesId) -> bool {
+        if !self.restricts {
+            return true;
+        }
+        let Some(parts) = names.parts(series) else { return false };
+        self.site.is(parts.site)
+            && self.other_than_site.is_not(parts.site)
+            && self.device.is(Some(parts.device))
+            && self.other_than_device.is_not(Some(parts.device))
+            && self.channel.is(Some(parts.channel))
+    }
+}
+
 /// A filter, with its names looked up.
 pub(super) struct Allowed<'a> {
     filter: &'a Filter,
     deleted: &'a BTreeMap<SegmentId, RoaringBitmap>,
-    /// Per series whether it is asked; `None`: all are.
-    series: Option<Vec<bool>>,
+    names: &'a Names,
+    wanted: Wanted,
     labelled: Option<BTreeSet<WindowId>>,
 }
 
 impl<'a> Allowed<'a> {
     pub(super) fn new(view: &'a View, filter: &'a Filter, labelled: Option<BTreeSet<WindowId>>) -> Self {
-        let by_name = filter.device.is_some() || filter.channel.is_some() || filter.other_than_device.is_some();
-        let is_asked = |name: &String| {
-            let (device, channel) = name.split_once('/').unwrap_or((name, ""));
-            filter.device.as_deref().is_none_or(|wanted| wanted == device)
-                && filter.other_than_device.as_deref().is_none_or(|other| other != device)
-                && filter.channel.as_deref().is_none_or(|wanted| wanted == channel)
-        };
-        let series = by_name.then(|| view.series.iter().map(is_asked).collect());
-        Self { filter, deleted: &view.deleted, series, labelled }
+        let wanted = Wanted::new(&view.names, filter);
+        Self { filter, deleted: &view.deleted, names: &view.names, wanted, labelled }
     }
 
     pub(super) fn restricts(&self, record: &SegmentRecord) -> bool {
         let Filter { since, until, without, before, .. } = self.filter;
-        self.series.is_some()
+        self.wanted.restricts
             || self.labelled.is_some()
             || since.is_some_and(|since| record.ends.0 < since)
             || until.is_some_and(|until| record.ends.1 >= until)
@@ -75,13 +138,15 @@ impl<'a> Allowed<'a> {
         }
         let Filter { since, until, without, before, .. } = self.filter;
         let is_asked = |series: SeriesId, end: i64| {
-            self.series.as_ref().is_none_or(|asked| asked.get(series as usize).copied().unwrap_or(false))
+            self.wanted.allows(self.names, series)
                 && since.is_none_or(|since| end >= since)
                 && until.is_none_or(|until| end < until)
         };
         // A segment has fewer than 2^32 windows.
         let asked = windows.enumerate().filter(|(_, (series, end))| is_asked(*series, *end)).map(|(at, _)| at as u32);
-        let mut among: RoaringBitmap = asked.collect();
+        let mut among = RoaringBitmap::new();
+        // They come in order, which is all that could be wrong with them.
+        let _ = among.append(asked);
         let local = |window: &WindowId| (window - record.first) as u32;
         if let Some(labelled) = &self.labelled {
             among &= labelled.range(record.first..record.end()).map(local).collect::<RoaringBitmap>();

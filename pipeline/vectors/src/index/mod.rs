@@ -19,6 +19,8 @@ mod catalog;
 mod error;
 mod filter;
 mod kind;
+mod names;
+mod notes;
 mod search;
 mod segment;
 mod segment_record;
@@ -26,6 +28,7 @@ mod store;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod view;
 mod window;
 
@@ -34,8 +37,10 @@ pub use self::{
     build::{Build, BuildId, Built},
     error::IndexError,
     filter::Filter,
+    notes::NOTE_KEY_BYTES_MAX,
     search::{Neighbour, Query, Recall, Searcher},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
     store::{Limits, Stats, Store},
+    upkeep::Upkeep,
     window::{Facts, Label, SeriesId, Window, WindowId},
 };

@@ -73,7 +73,7 @@ pub struct Neighbour {
 /// Asks a store, in its own process or beside it. Searches of several threads run side by side.
 #[derive(Debug)]
 pub struct Searcher {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     view: RwLock<View>,
 }
 
@@ -152,8 +152,8 @@ impl Searcher {
         if view.changes.is_some_and(|seen| seen > changes) || view.next_window > next_window {
             return Ok(()); // Another thread has seen more already.
         }
-        for item in catalog.series.range(&txn, &(view.series.len() as u32..)).map_err(catalog.wrap())? {
-            view.series.push(item.map_err(catalog.wrap())?.1.to_owned());
+        for item in catalog.series.range(&txn, &(view.names.len() as u32..)).map_err(catalog.wrap())? {
+            view.names.push(item.map_err(catalog.wrap())?.1);
         }
         let mut old: BTreeMap<SegmentId, Part> =
             std::mem::take(&mut view.parts).into_iter().map(|part| (part.record.id, part)).collect();

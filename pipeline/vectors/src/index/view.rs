@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 
 use super::{
     error::IndexError,
+    names::Names,
     segment::Segment,
     segment_record::{Model, SegmentId, SegmentRecord},
     tail::Part,
@@ -21,12 +22,12 @@ pub(super) struct View {
     pub(super) parts: Vec<Part>,
     pub(super) deleted: BTreeMap<SegmentId, RoaringBitmap>,
     pub(super) models: Vec<Model>,
-    pub(super) series: Vec<String>,
+    pub(super) names: Names,
 }
 
 impl View {
     pub(super) fn name(&self, series: SeriesId) -> String {
-        self.series.get(series as usize).cloned().unwrap_or_default()
+        self.names.text(series).unwrap_or_default().to_owned()
     }
 
     pub(super) fn is_deleted(&self, record: &SegmentRecord, window: WindowId) -> bool {

@@ -128,11 +128,15 @@ impl Label {
     /// Who gives labels that follow from others': they never replace what somebody said.
     pub const DERIVED: &'static str = "index";
 
+    /// Whether it follows from other labels. In the region an origin is `<site>/<origin>`.
+    pub fn is_derived(&self) -> bool {
+        self.origin.rsplit('/').next() == Some(Self::DERIVED)
+    }
+
     /// Whether it replaces `other`: the later one by their senders' clocks, ties by the sender's name.
     pub fn replaces(&self, other: &Self) -> bool {
-        let derived = |label: &Self| label.origin == Self::DERIVED;
-        if derived(self) != derived(other) {
-            return derived(other);
+        if self.is_derived() != other.is_derived() {
+            return other.is_derived();
         }
         (self.time, &self.origin) >= (other.time, &other.origin)
     }
@@ -157,5 +161,7 @@ mod tests {
         assert!(later.replaces(&label) && !label.replaces(&later));
         let derived = Label { origin: Label::DERIVED.into(), ..later };
         assert!(label.replaces(&derived) && !derived.replaces(&label));
+        let of_a_site = Label { origin: format!("s/{}", Label::DERIVED), ..derived };
+        assert!(label.replaces(&of_a_site) && !of_a_site.replaces(&label));
     }
 }

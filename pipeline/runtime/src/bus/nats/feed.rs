@@ -93,9 +93,7 @@ impl NatsFeed {
     /// message can tell.
     fn names_last(&self, message: &jetstream::Message) -> bool {
         let one_subject = !self.filter.contains(['*', '>']);
-        let header = message.headers.as_ref().and_then(|headers| headers.get(PREDECESSOR));
-        let predecessor = header.and_then(|value| value.as_str().parse::<u64>().ok());
-        one_subject && predecessor.is_some_and(|predecessor| predecessor <= self.last_sequence)
+        one_subject && predecessor(message).is_some_and(|predecessor| predecessor <= self.last_sequence)
     }
 
     /// Asks the server what follows the last message.
@@ -125,6 +123,7 @@ impl NatsFeed {
         let (sequence, pending, stored_at) = (info.stream_sequence, info.pending, nanoseconds(info.published));
         self.consumer_sequence += 1;
         self.last_sequence = sequence;
+        let predecessor = predecessor(&message);
         let message = message.message;
         let content_type = message.headers.as_ref().and_then(|headers| headers.get("Content-Type"));
         Ok(Delivery {
@@ -132,6 +131,7 @@ impl NatsFeed {
             subject: message.subject.to_string(),
             sequence,
             stored_at,
+            predecessor,
             token: AckToken(message.reply.map(|reply| reply.to_string()).unwrap_or_default()),
             payload: message.payload,
             pending,
@@ -181,6 +181,12 @@ impl NatsFeed {
         self.suspect = suspicious;
         Ok(())
     }
+}
+
+/// What a guarded publish named.
+fn predecessor(message: &async_nats::Message) -> Option<u64> {
+    let header = message.headers.as_ref().and_then(|headers| headers.get(PREDECESSOR));
+    header.and_then(|value| value.as_str().parse().ok())
 }
 
 impl Feed for NatsFeed {

@@ -3,6 +3,7 @@
 mod disk;
 mod killed;
 mod model_based;
+mod notes;
 mod recall;
 
 use std::{path::Path, sync::atomic::AtomicBool};

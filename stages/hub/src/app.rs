@@ -1,0 +1,245 @@
+//! All together: the region's streams, a copy of each shard that is kept here and its part in leading it, the janitor.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use eddy_runtime::{
+    bus::nats::NatsBus,
+    config::CommonConfig,
+    lease::Lease,
+    program::{EXIT_STATE, Program},
+    telemetry::Telemetry,
+};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    audit_sink::AuditSink,
+    config::Config,
+    copy::Plan,
+    filed,
+    follow::Troubles,
+    janitor::Janitor,
+    lead::{self, Leading},
+    merge::Rules,
+    shards::Shards,
+    streams,
+};
+
+/// Failed while running; starting again may help.
+const EXIT_FAILED: u8 = 1;
+/// How often it is looked for sites that are new.
+const SITES_LOOK: Duration = Duration::from_secs(5);
+
+/// The stage.
+#[derive(Debug)]
+pub struct Hub {
+    config: Config,
+}
+
+/// `main` of the binary.
+pub fn main() -> ExitCode {
+    eddy_runtime::program::run::<Hub>()
+}
+
+fn folder(common: &CommonConfig) -> PathBuf {
+    common.state.dir.join(Hub::NAME)
+}
+
+/// Tells the log; the process's audit log takes its place.
+struct Logged;
+
+impl AuditSink for Logged {
+    fn note(&self, what: &str, who: &str, outcome: &str, detail: &str) {
+        tracing::warn!(what, who, outcome, detail, "audit");
+    }
+}
+
+impl Program for Hub {
+    const NAME: &'static str = "hub";
+    const DEFAULTS: &'static str = include_str!("../default.toml");
+    type Config = Config;
+
+    fn new(config: Config, _: &CommonConfig) -> Result<Self, Vec<String>> {
+        let problems = config.problems();
+        if problems.is_empty() { Ok(Self { config }) } else { Err(problems) }
+    }
+
+    async fn run(
+        self,
+        common: CommonConfig,
+        bus: NatsBus,
+        telemetry: Arc<Telemetry>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), (u8, String)> {
+        let process = Process::new(self.config, common, bus, telemetry, Arc::new(Logged));
+        // Where it answers: empty until it does.
+        let (_answers, address) = watch::channel(String::new());
+        process.run(address, stop).await.map_err(|problem| (EXIT_STATE, problem))
+    }
+
+    /// The audit log is not forgotten.
+    fn recover(self, common: &CommonConfig) -> Result<String, (u8, String)> {
+        for shard in self.config.held() {
+            let folder = folder(common).join(shard.to_string());
+            match std::fs::remove_dir_all(&folder) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err((EXIT_FAILED, format!("{}: {error}", folder.display()))),
+            }
+        }
+        Ok("its copies are forgotten; they are made again from what the sites' streams still hold, and name the rest".into())
+    }
+}
+
+/// One hub process.
+pub struct Process {
+    config: Config,
+    common: CommonConfig,
+    bus: NatsBus,
+    telemetry: Arc<Telemetry>,
+    audit: Arc<dyn AuditSink>,
+    /// What it leads, for those who answer.
+    pub(crate) shards: Arc<Shards>,
+    troubles: Arc<Troubles>,
+    name: String,
+}
+
+impl Process {
+    pub(crate) fn new(
+        config: Config,
+        common: CommonConfig,
+        bus: NatsBus,
+        telemetry: Arc<Telemetry>,
+        audit: Arc<dyn AuditSink>,
+    ) -> Self {
+        let name = match config.name.as_str() {
+            "" => format!("hub-{:06x}", rand::random::<u32>() & 0xff_ffff),
+            name => name.to_owned(),
+        };
+        let (shards, troubles) = (Arc::new(Shards::new(config.shards)), Arc::new(Troubles::default()));
+        let (told, patience) = (troubles.clone(), Duration::from_secs(common.telemetry.stall_after_s));
+        telemetry.also_check(move || told.check(patience));
+        Self { config, common, bus, telemetry, audit, shards, troubles, name }
+    }
+
+    /// Runs until `stop` says true; `address` is where it answers by gRPC.
+    pub(crate) async fn run(self, address: watch::Receiver<String>, stop: watch::Receiver<bool>) -> Result<(), String> {
+        tracing::info!(name = self.name, shards = self.config.shards, held = ?self.config.held(), "hub");
+        let (found, sites) = watch::channel(Vec::new());
+        let mut tasks: JoinSet<Result<(), String>> = JoinSet::new();
+        tasks.spawn(find_sites(self.bus.clone(), self.config.clone(), found, stop.clone()));
+        let janitor = Janitor {
+            bus: self.bus.clone(),
+            shards: self.shards.clone(),
+            sites: sites.clone(),
+            keep_percent: self.config.keep_percent,
+        };
+        let until = stop.clone();
+        tasks.spawn(async move {
+            janitor.run(until).await;
+            Ok(())
+        });
+        // A process that is started anew is not the one that died.
+        let me = format!("{}-{:016x}", self.name, rand::random::<u64>());
+        let claiming = Arc::new(Mutex::new(()));
+        let held = self.config.held();
+        for shard in 0..self.config.shards {
+            let lease = Lease::new(self.bus.clone(), lead::terms(&self.config, shard), me.clone());
+            let (opened, copy) = watch::channel(None);
+            if held.contains(&shard) {
+                let plan = self.plan(shard, lease.held(), held.first() == Some(&shard), sites.clone(), opened);
+                tasks.spawn(plan.run(stop.clone()));
+            }
+            let leading = Leading {
+                shard,
+                lease,
+                copy,
+                name: self.name.clone(),
+                address: address.clone(),
+                shards: self.shards.clone(),
+                claiming: claiming.clone(),
+            };
+            let until = stop.clone();
+            tasks.spawn(async move {
+                leading.run(until).await;
+                Ok(())
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            // The first that cannot go on ends all.
+            done.unwrap_or_else(|panic| Err(panic.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn plan(
+        &self,
+        shard: u32,
+        held: eddy_runtime::lease::Held,
+        audits: bool,
+        sites: watch::Receiver<Vec<String>>,
+        opened: watch::Sender<Option<Arc<crate::shards::Led>>>,
+    ) -> Plan<NatsBus> {
+        Plan {
+            bus: self.bus.clone(),
+            shard,
+            folder: folder(&self.common).join(shard.to_string()),
+            store: self.config.limits(),
+            rules: Rules { notes: self.config.notes(), summaries: self.config.summaries_per_device },
+            limits: self.common.limits.clone(),
+            shards: self.shards.clone(),
+            held,
+            telemetry: self.telemetry.clone(),
+            troubles: self.troubles.clone(),
+            audit: audits.then(|| self.audit.clone()),
+            sites,
+            opened,
+        }
+    }
+}
+
+/// Makes the region's streams, and looks which sites have one.
+async fn find_sites(
+    bus: NatsBus,
+    config: Config,
+    found: watch::Sender<Vec<String>>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let mut provided = !config.provision;
+    loop {
+        if !provided {
+            match provide(&bus, &config).await {
+                Ok(()) => provided = true,
+                Err(error) => tracing::warn!(%error, "the region's streams are not made; trying again"),
+            }
+        }
+        match bus.streams(eddy_schemas::sync::STREAM_PREFIX).await {
+            Ok(names) => {
+                let sites: Vec<String> = names.iter().filter_map(|name| streams::site_of(name)).collect();
+                let (sites, odd): (Vec<String>, Vec<String>) = sites.into_iter().partition(|site| filed::is_site(site));
+                if !odd.is_empty() {
+                    tracing::warn!(?odd, "streams of sites whose names cannot be filed are not read");
+                }
+                found.send_if_modified(|known| std::mem::replace(known, sites.clone()) != sites);
+            }
+            Err(error) => tracing::warn!(%error, "which sites there are is not known"),
+        }
+        let wait = if provided { SITES_LOOK } else { Duration::from_secs(1) };
+        if timeout(wait, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return Ok(());
+        }
+    }
+}
+
+async fn provide(bus: &NatsBus, config: &Config) -> Result<(), eddy_runtime::bus::BusError> {
+    for planned in streams::region(config) {
+        bus.provide(&planned).await?;
+    }
+    for site in &config.sites {
+        bus.provide(&streams::site(site, config)).await?;
+    }
+    Ok(())
+}
