@@ -28,6 +28,7 @@ pub const ROOMY: StreamBounds = StreamBounds {
     detections_mb: 256,
     context_mb: 16,
     health_mb: 16,
+    region_mb: 16,
     side_mb: 64,
 };
 

@@ -10,6 +10,8 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
 
+use eddy_schemas::region::GATEWAY_STREAM;
+
 use crate::{
     bus::Source,
     client::{Client, ClientError},
@@ -36,6 +38,8 @@ pub struct StreamBounds {
     pub context_mb: u64,
     /// HEALTH: its oldest goes first.
     pub health_mb: u64,
+    /// REGION: its oldest goes first.
+    pub region_mb: u64,
     /// SIDE: its oldest goes first.
     pub side_mb: u64,
 }
@@ -52,6 +56,7 @@ impl StreamBounds {
             self.detections_mb,
             self.context_mb,
             self.health_mb,
+            self.region_mb,
             self.side_mb,
         ];
         all.iter().sum::<u64>() << 20
@@ -107,6 +112,7 @@ fn plan(bounds: &StreamBounds) -> Vec<Planned> {
         // Nobody on the path reads these, and rubbish must not stop the pipeline.
         old("CONTEXT", &["context"], bounds.context_mb, false),
         old("HEALTH", &["health"], bounds.health_mb, true),
+        old(GATEWAY_STREAM, &["region"], bounds.region_mb, false),
         old("SIDE", &["late", "deadletter"], bounds.side_mb, false),
     ]
 }

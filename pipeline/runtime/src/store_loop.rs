@@ -54,7 +54,8 @@ pub trait Sink: Send {
     fn position(&self) -> Result<Option<Position>, SinkError>;
 
     /// Writes what came, and the position that `reaches` makes of the sequence up to which it has taken the messages (the last of
-    /// them, unless it waits for what belongs together). `None`: nothing was taken yet; they come again with more.
+    /// them, unless it waits for what belongs together). `None`: nothing was taken yet; they come again with more, and every
+    /// second without more.
     ///
     /// # Errors
     /// That nothing was written.
@@ -186,7 +187,8 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
     let mut ticked = Instant::now();
     while !*stop.borrow() {
         let pulled = feed.pull(bounds, PULL_WAIT).await?;
-        let came = !pulled.is_empty();
+        let is_time = ticked.elapsed() >= TICK;
+        let came = !pulled.is_empty() || (is_time && !held.is_empty());
         if came {
             let started = Instant::now();
             telemetry.busy();
@@ -211,7 +213,7 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
                 telemetry.idle();
             }
         }
-        if came || ticked.elapsed() >= TICK {
+        if came || is_time {
             if let Err(error) = sink.tick().await {
                 match error {
                     SinkError::Fatal(problem) => return Err(End::Contract(problem)),

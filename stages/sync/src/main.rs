@@ -1,3 +1,3 @@
-//! eddy-sync.
+//! `eddy-sync`.
 
 fn main() {}

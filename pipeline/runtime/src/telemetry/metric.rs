@@ -35,6 +35,16 @@ pub enum Metric {
     UndeliveredAlerts,
     SinkGaps,
     SinkPendingAlerts,
+    SyncSentBytes,
+    SyncSentEntries,
+    SyncGapEntries,
+    SyncQueueEntries,
+    SyncQueueBytes,
+    SyncLinkBytes,
+    SyncRoundTripSeconds,
+    SyncInFlightBytes,
+    SyncHeldClasses,
+    SyncCongestions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +56,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 39] = [
         Self::ReceivedMessages,
         Self::ReceivedRows,
         Self::EmittedMessages,
@@ -76,6 +86,16 @@ impl Metric {
         Self::UndeliveredAlerts,
         Self::SinkGaps,
         Self::SinkPendingAlerts,
+        Self::SyncSentBytes,
+        Self::SyncSentEntries,
+        Self::SyncGapEntries,
+        Self::SyncQueueEntries,
+        Self::SyncQueueBytes,
+        Self::SyncLinkBytes,
+        Self::SyncRoundTripSeconds,
+        Self::SyncInFlightBytes,
+        Self::SyncHeldClasses,
+        Self::SyncCongestions,
     ];
 
     /// Name, kind, label of its own, unit, help.
@@ -112,6 +132,16 @@ impl Metric {
             Self::UndeliveredAlerts => ("eddy_undelivered_alerts_total", Counter, Some("sink"), Unit::Count, "Alert events put aside: refused, or given up after too many tries or too long"),
             Self::SinkGaps => ("eddy_sink_gaps_total", Counter, Some("sink"), Unit::Count, "Ranges of the stream that were removed before the sink read them"),
             Self::SinkPendingAlerts => ("eddy_sink_pending_alerts", Gauge, Some("sink"), Unit::Count, "Alert events read and neither delivered nor put aside yet"),
+            Self::SyncSentBytes => ("eddy_sync_sent_bytes_total", Counter, Some("class"), Unit::Bytes, "Bytes of batches that the region has"),
+            Self::SyncSentEntries => ("eddy_sync_sent_entries_total", Counter, Some("class"), Unit::Count, "Entries that the region has"),
+            Self::SyncGapEntries => ("eddy_sync_gap_entries_total", Counter, Some("class"), Unit::Count, "Entries of which the region was told that they will never come"),
+            Self::SyncQueueEntries => ("eddy_sync_queue_entries", Gauge, Some("class"), Unit::Count, "Entries that the region does not have yet"),
+            Self::SyncQueueBytes => ("eddy_sync_queue_bytes", Gauge, Some("class"), Unit::Bytes, "Their bytes on disk"),
+            Self::SyncLinkBytes => ("eddy_sync_link_bytes", Gauge, None, Unit::Bytes, "Bytes a second that the link to the region was seen to carry"),
+            Self::SyncRoundTripSeconds => ("eddy_sync_round_trip_seconds", Gauge, None, Unit::Seconds, "Its shortest round trip of late, with the region's write to disk"),
+            Self::SyncInFlightBytes => ("eddy_sync_in_flight_bytes", Gauge, None, Unit::Bytes, "Bytes sent and not acknowledged"),
+            Self::SyncHeldClasses => ("eddy_sync_held_classes", Gauge, None, Unit::Count, "Classes that wait because the link is congested or the day's budget is spent"),
+            Self::SyncCongestions => ("eddy_sync_congestions_total", Counter, None, Unit::Count, "Times that an alert took too long, so that all else had to wait"),
         }
     }
 
@@ -158,7 +188,7 @@ mod tests {
             };
             assert!(metric.is_counter() || name.ends_with(unit), "{name}");
             assert!(
-                metric.label().is_none_or(|label| ["reason", "kind", "condition", "sink"].contains(&label)),
+                metric.label().is_none_or(|label| ["reason", "kind", "condition", "sink", "class"].contains(&label)),
                 "{name}"
             );
         }

@@ -6,6 +6,7 @@
 mod http;
 mod log;
 mod metric;
+mod sync;
 
 use std::{
     sync::{

@@ -46,8 +46,8 @@ const PATH: [PathStage; 4] = [
 ];
 
 /// A gateway's streams, in the order of the path.
-const STREAMS: [&str; 9] =
-    ["INGEST", "CONTROL", "READINGS", "SAMPLES", "EMBEDDINGS", "DETECTIONS", "CONTEXT", "HEALTH", "SIDE"];
+const STREAMS: [&str; 10] =
+    ["INGEST", "CONTROL", "READINGS", "SAMPLES", "EMBEDDINGS", "DETECTIONS", "CONTEXT", "HEALTH", "REGION", "SIDE"];
 
 /// The state of a gateway.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,6 +1,7 @@
 //! The bus over JetStream.
 
 mod feed;
+mod tail;
 mod upkeep;
 
 use std::{
@@ -24,7 +25,11 @@ use async_nats::{
 };
 use bytes::Bytes;
 
-pub use self::{feed::NatsFeed, upkeep::PlannedStream};
+pub use self::{
+    feed::NatsFeed,
+    tail::{Listener, Read},
+    upkeep::PlannedStream,
+};
 use super::{
     AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState,
 };
