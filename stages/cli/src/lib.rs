@@ -8,6 +8,7 @@ pub mod device;
 pub mod doctor;
 pub mod eval;
 pub mod gateway;
+pub mod hub;
 pub mod label;
 pub mod output;
 pub mod query;
