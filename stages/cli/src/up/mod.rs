@@ -64,6 +64,8 @@ pub struct Plan {
     pub own_bundle: bool,
     /// Whether the config names a sink of alerts: then notify runs too.
     pub sinks: bool,
+    /// Whether the config names a hub: then sync runs too.
+    pub hub: bool,
     /// Whether events go to standard error.
     pub loud: bool,
 }
@@ -79,6 +81,7 @@ impl Plan {
         let names_sink = |name: &str| matches!(name, "EDDY_NOTIFY_WEBHOOK" | "EDDY_NOTIFY_MQTT");
         let mut own_bundle = environment.iter().any(|(name, _)| names_bundle(name));
         let mut sinks = environment.iter().any(|(name, _)| names_sink(name));
+        let mut hub = environment.iter().any(|(name, value)| name == "EDDY_SYNC_HUB_URL" && !value.is_empty());
         if let Some(path) = config_file {
             let text = std::fs::read_to_string(path).map_err(|e| UpError::Io(path.display().to_string(), e))?;
             let table: toml::Table = text.parse().unwrap_or_default();
@@ -86,6 +89,8 @@ impl Plan {
             own_bundle |= names("embed") || names("detect");
             let lists = |kind: &str| table.get("notify")?.get(kind)?.as_array().map(|sinks| !sinks.is_empty());
             sinks |= lists("webhook").unwrap_or(false) || lists("mqtt").unwrap_or(false);
+            let url = || table.get("sync")?.get("hub")?.get("url")?.as_str();
+            hub |= url().is_some_and(|url| !url.is_empty());
         }
         let (common, config) =
             eddy_runtime::config::load::<GatewayConfig>(TABLE, config::DEFAULTS, config_file, environment)?;
@@ -102,6 +107,7 @@ impl Plan {
             config_file: config_file.map(absolute).transpose()?,
             own_bundle,
             sinks,
+            hub,
             loud: true,
         })
     }
@@ -211,17 +217,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notify_runs_if_the_config_names_a_sink() {
+    fn notify_runs_if_the_config_names_a_sink_and_sync_if_it_names_a_hub() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("eddy.toml");
-        for (text, sinks) in [
-            ("[site]\nname = \"s\"\n", false),
-            ("[notify]\nwebhook = []\npending_max = 5\n", false),
-            ("[[notify.webhook]]\nname = \"x\"\n", true),
-            ("[[notify.mqtt]]\nname = \"x\"\n", true),
+        for (text, sinks, hub) in [
+            ("[site]\nname = \"s\"\n", false, false),
+            ("[notify]\nwebhook = []\npending_max = 5\n[sync.hub]\nurl = \"\"\n", false, false),
+            ("[[notify.webhook]]\nname = \"x\"\n", true, false),
+            ("[[notify.mqtt]]\nname = \"x\"\n", true, false),
+            ("[sync.hub]\nurl = \"tls://hub:4322\"\n", false, true),
         ] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(Plan::load(folder.path(), Some(&file)).unwrap().sinks, sinks, "{text}");
+            let plan = Plan::load(folder.path(), Some(&file)).unwrap();
+            assert_eq!((plan.sinks, plan.hub), (sinks, hub), "{text}");
         }
     }
 }

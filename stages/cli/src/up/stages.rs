@@ -11,6 +11,8 @@ const STAGES: [(&str, bool); 4] = [("capture", false), ("preprocess", true), ("e
 const INDEX: (&str, bool) = ("index", false);
 /// What brings alerts out of the gateway; runs if the config names a sink.
 const NOTIFY: (&str, bool) = ("notify", false);
+/// What brings to the region what it may know; runs if the config names a hub.
+const SYNC: (&str, bool) = ("sync", false);
 
 /// Every stage process of a gateway whose bus is at `url`.
 ///
@@ -18,7 +20,9 @@ const NOTIFY: (&str, bool) = ("notify", false);
 /// If a binary is not there.
 pub fn workers(plan: &Plan, url: &str) -> Result<Vec<Worker>, UpError> {
     let mut workers = Vec::new();
-    for (stage, sharded) in STAGES.into_iter().chain([INDEX]).chain(plan.sinks.then_some(NOTIFY)) {
+    let on_demand = [(plan.sinks, NOTIFY), (plan.hub, SYNC)];
+    let on_demand = on_demand.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, stage)| stage);
+    for (stage, sharded) in STAGES.into_iter().chain([INDEX]).chain(on_demand) {
         let binary = plan.config.machine.binary(&format!("eddy-{stage}"), TABLE)?;
         for shard in 0..if sharded { plan.shards } else { 1 } {
             let name = if plan.shards > 1 && sharded { format!("{stage}-{shard}") } else { stage.to_owned() };
