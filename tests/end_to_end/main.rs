@@ -17,6 +17,7 @@ mod faults;
 mod identity;
 mod index;
 mod notify;
+mod region;
 mod rubbish;
 mod schema;
 mod sources;
