@@ -9,6 +9,7 @@
 //! Every batch names its layout and version; see [`layout`] for how versions are read.
 
 pub mod alert;
+pub mod audit;
 pub mod bursts;
 pub mod context;
 pub mod control;

@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     alerts::{self, AlertsArgs},
+    audit::{self, AuditCommand},
+    certs::{self, CertsArgs},
     demo::{self, DemoArgs},
     device::{self, DeviceCommand, MaintainArgs},
     doctor::{self, DoctorCommand},
@@ -145,6 +147,32 @@ What is damaged is made anew from what DETECTIONS still holds by `eddy-index rec
 Exit codes:
   0 sound   1 something is wrong, or the index does not answer   64 bad command line";
 
+const CERTS: &str = "\
+Examples:
+  eddy certs --out certs --site plant-1 --site plant-2 --reader console --labeler alice --operator bob
+  eddy certs --out certs --site plant-3               one more: what is there and good is kept
+  eddy certs --out certs --host hub.example           the hub's own anew, for that name
+  eddy certs --out certs --host hub.example --days 30
+
+Files: ca.pem is what everybody trusts, ca.key signs: keep it off the hub. hub.pem and hub.key are the hub's; site-NAME.pem and .key
+a gateway's; NAME.pem and .key a person's or tool's. A file is named after its subject's CN (percent-encoded), by which the hub's
+[hub.roles] give roles, and its NATS server permissions. A CA of your own works too: put it there as ca.pem and ca.key.
+
+Exit codes:
+  0 made   1 a name is not taken, or a file cannot be written   64 bad command line";
+
+const AUDIT: &str = "\
+Examples:
+  eddy audit verify state/hub/audit.jsonl             a file
+  eddy audit verify state/hub                         all files as one chain
+  eddy audit verify state/hub --holds 812:5f0c3a…     and the head that an earlier check printed is still in it
+
+A line holds the hash of the one before it, so that a changed, moved, added or removed line is found. Lines that are missing at
+the end, or a log that was made anew as a whole, are found by --holds alone: keep a printed head elsewhere.
+
+Exit codes:
+  0 sound   1 not, with file and line   64 bad command line";
+
 const EVAL: &str = "\
 Examples:
   eddy eval --help                    all of its options
@@ -202,6 +230,12 @@ enum Command {
     /// Check what a gateway keeps
     #[command(subcommand, after_help = DOCTOR)]
     Doctor(DoctorCommand),
+    /// Make a development CA and certificates for a hub, its gateways and people
+    #[command(after_help = CERTS)]
+    Certs(CertsArgs),
+    /// Check the hub's audit log
+    #[command(subcommand, after_help = AUDIT)]
+    Audit(AuditCommand),
     /// Run the public benchmarks through the stages, and score the results
     #[command(after_help = EVAL, disable_help_flag = true)]
     Eval(EvalArgs),
@@ -238,6 +272,8 @@ pub fn main() -> ExitCode {
             Command::Doctor(command) => doctor::run(command).await,
             Command::Query(args) => query::run(args).await,
             Command::Label(args) => label::run(args).await,
+            Command::Certs(args) => certs::run(args),
+            Command::Audit(command) => audit::run(command),
             Command::Eval(args) => Err(eval::run(args)),
             Command::Maintain(args) => device::maintain(args).await,
             Command::Device(command) => device::device(command).await,

@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod alerts;
+pub mod audit;
+pub mod certs;
 pub mod commands;
 pub mod demo;
 pub mod device;

@@ -90,7 +90,8 @@ impl Program for Hub {
                 Err(error) => return Err((EXIT_FAILED, format!("{}: {error}", folder.display()))),
             }
         }
-        Ok("its copies are forgotten; they are made again from what the sites' streams still hold, and name the rest".into())
+        Ok("its copies are forgotten; they are made again from what the sites' streams still hold, and name the rest"
+            .into())
     }
 }
 

@@ -166,9 +166,12 @@ mod tests {
             ..config()
         };
         let problems = wrong.problems().join("\n");
-        for part in
-            ["hub.hold: 2: 0 to hub.shards - 1 = 1", "hub.sites: \"\"", "hub.takeover_after_ms = 2000: 2550", "hub.trees"]
-        {
+        for part in [
+            "hub.hold: 2: 0 to hub.shards - 1 = 1",
+            "hub.sites: \"\"",
+            "hub.takeover_after_ms = 2000: 2550",
+            "hub.trees",
+        ] {
             assert!(problems.contains(part), "{part}: {problems}");
         }
         assert_eq!(config().limits().segment_span, 720 * 3_600_000_000_000);

@@ -32,6 +32,15 @@ const RETRY: Duration = Duration::from_millis(500);
 /// The note that names a copy.
 const NAME: &str = "copy";
 
+/// Stops upkeep, also where its copy's task is dropped.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What a copy is made of.
 #[derive(Clone)]
 pub struct Plan<B> {
@@ -64,8 +73,8 @@ impl<B: Bus> Plan<B> {
         let durable = format!("hub-{durable}-{}", self.shard);
         self.shards.add(copy.clone());
         self.opened.send_replace(Some(copy.clone()));
-        let cancel = Arc::new(AtomicBool::new(false));
-        let (upkeep, cancelled) = (copy.clone(), cancel.clone());
+        let cancel = Cancel(Arc::new(AtomicBool::new(false)));
+        let (upkeep, cancelled) = (copy.clone(), cancel.0.clone());
         let building = std::thread::spawn(move || keep_up(&upkeep, &cancelled));
         let (bus, telemetry) = (self.bus.clone(), self.telemetry.clone());
         let teller = Teller { bus: bus.clone(), copy: copy.clone(), telemetry: telemetry.clone() };
@@ -84,7 +93,7 @@ impl<B: Bus> Plan<B> {
         // Nobody asks it any more, and it leads no more.
         self.opened.send_replace(None);
         telling.abort();
-        cancel.store(true, Ordering::Relaxed);
+        drop(cancel);
         let _ = tokio::task::spawn_blocking(move || building.join()).await;
         ended
     }

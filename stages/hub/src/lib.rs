@@ -8,22 +8,27 @@
 //!
 //! `chain.rs` (does a batch follow?), `ledger.rs` (what is proven), `kept.rs` (notes that age), `about.rs` (what is known of an
 //! alert), `words.rs` (what operators say here), `merge/` (a stream into a store), `shards.rs` (copies and leaders), `lead.rs` (who leads),
-//! `copy.rs` and `follow.rs` (what runs for a copy), `news.rs` (labels to gateways), `janitor.rs` (streams), `app.rs` (all together).
+//! `copy.rs` and `follow.rs` (what runs for a copy), `news.rs` (labels to gateways), `janitor.rs` (streams), `app.rs` (all together);
+//! `answer/` (what is answered), `grpc/` and `nats.rs` (to whom), `audit.rs` (the log of it).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod about;
+pub mod answer;
 mod app;
+pub mod audit;
 pub mod audit_sink;
 pub mod chain;
 mod config;
 mod copy;
 pub mod filed;
 mod follow;
+pub mod grpc;
 mod janitor;
 pub mod kept;
 mod lead;
 pub mod ledger;
 mod merge;
+pub mod nats;
 mod news;
 pub mod shards;
 pub mod streams;

@@ -113,7 +113,8 @@ impl Told {
     }
 
     fn text(&self) -> String {
-        let part = |(shard, (incarnation, sequence, nth)): (&u32, &At)| format!("{shard}@{incarnation}:{sequence}.{nth}");
+        let part =
+            |(shard, (incarnation, sequence, nth)): (&u32, &At)| format!("{shard}@{incarnation}:{sequence}.{nth}");
         self.0.iter().map(part).collect::<Vec<_>>().join(",")
     }
 
@@ -221,10 +222,7 @@ impl<B: Bus> Teller<B> {
             let message = Publication {
                 stream: NEWS_STREAM.into(),
                 subject: subject.clone(),
-                headers: vec![
-                    (HEADER.into(), told.text()),
-                    ("Content-Type".into(), "application/json".into()),
-                ],
+                headers: vec![(HEADER.into(), told.text()), ("Content-Type".into(), "application/json".into())],
                 payload: payload.into(),
                 guard: Some(guard),
             };

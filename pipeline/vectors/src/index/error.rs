@@ -64,8 +64,8 @@ pub enum IndexError {
     /// What is asked for does not fit what is stored.
     #[error("{0}")]
     Query(String),
-    /// A build was told to stop, or took too long.
-    #[error("the build was cancelled")]
+    /// A build or a search was told to stop, or took too long.
+    #[error("it was cancelled")]
     Cancelled,
 }
 

@@ -208,6 +208,15 @@ impl Searcher {
     /// # Errors
     /// If the vector does not fit the model, or something is damaged.
     pub fn search(&self, query: &Query<'_>) -> Result<Vec<Neighbour>, IndexError> {
+        self.search_until(query, &|| false)
+    }
+
+    /// As [`Self::search`], but given up before the next segment once `is_over` says so.
+    ///
+    /// # Errors
+    /// [`IndexError::Cancelled`] then; otherwise as [`Self::search`].
+    pub fn search_until(&self, query: &Query<'_>, is_over: &dyn Fn() -> bool) -> Result<Vec<Neighbour>, IndexError> {
+        let go_on = || if is_over() { Err(IndexError::Cancelled) } else { Ok(()) };
         if query.vector.len() != query.model.dimensions || !query.vector.iter().all(|x| x.is_finite()) {
             return Err(IndexError::Query(format!(
                 "a vector of {} components (some may be no numbers) for a model of {}",
@@ -221,12 +230,14 @@ impl Searcher {
         let allowed = Allowed::new(&view, &query.filter, labelled);
         let mut near: Vec<(f32, WindowId)> = Vec::new();
         for part in view.parts.iter().filter(|part| part.record.model as usize == model) {
+            go_on()?;
             let ends = part.facts.iter().map(|facts| facts.end);
             let among = allowed.among(&part.record, part.series.iter().copied().zip(ends));
             let found = part.nearest(query.vector, query.count, among.as_ref());
             near.extend(found.into_iter().map(|(row, squared)| (squared, part.record.first + u64::from(row))));
         }
         for segment in view.segments.iter().filter(|segment| segment.record.model as usize == model) {
+            go_on()?;
             let txn = segment.read()?;
             let among = match allowed.restricts(&segment.record) {
                 true => allowed.among(&segment.record, segment.series(&txn)?.zip(segment.ends(&txn)?)),

@@ -10,6 +10,9 @@ use super::{error::IndexError, store::Store};
 /// How often it is looked for something to do.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long a stop may go unseen.
+const STOP_WITHIN: Duration = Duration::from_millis(50);
+
 /// What upkeep did, for its owner's log.
 #[derive(Debug)]
 pub enum Upkeep {
@@ -54,7 +57,10 @@ impl Store {
                 Ok(segments) => tell(Upkeep::Aged(segments)),
                 Err(error) => tell(Upkeep::Failed(error)),
             }
-            std::thread::sleep(LOOK);
+            let looked = Instant::now();
+            while looked.elapsed() < LOOK && !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(STOP_WITHIN);
+            }
         }
     }
 

@@ -111,7 +111,7 @@ fn what_contradicts_itself_or_is_too_large_is_refused() {
     let short = wire::Batch { replaces: Bytes::from_static(b"x"), ..batch(1, 1, 3, &[]) };
     refused(None, &FOUND, &short.encode_to_vec(), "a name of 1 bytes");
     refused(Some(&known[1]), &FOUND, &vec![0; MESSAGE_BYTES_MAX + 1], "a message of");
-    refused(Some(&known[1]), &FOUND, b"", "is neither");
+    refused(Some(&known[1]), &FOUND, b"", "chain's name of 0 bytes");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_new_chain_says_what_it_replaces_and_the_old_one_never_comes_back() {
 fn a_copy_that_lost_batches_goes_on_behind_them_and_says_what_is_missing() {
     let (messages, known) = chain();
     let lost = Found { lost: true, ..FOUND };
-    let missing = |known, message| match judge(known, &[], &lost, message) {
+    let missing = |known: Option<&Known>, message: &[u8]| match judge(known, &[], &lost, message) {
         Verdict::Next(link) => (link.begins, link.missing),
         verdict => panic!("{verdict:?}"),
     };

@@ -201,7 +201,11 @@ impl<'s> Merge<'s> {
             self.outcome.audit(what.clone(), "replaced", format!("chain {name} goes on for chain {old}"));
         }
         if let Some((first, last)) = link.missing {
-            self.outcome.audit(what, "gap", format!("chain {name}: entries {first} to {last} were gone before they were read"));
+            self.outcome.audit(
+                what,
+                "gap",
+                format!("chain {name}: entries {first} to {last} were gone before they were read"),
+            );
         }
     }
 
@@ -210,13 +214,8 @@ impl<'s> Merge<'s> {
         self.find_books(&link.entries)?;
         let mut malformed = Vec::new();
         let (site, rules) = (self.site, self.rules);
-        let reader = Reader {
-            site: &site.name,
-            token: &site.token,
-            class,
-            entries: &link.entries,
-            summaries: rules.summaries,
-        };
+        let reader =
+            Reader { site: &site.name, token: &site.token, class, entries: &link.entries, summaries: rules.summaries };
         for entry in &link.entries.entries {
             let read = reader.read(entry, |bundle| self.books.get(bundle));
             let problem = match read {
@@ -226,7 +225,11 @@ impl<'s> Merge<'s> {
             if let Some(problem) = problem {
                 self.outcome.malformed += 1;
                 let detail: String = problem.chars().take(100).collect();
-                self.outcome.audit(format!("entry of {}", class.token()), "malformed", format!("entry {}: {detail}", entry.id));
+                self.outcome.audit(
+                    format!("entry of {}", class.token()),
+                    "malformed",
+                    format!("entry {}: {detail}", entry.id),
+                );
                 let (first, last) = (entry.id, entry.id);
                 malformed.push(Missing { first, last, count: 1, cause: cause::MALFORMED.to_owned(), detail });
             }

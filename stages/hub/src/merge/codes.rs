@@ -42,7 +42,8 @@ impl Book {
 
     fn vector(&self, codes: &[u8]) -> Option<Vec<f32>> {
         (codes.len() == self.parts).then(|| {
-            let rows = codes.iter().enumerate().map(|(part, code)| (part * CENTROIDS + usize::from(*code)) * self.width);
+            let rows =
+                codes.iter().enumerate().map(|(part, code)| (part * CENTROIDS + usize::from(*code)) * self.width);
             rows.flat_map(|at| &self.centroids[at..at + self.width]).copied().collect()
         })
     }
@@ -63,9 +64,15 @@ pub fn vector<'b>(delta: &VectorDelta, book: impl FnOnce() -> Option<&'b Book>) 
             let book = book().ok_or("a vector whose codebook never came")?;
             book.vector(&delta.vector).ok_or_else(|| format!("a vector of {bytes} codes for {} parts", book.parts))?
         }
-        Codes::Unspecified => return Err(format!("a vector in codes {}, which this release does not know", delta.codes)),
+        Codes::Unspecified => {
+            return Err(format!("a vector in codes {}, which this release does not know", delta.codes));
+        }
     };
-    if vector.iter().all(|x| x.is_finite()) { Ok(vector) } else { Err("a vector with components that are no numbers".into()) }
+    if vector.iter().all(|x| x.is_finite()) {
+        Ok(vector)
+    } else {
+        Err("a vector with components that are no numbers".into())
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +87,8 @@ mod tests {
 
     fn codebook(dimensions: u32, parts: u32) -> Codebook {
         let width = dimensions / parts;
-        let component = |n: u32| (n / width % 256) as f32 + 1_000.0 * (n / width / 256) as f32 + 0.1 * (n % width) as f32;
+        let component =
+            |n: u32| (n / width % 256) as f32 + 1_000.0 * (n / width / 256) as f32 + 0.1 * (n % width) as f32;
         let centroids: Vec<u8> = (0..256 * dimensions).flat_map(|n| component(n).to_le_bytes()).collect();
         let digest = blake3::hash(&centroids).as_bytes().to_vec().into();
         Codebook { digest, dimensions, parts, centroids: centroids.into(), ..Default::default() }

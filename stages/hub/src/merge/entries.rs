@@ -200,11 +200,7 @@ impl Reader<'_> {
         Ok(hex(digest))
     }
 
-    fn delta<'b>(
-        &self,
-        delta: &VectorDelta,
-        book: impl FnOnce(&str) -> Option<&'b Book>,
-    ) -> Result<Meaning, String> {
+    fn delta<'b>(&self, delta: &VectorDelta, book: impl FnOnce(&str) -> Option<&'b Book>) -> Result<Meaning, String> {
         let text = Self::pointed("series", &self.entries.series, delta.series)?;
         if delta.action() == Action::ForgetDevice {
             let device = names::decode(SeriesName::device_token(text));
@@ -214,7 +210,8 @@ impl Reader<'_> {
         if delta.action() != Action::Insert {
             return Err(format!("action {}, which this release does not know", delta.action));
         }
-        let series = SeriesName::parse(text).ok_or_else(|| format!("series {:?}", text.chars().take(40).collect::<String>()))?;
+        let series =
+            SeriesName::parse(text).ok_or_else(|| format!("series {:?}", text.chars().take(40).collect::<String>()))?;
         let bundle = self.bundle(delta.bundle)?;
         let vector = codes::vector(delta, || book(&bundle))?;
         let facts = facts(delta)?;
@@ -252,7 +249,8 @@ impl Reader<'_> {
 
     fn readings(&self, readings: &Readings) -> Result<Meaning, String> {
         let text = Self::pointed("series", &self.entries.series, readings.series)?;
-        let series = SeriesName::parse(text).ok_or_else(|| format!("series {:?}", text.chars().take(40).collect::<String>()))?;
+        let series =
+            SeriesName::parse(text).ok_or_else(|| format!("series {:?}", text.chars().take(40).collect::<String>()))?;
         if readings.times.len() != readings.values.len() || readings.times.is_empty() {
             return Err(format!("{} times and {} values", readings.times.len(), readings.values.len()));
         }

@@ -22,8 +22,8 @@ use eddy_schemas::side::Reason;
 use eddy_vectors::index::IndexError;
 use tokio::task::block_in_place;
 
-pub use self::apply::{Rules, Site};
 use self::apply::{Merge, Outcome};
+pub use self::apply::{Rules, Site};
 use crate::{audit_sink::AuditSink, shards::Led};
 
 /// One site's stream, on its way into one copy.
@@ -51,7 +51,8 @@ impl Led {
     /// Where the store stands.
     pub(crate) fn stored_position(&self) -> Result<(Option<String>, Position), SinkError> {
         let text = self.store.position().map_err(|error| sink_error(self.shard, &error))?;
-        let wrong = |error| SinkError::Fatal(format!("shard {} in {}: {error}", self.shard, self.store.path().display()));
+        let wrong =
+            |error| SinkError::Fatal(format!("shard {} in {}: {error}", self.shard, self.store.path().display()));
         let position = text.as_deref().unwrap_or_default().parse().map_err(wrong)?;
         Ok((text, position))
     }

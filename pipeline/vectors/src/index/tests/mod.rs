@@ -122,6 +122,29 @@ fn a_window_is_found_at_once_whichever_part_it_lies_in() {
 }
 
 #[test]
+fn a_search_that_is_over_stops_before_the_next_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    add(&store, 0..300);
+    let searcher = store.searcher().unwrap();
+    let vector = window(5).vector;
+    let asked = std::cell::Cell::new(0);
+    let over_at = |at: u32| {
+        asked.set(0);
+        let is_over = || asked.replace(asked.get() + 1) + 1 > at;
+        searcher.search_until(&query(&vector, 3), &is_over).map(|found| ids(&found))
+    };
+    let whole = over_at(u32::MAX).unwrap();
+    assert_eq!(whole, ids(&searcher.search(&query(&vector, 3)).unwrap()));
+    let segments = asked.get();
+    assert_eq!(segments as usize, searcher.segments().len());
+    for at in 0..segments {
+        assert!(matches!(over_at(at), Err(IndexError::Cancelled)), "{at}");
+        assert_eq!(asked.get(), at + 1);
+    }
+}
+
+#[test]
 fn filters_ask_only_what_they_allow() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

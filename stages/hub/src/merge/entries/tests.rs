@@ -60,7 +60,8 @@ fn alert(site: &str, alert: &str) -> Bytes {
 
 #[test]
 fn a_delta_is_filed_under_its_site() {
-    let Meaning::Add { device, model, window, alert, opens } = read(Class::Deltas, What::Delta(delta())).unwrap() else {
+    let Meaning::Add { device, model, window, alert, opens } = read(Class::Deltas, What::Delta(delta())).unwrap()
+    else {
         panic!()
     };
     assert_eq!((device.as_str(), alert.as_deref(), opens), ("pump/7", Some("a1"), true));
@@ -76,7 +77,9 @@ fn a_delta_is_filed_under_its_site() {
 #[test]
 fn alerts_words_and_summaries_have_their_places() {
     let json = alert("plant 1", "a/1");
-    let Meaning::Keep { device, key, value } = read(Class::Alerts, What::Alert(json.clone())).unwrap() else { panic!() };
+    let Meaning::Keep { device, key, value } = read(Class::Alerts, What::Alert(json.clone())).unwrap() else {
+        panic!()
+    };
     assert!(key.starts_with("alert/plant%201/a%2F1/"), "{key}");
     assert_eq!((device.as_str(), value), ("pump/7", json));
     let said = WireLabel { device: "d".into(), alert: "a".into(), label: "leak".into(), origin: "cli".into(), time: 4 };
@@ -84,7 +87,8 @@ fn alerts_words_and_summaries_have_their_places() {
     let (device, alert) = ("d".into(), "a".into());
     assert_eq!(read(Class::Alerts, What::Label(said)), Ok(Meaning::Say { device, alert, word }));
     let key = |end_s| {
-        let summary = Summary { device: "d".into(), end_s, period_s: 300, rows: 1, quantiles: Bytes::from_static(b"12345") };
+        let summary =
+            Summary { device: "d".into(), end_s, period_s: 300, rows: 1, quantiles: Bytes::from_static(b"12345") };
         match read(Class::Summaries, What::Summary(summary)).unwrap() {
             Meaning::Keep { key, .. } => key,
             meaning => panic!("{meaning:?}"),
@@ -94,7 +98,9 @@ fn alerts_words_and_summaries_have_their_places() {
     assert_eq!(key(600 + 10 * 300), key(600), "the place of the one ten periods before");
     assert_ne!(key(900), key(600));
     let readings = Readings { series: 1, times: vec![7, 1], values: vec![1.0, 2.0], ..Default::default() };
-    let Meaning::Keep { key, value, .. } = read(Class::Snippets, What::Readings(readings.clone())).unwrap() else { panic!() };
+    let Meaning::Keep { key, value, .. } = read(Class::Snippets, What::Readings(readings.clone())).unwrap() else {
+        panic!()
+    };
     assert_eq!(key, "snippets/plant%201/pump%2F7/t%20in/0000000000000007");
     assert_eq!(Readings::decode(value).unwrap(), Readings { series: 0, ..readings });
 }
@@ -129,7 +135,11 @@ fn what_is_none_of_its_class_says_why() {
         (Class::Deltas, What::Delta(VectorDelta { codes: 2, ..delta() }), "never came"),
         (Class::Deltas, What::Delta(VectorDelta { alert: long.clone(), ..delta() }), "alert"),
         (Class::Summaries, What::Summary(Summary { device: "d".into(), ..Default::default() }), "a summary of 0 s"),
-        (Class::Readings, What::Readings(Readings { series: 1, times: vec![1], ..Default::default() }), "1 times and 0"),
+        (
+            Class::Readings,
+            What::Readings(Readings { series: 1, times: vec![1], ..Default::default() }),
+            "1 times and 0",
+        ),
     ] {
         let problem = read(class, what).unwrap_err();
         assert!(problem.contains(part), "{problem:?} does not say {part:?}");

@@ -78,6 +78,11 @@ impl Gateway {
         }
     }
 
+    /// The hub's stream was lost: it is empty.
+    pub fn forget_stream(&mut self) {
+        self.chains.values_mut().for_each(|chain| chain.guard = 0);
+    }
+
     /// The next batch of a class, not sent.
     pub fn batch(&self, class: Class, entries: Vec<What>, series: Vec<String>, gaps: Vec<wire::Gap>) -> wire::Batch {
         let chain = self.chains.get(&class).cloned().unwrap_or_default();

@@ -1,0 +1,160 @@
+//! Connections: TLS with a certificate of the CA within a bounded time, or none at all.
+//!
+//! The server's own listener is not used: whoever is turned away by TLS is to stand in the log, with the reason.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tonic::transport::server::Connected;
+
+use super::{
+    flood::Flood,
+    tls::{Tls, common_name},
+};
+use crate::audit::Audit;
+
+/// A handshake takes at most so long.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Handshakes at the same time.
+const HANDSHAKES_MAX: usize = 64;
+/// So many that are turned away are logged one by one in a minute.
+const REFUSED_MAX: u32 = 60;
+/// After an error of the listener, as when there are no more file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The CN of their certificate's subject.
+    pub cn: Arc<str>,
+    /// Where they call from.
+    pub address: SocketAddr,
+}
+
+/// A connection of somebody known.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    caller: Caller,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// What handshakes share.
+struct Door {
+    acceptor: TlsAcceptor,
+    audit: Arc<Audit>,
+    room: Arc<Semaphore>,
+    refused: Flood,
+}
+
+/// The connections that come, until nobody takes them any more.
+pub fn connections(
+    listener: TcpListener,
+    tls: &Tls,
+    audit: Arc<Audit>,
+    connections_max: usize,
+) -> impl Stream<Item = Result<Connection, Infallible>> + Send + use<> {
+    let door = Arc::new(Door {
+        acceptor: TlsAcceptor::from(tls.server.clone()),
+        audit,
+        room: Arc::new(Semaphore::new(connections_max)),
+        refused: Flood::new(REFUSED_MAX),
+    });
+    let (sender, mut receiver) = mpsc::channel(16);
+    tokio::spawn(accept(listener, door, sender));
+    stream::poll_fn(move |cx| receiver.poll_recv(cx)).map(Ok)
+}
+
+async fn accept(listener: TcpListener, door: Arc<Door>, sender: mpsc::Sender<Connection>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    loop {
+        // The semaphore is never closed.
+        let Ok(handshake) = handshakes.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = sender.closed() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be accepted");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let (door, sender) = (door.clone(), sender.clone());
+        tokio::spawn(async move {
+            match door.admit(stream, address).await {
+                // Nobody takes it when the server stops.
+                Ok(connection) => drop(sender.send(connection).await),
+                Err(reason) => door.refuse(address, &reason),
+            }
+            drop(handshake);
+        });
+    }
+}
+
+impl Door {
+    async fn admit(&self, stream: TcpStream, address: SocketAddr) -> Result<Connection, String> {
+        let _ = stream.set_nodelay(true);
+        let within = timeout(HANDSHAKE_MAX, self.acceptor.accept(stream)).await;
+        let stream = within.map_err(|_| format!("no TLS within {} s", HANDSHAKE_MAX.as_secs()))?;
+        let stream = stream.map_err(|error| format!("TLS: {error}"))?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let cn = common_name(certificate.ok_or("no certificate")?)?;
+        let place = self.room.clone().try_acquire_owned();
+        let place =
+            place.map_err(|_| format!("{cn:?} comes while all connections are taken: see hub.grpc.connections_max"))?;
+        Ok(Connection { stream, caller: Caller { cn: cn.into(), address }, _place: place })
+    }
+
+    fn refuse(&self, address: SocketAddr, reason: &str) {
+        let Some(more) = self.refused.next() else { return };
+        tracing::info!(%address, reason, "a connection was refused");
+        if let Err(error) = self.audit.log(&address.to_string(), "connect", "refused", &format!("{reason}{more}")) {
+            tracing::error!(%error, "a refused connection is not logged");
+        }
+    }
+}

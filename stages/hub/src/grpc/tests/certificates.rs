@@ -1,0 +1,93 @@
+//! Certificates of all kinds.
+
+use std::{fs, path::PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+use crate::grpc::GrpcConfig;
+
+/// A CA.
+pub(super) struct Ca {
+    pub(super) folder: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// A certificate and its key.
+pub(super) struct Pair {
+    pub(super) cert: String,
+    pub(super) key: String,
+}
+
+/// When a certificate is good.
+#[derive(Clone, Copy)]
+pub(super) enum Good {
+    Now,
+    Before,
+    Later,
+}
+
+impl Ca {
+    pub(super) fn new() -> Self {
+        Self::named("test CA")
+    }
+
+    pub(super) fn named(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { folder: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), pem }
+    }
+
+    pub(super) fn sign(&self, names: &[&str], good: Good) -> Pair {
+        let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        // A name of each type can be there once; the second CN goes by its number.
+        let types = [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])];
+        names.iter().zip(types).for_each(|(name, kind)| params.distinguished_name.push(kind, *name));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let (from, to) = match good {
+            Good::Now => (2020, 2120),
+            Good::Before => (2010, 2011),
+            Good::Later => (2119, 2120),
+        };
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        let key = KeyPair::generate().unwrap();
+        Pair { cert: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A server's config, with this CA's `hub`.
+    pub(super) fn config(&self) -> GrpcConfig {
+        let hub = self.sign(&["hub"], Good::Now);
+        GrpcConfig {
+            listen: "127.0.0.1:0".into(),
+            advertise: String::new(),
+            ca_file: self.file("ca.pem", &self.pem),
+            cert_file: self.file("hub.pem", &hub.cert),
+            key_file: self.file("hub.key", &hub.key),
+            connections_max: 16,
+        }
+    }
+
+    /// What a client shows that trusts this CA; `None`: nothing.
+    pub(super) fn client(&self, shown: Option<&Pair>) -> ClientTlsConfig {
+        let trusting = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.pem)).domain_name("localhost");
+        match shown {
+            Some(pair) => trusting.identity(Identity::from_pem(&pair.cert, &pair.key)),
+            None => trusting,
+        }
+    }
+}

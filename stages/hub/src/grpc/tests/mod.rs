@@ -1,0 +1,5 @@
+mod certificates;
+mod fan_out;
+mod good;
+mod hub;
+mod refused;

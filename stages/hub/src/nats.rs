@@ -1,0 +1,115 @@
+//! The same answers to requests on `eddy.region.<method>` of the hub's NATS: gateways ask there, over the connection that they have.
+//!
+//! Who may ask is the server's affair: it lets only those publish there whom its permissions name. Every hub process answers;
+//! NATS gives each request to one of them.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use eddy_runtime::{
+    bus::nats::NatsBus,
+    service::{self, Refusal as ServiceRefusal, Service},
+};
+use eddy_schemas::region::{
+    RECEIPTS, REQUEST_PREFIX, SEARCH, STATS,
+    wire::{ReceiptsRequest, SearchRequest, StatsRequest},
+};
+use prost::Message;
+use tokio::sync::watch;
+
+use crate::{
+    answer::{Answers, Call, Refusal, Why},
+    audit::Audit,
+    grpc::about,
+};
+
+/// Who asks by NATS: the server does not say.
+const WHO: &str = "nats";
+/// Before the service is registered once more.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What requests over NATS are answered with, and within.
+#[derive(Clone)]
+pub struct Requests {
+    /// The answers.
+    pub answers: Arc<Answers>,
+    /// The log.
+    pub audit: Arc<Audit>,
+    /// Bytes of a request.
+    pub bytes_max: usize,
+    /// Requests at the same time.
+    pub at_once: usize,
+    /// How long an answer may take.
+    pub time_max: Duration,
+}
+
+impl Requests {
+    /// Keeps the service registered until `stop` says true.
+    pub async fn serve(self, bus: NatsBus, stop: watch::Receiver<bool>) {
+        let endpoint = |method: &str| (method.to_owned(), format!("{REQUEST_PREFIX}.{method}"));
+        let service = Service {
+            name: "eddy-region".into(),
+            description: "windows of all sites, and what the region can prove to have".into(),
+            endpoints: [SEARCH, RECEIPTS, STATS].map(endpoint).to_vec(),
+            at_once: self.at_once,
+        };
+        let answer = move |endpoint: String, payload: Bytes| {
+            let requests = self.clone();
+            async move { requests.answer(&endpoint, &payload).await.map_err(ServiceRefusal::from) }
+        };
+        while !*stop.borrow() {
+            if let Err(error) = service::serve(bus.clone(), service.clone(), answer.clone(), stop.clone()).await {
+                tracing::warn!(%error, "the region's service is not registered; trying again");
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+        }
+    }
+
+    async fn answer(&self, method: &str, payload: &[u8]) -> Result<Bytes, Refusal> {
+        let call = Call::new(WHO, self.time_max);
+        let answered = match tokio::time::timeout_at(call.deadline, self.method(&call, method, payload)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Refusal::too_late()),
+        };
+        let outcome = answered.as_ref().map_or_else(|refusal| refusal.why.as_str(), |_| "ok");
+        if let Err(refusal) = &answered {
+            call.tell(format_args!("{refusal}"));
+        }
+        self.audit.log(WHO, method, outcome, &call.detail()).map_err(|error| {
+            tracing::error!(%error, "a request is not logged, and so not answered");
+            Refusal::new(
+                Why::Unavailable,
+                "the audit log takes nothing, so that nothing is answered: the hub's log says why",
+            )
+        })?;
+        answered
+    }
+
+    async fn method(&self, call: &Call, method: &str, payload: &[u8]) -> Result<Bytes, Refusal> {
+        if payload.len() > self.bytes_max {
+            let (bytes, most) = (payload.len(), self.bytes_max);
+            return Err(Refusal::wrong(format!("a request of {bytes} bytes: up to {most} are taken")));
+        }
+        match method {
+            SEARCH => {
+                let request: SearchRequest = read(payload)?;
+                call.tell(format_args!("{}", about(&request)));
+                Ok(self.answers.search(call, &request).await?.encode_to_vec().into())
+            }
+            RECEIPTS => {
+                let request: ReceiptsRequest = read(payload)?;
+                call.tell(format_args!("site {:?}", request.site));
+                Ok(self.answers.receipts(call, &request).await?.encode_to_vec().into())
+            }
+            STATS => Ok(self.answers.stats(call, &read::<StatsRequest>(payload)?).await?.encode_to_vec().into()),
+            method => Err(Refusal::wrong(format!("{method:?}: {SEARCH}, {RECEIPTS} and {STATS} are answered"))),
+        }
+    }
+}
+
+fn read<T: Message + Default>(payload: &[u8]) -> Result<T, Refusal> {
+    T::decode(payload).map_err(|error| Refusal::wrong(format!("not a request: {error}")))
+}
+
+#[cfg(test)]
+mod tests;
