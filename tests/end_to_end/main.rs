@@ -18,6 +18,7 @@ mod hub;
 mod identity;
 mod index;
 mod notify;
+mod region;
 mod rubbish;
 mod schema;
 mod sources;

@@ -12,11 +12,13 @@ use crate::{
     device::{self, DeviceCommand, MaintainArgs},
     doctor::{self, DoctorCommand},
     eval::{self, EvalArgs},
+    hub::{self, HubCommand},
     label::{self, LabelArgs},
     query::{self, QueryArgs},
     replay::{self, ReplayArgs},
     status::{self, StatusArgs},
-    up::{self, UpArgs, UpError},
+    supervise::UpError,
+    up::{self, UpArgs},
 };
 
 /// Bad config or a bad command line (sysexits' EX_USAGE).
@@ -43,6 +45,19 @@ Examples:
 
 DIR holds streams/ and state/ (keep them together), logs/, gateway.json (url, processes, HTTP addresses) and the default
 model bundle. Events go to standard error. SIGTERM or Ctrl-C stops the stages, then the server.
+
+Exit codes:
+  0 stopped as asked   1 failed, or a process had to be given up   64 bad config";
+
+const HUB: &str = "\
+Examples:
+  eddy hub up                                          the region of no sites yet, in ./.hub, for this machine alone
+  eddy hub up --dir /var/lib/eddy-hub --config /etc/eddy-hub.toml
+  eddy hub up --print-config                           the commented defaults of [region]
+  eddy-hub print-config                                those of [hub], with the region's sites and shards
+
+DIR holds streams/ and state/ (keep them together), logs/ and hub.json (url, processes, HTTP addresses). Events go to standard error.
+SIGTERM or Ctrl-C stops the hub processes, then the server.
 
 Exit codes:
   0 stopped as asked   1 failed, or a process had to be given up   64 bad config";
@@ -188,6 +203,9 @@ enum Command {
     /// Run a gateway on this machine: the server, its streams and all stages
     #[command(after_help = UP)]
     Up(UpArgs),
+    /// Run the region to which gateways send what they know
+    #[command(subcommand, after_help = HUB)]
+    Hub(HubCommand),
     /// Show all of it on a recorded fleet with known faults
     #[command(after_help = DEMO)]
     Demo(DemoArgs),
@@ -246,6 +264,7 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match &arguments.command {
             Command::Up(args) => up::run(args).await,
+            Command::Hub(command) => hub::run(command).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Replay(args) => replay::run(args).await,
             Command::Alerts(args) => alerts::run(args).await,

@@ -1,13 +1,12 @@
 //! Which gateway a command talks to.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use eddy_runtime::client::{Client, ClientError, Endpoint};
 use serde::{Deserialize, Serialize};
+
+use crate::supervise::register::{self, MachineFile};
 
 /// Where `eddy up` keeps a gateway unless told otherwise.
 pub const DEFAULT_DIR: &str = ".run";
@@ -16,48 +15,25 @@ pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 /// A site's name unless told otherwise.
 pub const DEFAULT_SITE: &str = "site";
 
-const FILE: &str = "gateway.json";
+/// What `eddy up` writes to its folder.
+pub const FILE: &str = "gateway.json";
 
-/// What `eddy up` writes to `DIR/gateway.json`: how to reach the gateway that runs there.
+/// What is in it: how to reach the gateway that runs there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayFile {
-    /// The bus.
-    pub url: String,
+    /// Its processes.
+    #[serde(flatten)]
+    pub machine: MachineFile,
     /// The site.
     pub site: String,
     /// How many shards the site has.
     pub shards: u32,
-    /// The server's monitoring address.
-    pub monitoring: String,
-    /// Process ids: `up` itself, `nats-server`, and each stage.
-    pub pids: BTreeMap<String, u32>,
-    /// Per stage the address of its `/metrics` and `/healthz`.
-    pub http: BTreeMap<String, String>,
-    /// What `up` does not start again, and how it ended.
-    #[serde(default)]
-    pub given_up: BTreeMap<String, String>,
 }
 
 impl GatewayFile {
     /// Reads the file of the gateway in `dir`; `None` if there is none or it is no such file.
     pub fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(dir.join(FILE)).ok()?).ok()
-    }
-
-    /// Writes the file in one step: nobody reads half of it.
-    ///
-    /// # Errors
-    /// If the folder cannot be written.
-    pub fn write(&self, dir: &Path) -> std::io::Result<()> {
-        let (path, draft) = (dir.join(FILE), dir.join(".gateway.json.draft"));
-        std::fs::write(&draft, serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?)?;
-        std::fs::rename(draft, path)
-    }
-
-    /// Removes the file: nothing runs there any more.
-    pub fn remove(dir: &Path) {
-        // It may be gone already; there is nothing else to do about it.
-        let _ = std::fs::remove_file(dir.join(FILE));
+        register::read(dir, FILE)
     }
 }
 
@@ -103,7 +79,7 @@ impl GatewayArgs {
     /// If nobody answers there.
     pub async fn connect(&self) -> Result<Gateway, ClientError> {
         let file = GatewayFile::read(&self.dir);
-        let known = file.as_ref().map(|file| (file.url.clone(), file.site.clone()));
+        let known = file.as_ref().map(|file| (file.machine.url.clone(), file.site.clone()));
         let url = self.url.clone().or(known.as_ref().map(|(url, _)| url.clone()));
         // A gateway that was named by --url is another one than the folder's: its site is not known from there.
         let site_of_file = known.filter(|(known_url, _)| self.url.as_ref().is_none_or(|url| url == known_url));

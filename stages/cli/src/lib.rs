@@ -10,12 +10,14 @@ pub mod device;
 pub mod doctor;
 pub mod eval;
 pub mod gateway;
+pub mod hub;
 pub mod label;
 pub mod output;
 pub mod query;
 pub mod readers;
 pub mod replay;
 pub mod status;
+pub mod supervise;
 pub mod up;
 
 use eddy_runtime::clock::{Clock as _, SystemClock};

@@ -6,15 +6,16 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 use clap::Parser;
 use eddy_cli::{
     alerts,
-    gateway::{Gateway, GatewayFile},
+    gateway::Gateway,
     replay::{self, Progress, ReplayArgs, Summary},
     status,
-    up::{
-        config::{DEFAULTS, GatewayConfig},
+    supervise::{
+        Kind,
         journal::Journal,
         register::Register,
-        server::{NAME, Server},
+        server::{Access, NAME, Server, ServerPlan},
     },
+    up::config::{DEFAULTS, GatewayConfig},
 };
 use eddy_runtime::{
     client::{Client, Endpoint, ReadFrom},
@@ -53,9 +54,12 @@ impl Setting {
         )
         .unwrap();
         let (_, config) = eddy_runtime::config::load::<GatewayConfig>("gateway", DEFAULTS, Some(&path), []).unwrap();
-        let journal = Journal::open(dir.path(), false).unwrap();
-        let register = Register::new(dir.path(), journal, GatewayFile { site: "s 1".into(), ..GatewayFile::default() });
-        let server = Server::start(dir.path(), "test", &config, register.clone()).await.unwrap();
+        let journal = Journal::open(dir.path(), "gateway.log", false).unwrap();
+        let register = Register::new(dir.path(), "gateway.json", journal, serde_json::json!({"site": "s 1"}));
+        let access = Access::loopback();
+        let plan = ServerPlan { dir: dir.path(), name: "test", access: &access, config: &config.machine };
+        let kind = Kind { command: "up", table: "gateway", log: "gateway.log", file: "gateway.json" };
+        let server = Server::start(&plan, kind, register.clone()).await.unwrap();
         let client = Client::connect(&Endpoint::new(register.file().url, "test")).await.unwrap();
         provision::provision(&client, "s 1", 1, &config.streams).await.unwrap();
         Self { dir, server, register, gateway: Gateway { client, site: "s 1".into(), file: None } }
@@ -141,8 +145,12 @@ async fn a_full_stream_holds_a_replay_back_and_nothing_is_lost() {
         tokio::select! {
             summary = &mut replay => break summary,
             () = tokio::time::sleep(Duration::from_millis(150)) => {
-                // What capture would do: take everything, then let it go.
-                let last = stream.get_info().await.unwrap().state.last_sequence;
+                // What capture would do: take everything, then let it go; but only once nothing more goes in.
+                let state = stream.get_info().await.unwrap().state;
+                if state.bytes < (1 << 20) - 60_000 {
+                    continue;
+                }
+                let last = state.last_sequence;
                 for sequence in first..=last {
                     let message = stream.direct_get(sequence).await.unwrap();
                     seen.extend(Readings::decode(&message.payload).unwrap().rows.time.iter().copied());

@@ -11,8 +11,21 @@ use toml::{Table, Value, de::DeTable};
 use super::{ConfigError, DEFAULTS};
 
 /// Tables of other stages and tools: a file or an environment shared by all may set their keys too.
-const STAGES: [&str; 12] =
-    ["capture", "preprocess", "embed", "detect", "index", "sync", "hub", "export", "notify", "gateway", "cli", "test"];
+const STAGES: [&str; 13] = [
+    "capture",
+    "preprocess",
+    "embed",
+    "detect",
+    "index",
+    "sync",
+    "hub",
+    "export",
+    "notify",
+    "gateway",
+    "region",
+    "cli",
+    "test",
+];
 /// Environment variables that are not config keys.
 const NOT_KEYS: [&str; 5] = ["EDDY_CONFIG", "EDDY_NATS_SERVER", "EDDY_SITE", "EDDY_DIR", "EDDY_CREDENTIALS"];
 /// Keys of earlier releases, with what to use instead.

@@ -53,10 +53,37 @@ pub struct BusConfig {
     pub tls_cert_file: PathBuf,
     /// Its key.
     pub tls_key_file: PathBuf,
+    /// What the subjects of answers begin with; empty: the client's default.
+    pub inbox_prefix: String,
     /// Milliseconds.
     pub connect_timeout_ms: u64,
     /// Milliseconds.
     pub request_timeout_ms: u64,
+}
+
+impl BusConfig {
+    /// Every key of `table` that holds what it cannot.
+    pub fn problems(&self, table: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (key, value) in
+            [("connect_timeout_ms", self.connect_timeout_ms), ("request_timeout_ms", self.request_timeout_ms)]
+        {
+            if !(10..=600_000).contains(&value) {
+                problems.push(format!("{table}.{key} = {value}: 10 to 600000 is taken"));
+            }
+        }
+        let (cert, key) = (&self.tls_cert_file, &self.tls_key_file);
+        if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
+            problems.push(format!("{table}.tls_cert_file and {table}.tls_key_file: give both or neither"));
+        }
+        let prefix = &self.inbox_prefix;
+        let is_token =
+            |token: &str| !token.is_empty() && !token.contains(['*', '>']) && !token.contains(char::is_whitespace);
+        if !prefix.is_empty() && !prefix.split('.').all(is_token) {
+            problems.push(format!("{table}.inbox_prefix = {prefix:?}: tokens with a \".\" between them are taken"));
+        }
+        problems
+    }
 }
 
 /// `[limits]`
@@ -155,8 +182,6 @@ impl CommonConfig {
         };
         range("site.shards", u64::from(self.site.shards), 1, 256);
         range("site.shard", u64::from(self.site.shard), 0, u64::from(self.site.shards.max(1)) - 1);
-        range("bus.connect_timeout_ms", self.bus.connect_timeout_ms, 10, 600_000);
-        range("bus.request_timeout_ms", self.bus.request_timeout_ms, 10, 600_000);
         range("limits.pull_messages_max", self.limits.pull_messages_max as u64, 1, 100_000);
         range("limits.pull_bytes_max", self.limits.pull_bytes_max as u64, 1, 64_000_000);
         range("limits.output_bytes_max", self.limits.output_bytes_max as u64, 1_000, 3_000_000);
@@ -170,10 +195,7 @@ impl CommonConfig {
         if !eddy_schemas::names::is_valid(&self.site.name) {
             problems.push(format!("site.name = {:?}: 1 to 128 bytes (percent-encoded) are taken", self.site.name));
         }
-        let (cert, key) = (&self.bus.tls_cert_file, &self.bus.tls_key_file);
-        if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
-            problems.push("bus.tls_cert_file and bus.tls_key_file: give both or neither".into());
-        }
+        problems.extend(self.bus.problems("bus"));
         if let Err(error) = self.telemetry.listen.parse::<std::net::SocketAddr>() {
             problems.push(format!(
                 "telemetry.listen = {:?}: an address and port is taken ({error})",

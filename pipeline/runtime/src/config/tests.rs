@@ -90,6 +90,21 @@ fn every_problem_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn a_connection_that_cannot_be_is_told_by_the_table_it_stands_in() {
+    let (common, _) = check("", &[]).unwrap();
+    let good =
+        |prefix: &str| super::BusConfig { inbox_prefix: prefix.into(), ..common.bus.clone() }.problems("sync.hub");
+    assert_eq!(good("_INBOX.plant%201"), Vec::<String>::new());
+    for prefix in ["_INBOX.", "_INBOX.>", "a b", ".x"] {
+        assert!(good(prefix).join("").starts_with("sync.hub.inbox_prefix = "), "{prefix:?}");
+    }
+    let half = super::BusConfig { tls_key_file: "x".into(), request_timeout_ms: 1, ..common.bus.clone() };
+    let problems = half.problems("sync.hub");
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[1].contains("sync.hub.tls_cert_file and sync.hub.tls_key_file"), "{problems:?}");
+}
+
+#[test]
 fn the_shared_defaults_are_good_and_every_key_has_a_variable_of_its_own() {
     let (common, _) = check("", &[]).unwrap();
     assert_eq!(common.problems(), Vec::<String>::new());

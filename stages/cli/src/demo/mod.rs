@@ -65,10 +65,11 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     };
     let mut plan = Plan::load(dir, None)?;
     SITE.clone_into(&mut plan.site);
-    (plan.config.port, plan.config.monitor_port, plan.loud) = (0, 0, false);
+    plan.config.machine.listen_on(0);
+    plan.loud = false;
     let mut running = Running::start(&plan).await?;
-    eprintln!("eddy: a gateway at {} ({})", running.register.file().url, plan.dir.display());
-    let mut given_up = running.register.given_up();
+    eprintln!("eddy: a gateway at {} ({})", running.machine.file().url, plan.dir.display());
+    let mut given_up = running.machine.register.given_up();
     let shown = tokio::select! {
         shown = show(&running.gateway, &recording, &truth, args.rows_per_message, plan.shards) => shown,
         given_up = given_up.wait_for(|all| !all.is_empty()) => Err(match given_up {
@@ -174,7 +175,7 @@ fn replay_args(recording: &Path, rows: u32) -> anyhow::Result<ReplayArgs> {
 
 /// Prints the demo's last line; says what is wrong, if anything is.
 async fn judge(running: &Running, recording: &Path, truth: &Truth) -> anyhow::Result<Option<String>> {
-    let url = running.register.file().url;
+    let url = running.machine.file().url;
     let folder = recording.to_owned();
     let recording = tokio::task::spawn_blocking(move || Recording::read(&folder)).await??;
     let verdict = oracle::judge(&url, SITE, &recording).await?;

@@ -80,7 +80,7 @@ pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, Cli
         last_alert: last_alert.and_then(|message| serde_json::from_slice(&message.payload).ok()),
         health,
         index: index(gateway).await,
-        given_up: gateway.file.as_ref().map(|file| file.given_up.clone()).unwrap_or_default(),
+        given_up: gateway.file.as_ref().map(|file| file.machine.given_up.clone()).unwrap_or_default(),
         aside,
     })
 }

@@ -1,47 +1,20 @@
 //! The config table `[gateway]`.
 
-use std::path::PathBuf;
-
 use eddy_runtime::provision::StreamBounds;
 use serde::Deserialize;
+
+use super::TABLE;
+use crate::supervise::config::MachineConfig;
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../../default.toml");
 
-/// `[gateway]`, as `default.toml` documents it.
+/// `[gateway]`, as `default.toml` documents it. A key that does not stand there is refused before it comes to this.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct GatewayConfig {
-    /// The nats-server binary; empty: looked for.
-    pub nats_server: PathBuf,
-    /// Folder of the stage binaries; empty: that of the eddy binary.
-    pub bin_dir: PathBuf,
-    /// Port of the bus; 0 takes a free one.
-    pub port: u16,
-    /// Port of the server's monitoring; 0 takes a free one.
-    pub monitor_port: u16,
-    /// Bound on all streams together, in MB of 2^20 bytes.
-    pub store_mb_max: u64,
-    /// Largest message in bytes.
-    pub payload_bytes_max: u64,
-    /// The server's soft memory limit, in MB of 2^20 bytes.
-    pub memory_mb: u64,
-    /// Size at which a log is cut, in MB of 2^20 bytes.
-    pub log_mb_max: u64,
-    /// Seconds from SIGTERM to SIGKILL.
-    pub stop_grace_s: u64,
-    /// Milliseconds between two looks at the server's health.
-    pub health_interval_ms: u64,
-    /// Bad answers in a row before the server is restarted.
-    pub health_failures_max: u32,
-    /// First wait before a restart, in milliseconds.
-    pub restart_wait_ms_min: u64,
-    /// Longest wait before a restart, in milliseconds.
-    pub restart_wait_ms_max: u64,
-    /// Starts in a row without a minute of life.
-    pub restarts_max: u32,
-    /// Seconds that the server may take to start.
-    pub start_timeout_s: u64,
+    /// What the supervisor follows.
+    #[serde(flatten)]
+    pub machine: MachineConfig,
     /// Seconds between two sweeps of the streams.
     pub janitor_interval_s: u64,
     /// Share of a stream's bound that is kept, in percent.
@@ -55,28 +28,13 @@ pub struct GatewayConfig {
 impl GatewayConfig {
     /// Every key that holds what it cannot.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut range = |key: &str, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                problems.push(format!("gateway.{key} = {value}: {low} to {high} is taken"));
-            }
-        };
-        range("payload_bytes_max", self.payload_bytes_max, 1 << 20, 64 << 20);
-        range("memory_mb", self.memory_mb, 16, 65_536);
-        range("log_mb_max", self.log_mb_max, 1, 10_000);
-        range("stop_grace_s", self.stop_grace_s, 1, 300);
-        range("health_interval_ms", self.health_interval_ms, 100, 600_000);
-        range("health_failures_max", u64::from(self.health_failures_max), 1, 1_000);
-        range("restart_wait_ms_min", self.restart_wait_ms_min, 10, self.restart_wait_ms_max);
-        range("restart_wait_ms_max", self.restart_wait_ms_max, 10, 3_600_000);
-        range("restarts_max", u64::from(self.restarts_max), 1, 1_000_000);
-        range("start_timeout_s", self.start_timeout_s, 1, 3_600);
-        range("janitor_interval_s", self.janitor_interval_s, 1, 86_400);
-        range("keep_percent", u64::from(self.keep_percent), 0, 90);
-        let (sum, store) = (self.streams.total_bytes() >> 20, self.store_mb_max);
-        if sum > store {
-            problems
-                .push(format!("gateway.store_mb_max = {store}: less than the {sum} MB of [gateway.streams] together"));
+        let mut problems = self.machine.problems(TABLE, self.streams.total_bytes() >> 20);
+        if !(1..=86_400).contains(&self.janitor_interval_s) {
+            let seconds = self.janitor_interval_s;
+            problems.push(format!("gateway.janitor_interval_s = {seconds}: 1 to 86400 is taken"));
+        }
+        if self.keep_percent > 90 {
+            problems.push(format!("gateway.keep_percent = {}: 0 to 90 is taken", self.keep_percent));
         }
         problems
     }
@@ -99,13 +57,22 @@ mod tests {
     fn the_defaults_are_every_key_and_valid() {
         let (config, problems) = load("");
         assert_eq!(problems, Vec::<String>::new());
-        assert_eq!((config.port, config.payload_bytes_max), (4222, 4 << 20));
+        assert_eq!((config.machine.port, config.machine.payload_bytes_max), (4222, 4 << 20));
     }
 
     #[test]
     fn streams_over_the_store_and_values_out_of_range_are_told_together() {
         let (_, problems) = load("[gateway]\nstore_mb_max = 100\nkeep_percent = 99\n[gateway.streams]\nside_mb = 1\n");
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[1].contains("5297 MB"), "{problems:?}");
+        assert!(problems[0].contains("5297 MB"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_value_that_fits_no_key_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("eddy.toml");
+        std::fs::write(&path, "[gateway]\nport = 70000\n").unwrap();
+        let error = eddy_runtime::config::load::<GatewayConfig>("gateway", DEFAULTS, Some(&path), []).unwrap_err();
+        assert!(error.problems[0].contains("eddy.toml:2: gateway.port = 70000"), "{error}");
     }
 }

@@ -1,42 +1,31 @@
-//! `eddy up`: a whole gateway on this machine, supervised.
-//!
-//! Order of start: the server, its streams, the stages, the janitor. Order of stop: the stages, all at once, then the
-//! server. A process that dies is started again, with growing waits; one that says that starting again cannot help
-//! (exit 64 or 70) is not, and what it said is told.
+//! `eddy up`: a whole gateway on this machine, supervised (see [`crate::supervise`]).
 
 pub mod bundle;
 pub mod config;
-pub mod http;
-pub mod journal;
-pub mod process;
-pub mod register;
-pub mod server;
-pub mod stages;
+mod stages;
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
 use eddy_runtime::{
-    client::{Client, ClientError, Endpoint},
+    client::{Client, Endpoint},
     config::ConfigError,
     janitor::{self, Retention},
     provision,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-};
 
-use crate::gateway::{DEFAULT_DIR, Gateway, GatewayFile};
+use crate::{
+    gateway::{DEFAULT_DIR, FILE, Gateway, GatewayFile},
+    supervise::{Kind, Machine, MachinePlan, Signals, UpError, journal::Journal, server::Access},
+};
 use config::GatewayConfig;
-use journal::Journal;
-use register::Register;
-use server::Server;
-use stages::{StagePlan, Stages};
+
+/// A gateway's config table.
+const TABLE: &str = "gateway";
+const KIND: Kind = Kind { command: "up", table: TABLE, log: "gateway.log", file: FILE };
 
 /// Up's part of the command line.
 #[derive(Args, Clone, Debug)]
@@ -58,37 +47,6 @@ pub struct UpArgs {
     pub print_config: bool,
 }
 
-/// Why a gateway does not come up.
-#[derive(Debug, thiserror::Error)]
-pub enum UpError {
-    /// The config.
-    #[error("bad config:\n{0}")]
-    Config(#[from] ConfigError),
-    /// A file or folder.
-    #[error("{0}: {1}")]
-    Io(String, std::io::Error),
-    /// Another `eddy up`.
-    #[error("{0} is in use by another `eddy up`: stop that one, or choose another --dir")]
-    Busy(String),
-    /// nats-server is not found.
-    #[error("nats-server: {0}")]
-    NoServer(String),
-    /// A stage's binary is not found.
-    #[error("{0} is not there: build the stages (`make build`), or name their folder in gateway.bin_dir")]
-    NoStage(String),
-    /// The server does not come up.
-    #[error("nats-server: {ending}; it said:\n  {}", said.join("\n  "))]
-    Server {
-        /// How it ended, or what it did not do.
-        ending: String,
-        /// The last lines that it printed.
-        said: Vec<String>,
-    },
-    /// The streams.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-}
-
 /// What a gateway is made of.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -106,6 +64,8 @@ pub struct Plan {
     pub own_bundle: bool,
     /// Whether the config names a sink of alerts: then notify runs too.
     pub sinks: bool,
+    /// Whether the config names a hub: then sync runs too.
+    pub hub: bool,
     /// Whether events go to standard error.
     pub loud: bool,
 }
@@ -121,6 +81,7 @@ impl Plan {
         let names_sink = |name: &str| matches!(name, "EDDY_NOTIFY_WEBHOOK" | "EDDY_NOTIFY_MQTT");
         let mut own_bundle = environment.iter().any(|(name, _)| names_bundle(name));
         let mut sinks = environment.iter().any(|(name, _)| names_sink(name));
+        let mut hub = environment.iter().any(|(name, value)| name == "EDDY_SYNC_HUB_URL" && !value.is_empty());
         if let Some(path) = config_file {
             let text = std::fs::read_to_string(path).map_err(|e| UpError::Io(path.display().to_string(), e))?;
             let table: toml::Table = text.parse().unwrap_or_default();
@@ -128,9 +89,11 @@ impl Plan {
             own_bundle |= names("embed") || names("detect");
             let lists = |kind: &str| table.get("notify")?.get(kind)?.as_array().map(|sinks| !sinks.is_empty());
             sinks |= lists("webhook").unwrap_or(false) || lists("mqtt").unwrap_or(false);
+            let url = || table.get("sync")?.get("hub")?.get("url")?.as_str();
+            hub |= url().is_some_and(|url| !url.is_empty());
         }
         let (common, config) =
-            eddy_runtime::config::load::<GatewayConfig>("gateway", config::DEFAULTS, config_file, environment)?;
+            eddy_runtime::config::load::<GatewayConfig>(TABLE, config::DEFAULTS, config_file, environment)?;
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(ConfigError { problems }.into());
@@ -144,6 +107,7 @@ impl Plan {
             config_file: config_file.map(absolute).transpose()?,
             own_bundle,
             sinks,
+            hub,
             loud: true,
         })
     }
@@ -152,14 +116,10 @@ impl Plan {
 /// A gateway that runs.
 #[derive(Debug)]
 pub struct Running {
-    /// What is known of it.
-    pub register: Register,
+    /// Its processes.
+    pub machine: Machine,
     /// Connected to it.
     pub gateway: Gateway,
-    server: Server,
-    stages: Option<Stages>,
-    janitor: JoinHandle<()>,
-    _lock: File,
 }
 
 impl Running {
@@ -168,77 +128,46 @@ impl Running {
     /// # Errors
     /// See [`UpError`]; what was started by then is stopped.
     pub async fn start(plan: &Plan) -> Result<Self, UpError> {
-        let dir = &plan.dir;
-        let failed = |problem| UpError::Io(dir.display().to_string(), problem);
-        for folder in ["logs", "run", "state", "streams"] {
-            std::fs::create_dir_all(dir.join(folder)).map_err(failed)?;
-        }
-        let lock = lock(dir)?;
-        bundle::write(&dir.join("bundle")).map_err(failed)?;
-        let journal = Journal::open(dir, plan.loud).map_err(failed)?;
-        let pids = [("eddy".to_owned(), std::process::id())].into();
-        let file = GatewayFile { site: plan.site.clone(), shards: plan.shards, pids, ..GatewayFile::default() };
-        let register = Register::new(dir, journal, file);
         let token = eddy_schemas::names::encode(&plan.site);
-        let server = Server::start(dir, &token, &plan.config, register.clone()).await?;
-        match Self::start_stages(plan, &register).await {
-            Ok((gateway, stages)) => {
-                let janitor =
-                    tokio::spawn(sweep(gateway.client.clone(), plan.config.clone(), register.journal.clone()));
-                Ok(Self { register, gateway, server, stages: Some(stages), janitor, _lock: lock })
-            }
+        let mut machine = Machine::start(&MachinePlan {
+            kind: KIND,
+            dir: &plan.dir,
+            config: &plan.config.machine,
+            server_name: format!("eddy-{token}"),
+            access: Access::loopback(),
+            about: serde_json::json!({"site": plan.site, "shards": plan.shards}),
+            loud: plan.loud,
+        })
+        .await?;
+        match Self::start_stages(plan, &mut machine).await {
+            Ok(gateway) => Ok(Self { machine, gateway }),
             Err(problem) => {
-                server.stop().await;
-                register.close();
+                machine.stop().await;
                 Err(problem)
             }
         }
     }
 
-    async fn start_stages(plan: &Plan, register: &Register) -> Result<(Gateway, Stages), UpError> {
-        let file = register.file();
-        let client = Client::connect(&Endpoint::new(&file.url, "eddy-up")).await?;
+    async fn start_stages(plan: &Plan, machine: &mut Machine) -> Result<Gateway, UpError> {
+        let failed = |problem| UpError::Io(plan.dir.display().to_string(), problem);
+        bundle::write(&plan.dir.join("bundle")).map_err(failed)?;
+        let url = machine.file().url;
+        let client = Client::connect(&Endpoint::new(&url, "eddy-up")).await?;
         provision::provision(&client, &plan.site, plan.shards, &plan.config.streams).await?;
-        let stage_plan = StagePlan {
-            dir: &plan.dir,
-            url: &file.url,
-            site: &plan.site,
-            shards: plan.shards,
-            config_file: plan.config_file.as_deref(),
-            own_bundle: plan.own_bundle,
-            sinks: plan.sinks,
-        };
-        let programs = stages::programs(&stage_plan, &plan.config)?;
-        let stages = Stages::start(programs, &plan.config, register);
-        Ok((Gateway { client, site: plan.site.clone(), file: Some(file) }, stages))
+        machine.start_workers(stages::workers(plan, &url)?);
+        machine.keep(tokio::spawn(sweep(client.clone(), plan.config.clone(), machine.register.journal.clone())));
+        let file = GatewayFile { machine: machine.file(), site: plan.site.clone(), shards: plan.shards };
+        Ok(Gateway { client, site: plan.site.clone(), file: Some(file) })
     }
 
     /// Stops the stages, so that everything that they were doing is settled, and leaves the server.
     pub async fn stop_stages(&mut self) {
-        if let Some(stages) = self.stages.take() {
-            stages.stop().await;
-        }
+        self.machine.stop_workers().await;
     }
 
     /// Stops everything.
-    pub async fn stop(mut self) {
-        self.stop_stages().await;
-        self.janitor.abort();
-        self.server.stop().await;
-        self.register.close();
-        self.register.journal.tell("stopped");
-    }
-}
-
-/// Held as long as the file is open: one gateway to a folder.
-fn lock(dir: &Path) -> Result<File, UpError> {
-    let path = dir.join("run").join("lock");
-    let failed = |problem| UpError::Io(path.display().to_string(), problem);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(UpError::Busy(dir.display().to_string())),
-        Err(std::fs::TryLockError::Error(problem)) => Err(failed(problem)),
+    pub async fn stop(self) {
+        self.machine.stop().await;
     }
 }
 
@@ -274,31 +203,13 @@ pub async fn run(args: &UpArgs) -> anyhow::Result<()> {
         plan.site.clone_from(site);
     }
     if let Some(port) = args.port {
-        plan.config.port = port;
-        if port == 0 {
-            plan.config.monitor_port = 0;
-        }
+        plan.config.machine.listen_on(port);
     }
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let running = tokio::select! {
-        running = Running::start(&plan) => running?,
-        // What was started is killed with its handles.
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
-    let file = running.register.file();
-    running.register.journal.tell(&format!("site {} is up: {} ({})", plan.site, file.url, plan.dir.display()));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    let given_up = running.register.given_up().borrow().clone();
-    running.register.journal.tell("stopping");
-    running.stop().await;
-    match given_up.first() {
-        None => Ok(()),
-        Some(first) => anyhow::bail!("{} was given up: {}", first.name, first.ending),
-    }
+    let mut signals = Signals::new()?;
+    let Some(running) = signals.or(Running::start(&plan)).await else { return Ok(()) };
+    let machine = running?.machine;
+    let is_up = format!("site {} is up: {} ({})", plan.site, machine.file().url, plan.dir.display());
+    machine.attend(&mut signals, &is_up).await
 }
 
 #[cfg(test)]
@@ -306,17 +217,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notify_runs_if_the_config_names_a_sink() {
+    fn notify_runs_if_the_config_names_a_sink_and_sync_if_it_names_a_hub() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("eddy.toml");
-        for (text, sinks) in [
-            ("[site]\nname = \"s\"\n", false),
-            ("[notify]\nwebhook = []\npending_max = 5\n", false),
-            ("[[notify.webhook]]\nname = \"x\"\n", true),
-            ("[[notify.mqtt]]\nname = \"x\"\n", true),
+        for (text, sinks, hub) in [
+            ("[site]\nname = \"s\"\n", false, false),
+            ("[notify]\nwebhook = []\npending_max = 5\n[sync.hub]\nurl = \"\"\n", false, false),
+            ("[[notify.webhook]]\nname = \"x\"\n", true, false),
+            ("[[notify.mqtt]]\nname = \"x\"\n", true, false),
+            ("[sync.hub]\nurl = \"tls://hub:4322\"\n", false, true),
         ] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(Plan::load(folder.path(), Some(&file)).unwrap().sinks, sinks, "{text}");
+            let plan = Plan::load(folder.path(), Some(&file)).unwrap();
+            assert_eq!((plan.sinks, plan.hub), (sinks, hub), "{text}");
         }
     }
 }

@@ -86,6 +86,9 @@ impl NatsBus {
         if !config.tls_cert_file.as_os_str().is_empty() {
             options = options.add_client_certificate(config.tls_cert_file.clone(), config.tls_key_file.clone());
         }
+        if !config.inbox_prefix.is_empty() {
+            options = options.custom_inbox_prefix(&config.inbox_prefix);
+        }
         let client = options
             .connect(config.url.as_str())
             .await

