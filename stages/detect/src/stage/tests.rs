@@ -12,6 +12,7 @@ use source::{Event, Item, Source};
 
 mod bursts;
 mod damaged;
+mod forgiven;
 mod peaks;
 mod slow;
 mod source;
