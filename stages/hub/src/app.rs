@@ -1,15 +1,9 @@
 //! All together: the region's streams, a copy of each shard that is kept here and its part in leading it, the janitor.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use eddy_runtime::{
     bus::nats::NatsBus,
-    clock::{Clock, SystemClock},
     config::CommonConfig,
     lease::{Held, Lease},
     position::Position,
@@ -18,13 +12,11 @@ use eddy_runtime::{
 };
 use tokio::{
     sync::{Mutex, watch},
-    task::{JoinSet, block_in_place},
+    task::JoinSet,
     time::timeout,
 };
 
 use crate::{
-    answer::{Answers, Peers, Region},
-    audit::{Audit, AuditError},
     audit_sink::AuditSink,
     config::Config,
     copy::Plan,
@@ -35,7 +27,7 @@ use crate::{
     lead::{self, Leading},
     merge::Rules,
     serving::Serving,
-    shards::Shards,
+    shards::{Led, Shards},
     streams,
 };
 
@@ -43,8 +35,6 @@ use crate::{
 const EXIT_FAILED: u8 = 1;
 /// How often it is looked for sites that are new.
 const SITES_LOOK: Duration = Duration::from_secs(5);
-/// How often it is looked whether another process has left this one's folder.
-const FOLDER_LOOK: Duration = Duration::from_millis(500);
 
 /// The stage.
 #[derive(Debug)]
@@ -81,9 +71,10 @@ impl Program for Hub {
         telemetry: Arc<Telemetry>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), (u8, String)> {
-        let serving = Serving::open(&self.config, &folder(&common)).await?;
+        let opened = Serving::open(&self.config, &folder(&common), stop.clone()).await?;
+        let Some(serving) = opened else { return Ok(()) };
         let process = Process::new(self.config, common, bus.clone(), telemetry, serving.audit());
-        let (_listening, address) = watch::channel(serving.address());
+        let address = serving.address();
         let answering = serving.run(process.shards.clone(), bus, stop.clone());
         let answering = async { answering.await.map_err(|problem| (EXIT_FAILED, problem)) };
         let leading = async { process.run(address, stop).await.map_err(|problem| (EXIT_STATE, problem)) };
@@ -102,31 +93,6 @@ impl Program for Hub {
         }
         Ok("its copies are forgotten; they are made again from what the sites' streams still hold, and name the rest"
             .into())
-    }
-}
-
-/// Opens the audit log, once no other process has it: that one has this folder, and this one waits for its end.
-async fn open_audit(
-    folder: &Path,
-    config: &Config,
-    mut stop: watch::Receiver<bool>,
-) -> Result<Option<Arc<Audit>>, (u8, String)> {
-    let mut waits = false;
-    loop {
-        let opened = block_in_place(|| Audit::open(folder, config.audit.bounds(), Arc::new(SystemClock)));
-        match opened {
-            Ok(audit) => return Ok(Some(Arc::new(audit))),
-            Err(AuditError::InUse { .. }) => {
-                if !std::mem::replace(&mut waits, true) {
-                    tracing::info!(folder = %folder.display(), "another eddy-hub has this folder; waiting for its end");
-                }
-            }
-            Err(error @ AuditError::Io { .. }) => return Err((EXIT_FAILED, error.to_string())),
-            Err(error) => return Err((EXIT_STATE, error.to_string())),
-        }
-        if timeout(FOLDER_LOOK, stop.wait_for(|stop| *stop)).await.is_ok() {
-            return Ok(None);
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a process answers with: the audit log, the gRPC server, requests over NATS.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use eddy_runtime::{bus::nats::NatsBus, clock::SystemClock, program::EXIT_STATE};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::block_in_place, time::timeout};
 
 use crate::{
     answer::{Answers, Peers},
@@ -17,6 +17,9 @@ use crate::{
 /// Failed while running; starting again may help.
 const EXIT_FAILED: u8 = 1;
 
+/// How often it is looked whether another process has left this one's folder.
+const FOLDER_LOOK: Duration = Duration::from_millis(500);
+
 /// Ready to answer.
 pub(crate) struct Serving {
     config: Config,
@@ -25,20 +28,21 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Opens the log in `folder`, and listens where the config says.
+    /// Opens the log in `folder`, and listens where the config says; `None` if it was asked to stop before.
     ///
     /// # Errors
     /// The exit code and the reason.
-    pub(crate) async fn open(config: &Config, folder: &Path) -> Result<Self, (u8, String)> {
-        let audit = Audit::open(folder, config.audit.bounds(), Arc::new(SystemClock)).map_err(|error| {
-            let may_pass = matches!(error, AuditError::Io { .. });
-            (if may_pass { EXIT_FAILED } else { EXIT_STATE }, error.to_string())
-        })?;
+    pub(crate) async fn open(
+        config: &Config,
+        folder: &Path,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Option<Self>, (u8, String)> {
+        let Some(audit) = open_audit(folder, config, stop).await? else { return Ok(None) };
         let grpc = match config.grpc.is_served() {
             true => Some(Grpc::listen(config.grpc.clone()).await.map_err(|problem| (EXIT_FAILED, problem))?),
             false => None,
         };
-        Ok(Self { config: config.clone(), audit: Arc::new(audit), grpc })
+        Ok(Some(Self { config: config.clone(), audit, grpc }))
     }
 
     /// The log.
@@ -89,3 +93,28 @@ impl Serving {
 
 #[cfg(test)]
 mod tests;
+
+/// Opens the audit log, once no other process has it: that one has this folder, and this one waits for its end.
+async fn open_audit(
+    folder: &Path,
+    config: &Config,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Option<Arc<Audit>>, (u8, String)> {
+    let mut waits = false;
+    loop {
+        let opened = block_in_place(|| Audit::open(folder, config.audit.bounds(), Arc::new(SystemClock)));
+        match opened {
+            Ok(audit) => return Ok(Some(Arc::new(audit))),
+            Err(AuditError::InUse { .. }) => {
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::info!(folder = %folder.display(), "another eddy-hub has this folder; waiting for its end");
+                }
+            }
+            Err(error @ AuditError::Io { .. }) => return Err((EXIT_FAILED, error.to_string())),
+            Err(error) => return Err((EXIT_STATE, error.to_string())),
+        }
+        if timeout(FOLDER_LOOK, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return Ok(None);
+        }
+    }
+}
