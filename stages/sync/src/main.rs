@@ -1,3 +1,5 @@
 //! `eddy-sync`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    eddy_runtime::program::run::<eddy_sync::Sync>()
+}

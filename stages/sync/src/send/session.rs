@@ -128,13 +128,18 @@ impl<'l, U: Uplink> Session<'l, U> {
         if queue.is_established()? {
             return Ok(());
         }
+        let mut before = Vec::new();
         for class in Class::ALL {
             let subject = subject_of(&self.life.identity.site, class);
             let last = self.life.outside.uplink.last(&self.stream, &subject).await?;
             let found = Found::read(&self.life.identity, class, last.as_ref());
-            queue.set_note(&before_key(class), &found.chain(&self.life.identity))?;
+            before.push((before_key(class), found.chain(&self.life.identity)));
         }
-        queue.establish()?;
+        let noting = move || {
+            before.iter().try_for_each(|(key, chain)| queue.set_note(key, chain))?;
+            queue.establish()
+        };
+        tokio::task::spawn_blocking(noting).await.map_err(|panic| End::Contract(panic.to_string()))??;
         tracing::info!(stream = self.stream, "a new chain begins");
         Ok(())
     }
