@@ -88,7 +88,6 @@ async fn send(bus: &NatsBus, site: &str, base: u32) {
         vector: Bytes::from(vec![(base + number) as u8, 0, 0]),
         alert: format!("{site} {number}"),
         opens: true,
-        ..Default::default()
     };
     let entry = |number: u32| Entry { id: u64::from(number) + 1, what: Some(What::Delta(delta(number))) };
     let entries = Entries {
@@ -113,6 +112,7 @@ async fn send(bus: &NatsBus, site: &str, base: u32) {
         payload: batch.encode_to_vec().into(),
         guard: Some(0),
     };
+    until("the site's stream", || async { bus.stream(&message.stream).await.ok() }).await;
     bus.publish(vec![message]).await.unwrap();
 }
 
