@@ -30,6 +30,8 @@ const OUTPUT_BYTES_MAX: usize = 64 << 20;
 pub struct Outcome {
     /// Every score row, in order.
     pub rows: Vec<Row>,
+    /// The learned head's vectors of the windows that were kept or alerted, in order, one behind the other.
+    pub told: Vec<f32>,
     /// Every alert, in order.
     pub alerts: Vec<CloudEvent>,
     /// The largest state that was seen between two messages, all series together.
@@ -167,6 +169,8 @@ impl Chain {
                 let out = step(&mut self.detect, embeddings)?;
                 for scores in out.main {
                     let scores = Scores::decode(&scores)?;
+                    let told = (0..scores.rows.len()).filter_map(|row| scores.window(row));
+                    self.outcome.told.extend(told.flat_map(|told| told.vector).map(half::f16::to_f32));
                     self.outcome.rows.extend((0..scores.rows.len()).map(|row| Row {
                         time: scores.rows.time[row],
                         score: f64::from(scores.score[row]),

@@ -14,6 +14,7 @@ mod stage;
 mod bounds;
 mod bus;
 mod faults;
+mod hub;
 mod identity;
 mod index;
 mod notify;

@@ -10,6 +10,8 @@
 //! - [`running`]: mean and deviation of a stream.
 //! - [`fusion`]: many tail probabilities into one.
 //! - [`index`]: a store of windows on disk, searchable while it grows.
+//! - [`quantizer`]: vectors in fewer bytes, and [`kmeans`], of which one of its two kinds is made.
+//! - [`sketch`]: what a store knows, in short.
 //! - [`codec`]: how all of it is written into state records.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -21,5 +23,8 @@ pub mod distance;
 pub mod fusion;
 pub mod history;
 pub mod index;
+pub mod kmeans;
+pub mod quantizer;
 pub mod running;
 pub mod scalar;
+pub mod sketch;

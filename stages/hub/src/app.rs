@@ -1,32 +1,41 @@
 //! All together: the region's streams, a copy of each shard that is kept here and its part in leading it, the janitor.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use eddy_runtime::{
     bus::nats::NatsBus,
+    clock::{Clock, SystemClock},
     config::CommonConfig,
-    lease::Lease,
+    lease::{Held, Lease},
+    position::Position,
     program::{EXIT_STATE, Program},
     telemetry::Telemetry,
 };
 use tokio::{
     sync::{Mutex, watch},
-    task::JoinSet,
+    task::{JoinSet, block_in_place},
     time::timeout,
 };
 
 use crate::{
+    answer::{Answers, Peers, Region},
+    audit::{Audit, AuditError},
     audit_sink::AuditSink,
     config::Config,
     copy::Plan,
     filed,
     follow::Troubles,
-    grpc::Tls,
+    grpc::Grpc,
     janitor::Janitor,
     lead::{self, Leading},
     merge::Rules,
-    serving::Serving,
-    shards::Shards,
+    nats::Requests,
+    shards::{Led, Shards},
     streams,
 };
 
@@ -34,6 +43,8 @@ use crate::{
 const EXIT_FAILED: u8 = 1;
 /// How often it is looked for sites that are new.
 const SITES_LOOK: Duration = Duration::from_secs(5);
+/// How often it is looked whether another process has left this one's folder.
+const FOLDER_LOOK: Duration = Duration::from_millis(500);
 
 /// The stage.
 #[derive(Debug)]
@@ -56,10 +67,7 @@ impl Program for Hub {
     type Config = Config;
 
     fn new(config: Config, _: &CommonConfig) -> Result<Self, Vec<String>> {
-        let mut problems = config.problems();
-        if problems.is_empty() && config.grpc.is_served() {
-            problems.extend(Tls::load(&config.grpc).err());
-        }
+        let problems = config.problems();
         if problems.is_empty() { Ok(Self { config }) } else { Err(problems) }
     }
 
@@ -70,13 +78,48 @@ impl Program for Hub {
         telemetry: Arc<Telemetry>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), (u8, String)> {
-        let serving = Serving::open(&self.config, &folder(&common)).await?;
-        let process = Process::new(self.config, common, bus.clone(), telemetry, serving.audit());
-        let (_listening, address) = watch::channel(serving.address());
-        let answering = serving.run(process.shards.clone(), bus, stop.clone());
-        let answering = async { answering.await.map_err(|problem| (EXIT_FAILED, problem)) };
-        let leading = async { process.run(address, stop).await.map_err(|problem| (EXIT_STATE, problem)) };
-        tokio::try_join!(answering, leading).map(drop)
+        let failed = |problem: String| (EXIT_FAILED, problem);
+        let Some(audit) = open_audit(&folder(&common), &self.config, stop.clone()).await? else { return Ok(()) };
+        let grpc = if self.config.grpc.is_served() {
+            Some(Grpc::listen(self.config.grpc.clone()).await.map_err(failed)?)
+        } else {
+            None
+        };
+        let address = grpc.as_ref().map(Grpc::advertised).transpose().map_err(|error| failed(error.to_string()))?;
+        let address = address.unwrap_or_default();
+        let process = Process::new(self.config.clone(), common, bus.clone(), telemetry, audit.clone());
+        let tls = grpc.as_ref().map(|grpc| grpc.tls().client.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let region: Arc<dyn Region> = process.shards.clone();
+        let answers = Arc::new(Answers::new(region, Peers::new(tls), clock, self.config.grpc.bounds()));
+        // Dropped, they end.
+        let mut serving = JoinSet::new();
+        if let Some(grpc) = grpc {
+            tracing::info!(address, "answers by gRPC");
+            serving.spawn(grpc.serve(answers.clone(), audit.clone(), self.config.roles.clone(), stop.clone()));
+        }
+        let requests = Requests {
+            answers,
+            audit,
+            bytes_max: self.config.grpc.request_bytes_max,
+            at_once: self.config.grpc.calls_max,
+            time_max: self.config.grpc.deadline(),
+        };
+        let until = stop.clone();
+        serving.spawn(async move {
+            requests.serve(bus, until).await;
+            Ok(())
+        });
+        let running = process.run(address, stop);
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                ended = &mut running => return ended.map_err(|problem| (EXIT_STATE, problem)),
+                Some(served) = serving.join_next() => {
+                    served.unwrap_or_else(|panic| Err(panic.to_string())).map_err(failed)?;
+                }
+            }
+        }
     }
 
     /// The audit log is not forgotten.
@@ -91,6 +134,31 @@ impl Program for Hub {
         }
         Ok("its copies are forgotten; they are made again from what the sites' streams still hold, and name the rest"
             .into())
+    }
+}
+
+/// Opens the audit log, once no other process has it: that one has this folder, and this one waits for its end.
+async fn open_audit(
+    folder: &Path,
+    config: &Config,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Option<Arc<Audit>>, (u8, String)> {
+    let mut waits = false;
+    loop {
+        let opened = block_in_place(|| Audit::open(folder, config.audit.bounds(), Arc::new(SystemClock)));
+        match opened {
+            Ok(audit) => return Ok(Some(Arc::new(audit))),
+            Err(AuditError::InUse { .. }) => {
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::info!(folder = %folder.display(), "another eddy-hub has this folder; waiting for its end");
+                }
+            }
+            Err(error @ AuditError::Io { .. }) => return Err((EXIT_FAILED, error.to_string())),
+            Err(error) => return Err((EXIT_STATE, error.to_string())),
+        }
+        if timeout(FOLDER_LOOK, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return Ok(None);
+        }
     }
 }
 
@@ -126,7 +194,7 @@ impl Process {
     }
 
     /// Runs until `stop` says true; `address` is where it answers by gRPC.
-    pub(crate) async fn run(self, address: watch::Receiver<String>, stop: watch::Receiver<bool>) -> Result<(), String> {
+    pub(crate) async fn run(self, address: String, stop: watch::Receiver<bool>) -> Result<(), String> {
         tracing::info!(name = self.name, shards = self.config.shards, held = ?self.config.held(), "hub");
         let (found, sites) = watch::channel(Vec::new());
         let mut tasks: JoinSet<Result<(), String>> = JoinSet::new();
@@ -161,6 +229,8 @@ impl Process {
                 address: address.clone(),
                 shards: self.shards.clone(),
                 claiming: claiming.clone(),
+                audit: self.audit.clone(),
+                last: Position::default(),
             };
             let until = stop.clone();
             tasks.spawn(async move {
@@ -178,10 +248,10 @@ impl Process {
     fn plan(
         &self,
         shard: u32,
-        held: eddy_runtime::lease::Held,
+        held: Held,
         audits: bool,
         sites: watch::Receiver<Vec<String>>,
-        opened: watch::Sender<Option<Arc<crate::shards::Led>>>,
+        opened: watch::Sender<Option<Arc<Led>>>,
     ) -> Plan<NatsBus> {
         Plan {
             bus: self.bus.clone(),

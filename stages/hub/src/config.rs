@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     filed,
-    grpc::{AnswersConfig, AuditConfig, GrpcConfig, Roles},
+    grpc::{AuditConfig, GrpcConfig, Roles},
     kept,
 };
 
@@ -71,8 +71,6 @@ pub struct Config {
     pub sketch_clusters: usize,
     /// Windows that a sketch is made from.
     pub sketch_windows_max: usize,
-    /// `[hub.answers]`
-    pub answers: AnswersConfig,
     /// `[hub.grpc]`
     pub grpc: GrpcConfig,
     /// `[hub.roles]`
@@ -115,16 +113,15 @@ impl Config {
         check("sketch_every_s", self.sketch_every_s, 1.0, 1e6);
         check("sketch_clusters", self.sketch_clusters as f64, 1.0, 256.0);
         check("sketch_windows_max", self.sketch_windows_max as f64, 1e3, 1e7);
+        problems.extend(self.grpc.problems());
+        problems.extend(self.roles.problems());
+        problems.extend(self.audit.problems());
         for shard in self.hold.iter().filter(|shard| **shard >= self.shards) {
             problems.push(format!("hub.hold: {shard}: 0 to hub.shards - 1 = {} is taken", self.shards.max(1) - 1));
         }
         for site in self.sites.iter().filter(|site| !filed::is_site(site)) {
             problems.push(format!("hub.sites: {site:?}: 1 to 128 bytes (percent-encoded) without \"/\" are taken"));
         }
-        problems.extend(self.answers.problems());
-        problems.extend(self.grpc.problems());
-        problems.extend(self.roles.problems());
-        problems.extend(self.audit.problems());
         problems
     }
 

@@ -78,7 +78,9 @@ impl<B: Bus> Plan<B> {
         let building = std::thread::spawn(move || keep_up(&upkeep, &cancelled));
         let (bus, telemetry) = (self.bus.clone(), self.telemetry.clone());
         let teller = Teller { bus: bus.clone(), copy: copy.clone(), telemetry: telemetry.clone() };
-        let telling = tokio::spawn(teller.run(stop.clone()));
+        // Dropped, it ends: with this task, whatever ends that.
+        let mut telling = JoinSet::new();
+        telling.spawn(teller.run());
         let follower = Follower {
             bus,
             copy,
@@ -92,7 +94,7 @@ impl<B: Bus> Plan<B> {
         let ended = follow(follower, self.sites.clone(), stop).await;
         // Nobody asks it any more, and it leads no more.
         self.opened.send_replace(None);
-        telling.abort();
+        telling.shutdown().await;
         drop(cancel);
         let _ = tokio::task::spawn_blocking(move || building.join()).await;
         ended

@@ -4,16 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use eddy_runtime::{
-    bus::Bus,
+    bus::{Bus, BusError},
     lease::{Lease, Standing, Terms},
+    position::Position,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex, watch},
+    task::block_in_place,
     time::timeout,
 };
 
 use crate::{
+    audit_sink::AuditSink,
     config::Config,
     shards::{Leader, Led, Shards},
     streams,
@@ -22,7 +25,9 @@ use crate::{
 /// A process that leads shards waits so much longer for each of them before it takes another one, so that others come first ...
 const PATIENCE: Duration = Duration::from_millis(250);
 /// ... up to this.
-const PATIENCE_MAX: Duration = Duration::from_millis(1_000);
+const PATIENCE_MAX: Duration = Duration::from_millis(500);
+/// And one whose copy is behind the last leader's waits so much longer than one whose copy is not.
+const PATIENCE_BEHIND: Duration = Duration::from_millis(500);
 /// A candidate looks so many times within a heartbeat.
 const LOOKS: u32 = 4;
 
@@ -55,30 +60,40 @@ pub struct Leading<B> {
     /// This process's copy, once it is open.
     pub(crate) copy: watch::Receiver<Option<Arc<Led>>>,
     pub(crate) name: String,
-    /// Where it answers; it may be known later than this runs.
-    pub(crate) address: watch::Receiver<String>,
+    /// Where it answers.
+    pub(crate) address: String,
     pub(crate) shards: Arc<Shards>,
     /// Of one process one task claims at a time: whoever leads more waits longer.
     pub(crate) claiming: Arc<Mutex<()>>,
+    pub(crate) audit: Arc<dyn AuditSink>,
+    /// How far the leader that was seen last had come.
+    pub(crate) last: Position,
+}
+
+/// Whether a copy has read less of a stream than the last leader had.
+fn is_behind(own: &Position, last: &Position) -> bool {
+    last.0.iter().any(|(stream, there)| match own.place(stream) {
+        Some(own) => own.incarnation == there.incarnation && own.sequence < there.sequence,
+        None => true,
+    })
 }
 
 impl<B: Bus> Leading<B> {
     /// Runs until `stop` says true, and gives the shard back then.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let beat = self.lease.terms().renew_every;
+        let mut held = false;
         while !*stop.borrow() {
-            let held = match self.step().await {
-                Ok(standing) => {
-                    let held = standing.held;
-                    self.saw(standing);
-                    held
-                }
-                Err(error) => {
-                    tracing::debug!(%error, shard = self.shard, "who leads is not known");
-                    self.lease.held().is_held()
-                }
-            };
-            let wait = if held { beat } else { beat / LOOKS };
+            match self.step().await {
+                Ok(standing) => self.saw(standing),
+                Err(error) => tracing::debug!(%error, shard = self.shard, "who leads is not known"),
+            }
+            let is_held = self.lease.held().is_held();
+            if std::mem::replace(&mut held, is_held) != is_held {
+                let how = if is_held { "begins" } else { "ends" };
+                block_in_place(|| self.audit.note("lead", &self.name, how, &format!("shard {}", self.shard)));
+            }
+            let wait = if is_held { beat } else { beat / LOOKS };
             // An error means that the sender is gone, which is a stop too.
             if timeout(wait, stop.wait_for(|stop| *stop)).await.is_ok() {
                 break;
@@ -87,12 +102,12 @@ impl<B: Bus> Leading<B> {
         self.lease.release().await;
     }
 
-    async fn step(&mut self) -> Result<Standing, eddy_runtime::bus::BusError> {
+    async fn step(&mut self) -> Result<Standing, BusError> {
         let copy = self.copy.borrow().clone();
         let Some(copy) = copy else { return self.lease.watch().await };
         let heartbeat = Heartbeat {
             name: self.name.clone(),
-            address: self.address.borrow().clone(),
+            address: self.address.clone(),
             positions: copy.position().to_string(),
         };
         // Text and numbers always become JSON.
@@ -103,20 +118,42 @@ impl<B: Bus> Leading<B> {
         let claiming = self.claiming.clone();
         let _one = claiming.lock().await;
         let patience = PATIENCE.saturating_mul(self.shards.led_count()).min(PATIENCE_MAX);
-        self.lease.step(payload, patience).await
+        let behind = if is_behind(&copy.position(), &self.last) { PATIENCE_BEHIND } else { Duration::ZERO };
+        self.lease.step(payload, patience + behind).await
     }
 
-    fn saw(&self, standing: Standing) {
+    fn saw(&mut self, standing: Standing) {
         let nobody = Leader { shard: self.shard, ..Leader::default() };
-        let Some(holder) = standing.holder.filter(|_| !standing.stale) else { return self.shards.saw(nobody) };
+        let Some(holder) = standing.holder else { return self.shards.saw(nobody) };
         // What cannot be read is a leader all the same.
         let heartbeat: Heartbeat = serde_json::from_slice(&holder.payload).unwrap_or_default();
+        self.last = heartbeat.positions.parse().unwrap_or_default();
+        if standing.stale {
+            return self.shards.saw(nobody);
+        }
         self.shards.saw(Leader {
             name: Some(if heartbeat.name.is_empty() { holder.name } else { heartbeat.name }),
             address: Some(heartbeat.address).filter(|address| !address.is_empty()),
-            positions: heartbeat.positions.parse().unwrap_or_default(),
+            positions: self.last.clone(),
             here: standing.held,
             ..nobody
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eddy_runtime::position::Place;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_behind_what_the_last_leader_had_read() {
+        let at = |sequence| Position([("SITE_a".to_owned(), Place::whole(7, sequence))].into());
+        assert!(is_behind(&at(3), &at(4)) && is_behind(&Position::default(), &at(1)));
+        assert!(!is_behind(&at(4), &at(4)) && !is_behind(&at(1), &Position::default()));
+        let anew = Position([("SITE_a".to_owned(), Place::whole(8, 1))].into());
+        assert!(!is_behind(&anew, &at(4)), "of another stream");
+        assert!(serde_json::from_slice::<Heartbeat>(b"{}").is_err(), "which is a leader all the same");
     }
 }

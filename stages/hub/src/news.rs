@@ -20,7 +20,6 @@ use eddy_vectors::{
     index::{Batch, IndexError, Label, WindowId},
 };
 use tokio::{
-    sync::watch,
     task::block_in_place,
     time::{sleep, timeout},
 };
@@ -155,23 +154,16 @@ pub enum TellError {
 }
 
 impl<B: Bus> Teller<B> {
-    /// Runs until `stop` says true.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow() {
-            let wait = match self.tell().await {
-                Ok(()) => LOOK,
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        loop {
+            match self.tell().await {
+                // Whether there is news or not: others may have told what is noted here.
+                Ok(()) => drop(timeout(LOOK, self.copy.news.notified()).await),
                 Err(error) => {
                     tracing::warn!(%error, shard = self.copy.shard, "labels are not told; trying again");
-                    RETRY
+                    sleep(RETRY).await;
                 }
-            };
-            tokio::select! {
-                _ = timeout(wait, self.copy.news.notified()) => {}
-                // An error means that the sender is gone, which is a stop too.
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
-            if wait == RETRY {
-                sleep(RETRY).await;
             }
         }
     }
@@ -210,14 +202,14 @@ impl<B: Bus> Teller<B> {
                 done.push(number);
                 continue;
             }
-            if !self.copy.is_led() {
-                return Ok(());
-            }
             let Some(payload) = block_in_place(|| self.payload(&news))? else {
                 // A window that was deleted or aged out before anybody heard of it.
                 done.push(number);
                 continue;
             };
+            if !self.copy.is_led() {
+                continue;
+            }
             told.0.insert(self.copy.shard, news.at());
             let message = Publication {
                 stream: NEWS_STREAM.into(),

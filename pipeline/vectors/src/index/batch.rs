@@ -10,7 +10,7 @@ use super::{
     error::IndexError,
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
     store::{Store, lock},
-    window::{Label, Row, SeriesId, Window, WindowId},
+    window::{Label, Row, SeriesId, Window, WindowId, storable},
 };
 
 /// Rows of built windows that a batch removes from the catalog beside its own work.
@@ -58,11 +58,11 @@ impl<'s> Batch<'s> {
     /// Adds a window whose vector is `model`'s.
     ///
     /// # Errors
-    /// If the vector is not as long as the model's, or has a component that is no number; or the catalog's own.
+    /// If the vector is not as long as the model's, or is not [`storable`]; or the catalog's own.
     pub fn add(&mut self, model: &Model, window: &Window) -> Result<WindowId, IndexError> {
-        if window.vector.len() != model.dimensions || !window.vector.iter().all(|x| x.is_finite()) {
+        if window.vector.len() != model.dimensions || !storable(&window.vector) {
             return Err(IndexError::Query(format!(
-                "a vector of {} components (some may be no numbers) for a model of {}",
+                "a vector of {} components (some may be no numbers, or beyond f16) for a model of {}",
                 window.vector.len(),
                 model.dimensions
             )));

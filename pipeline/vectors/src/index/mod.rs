@@ -16,6 +16,7 @@
 mod batch;
 mod build;
 mod catalog;
+mod chunk;
 mod error;
 mod filter;
 mod kind;
@@ -35,6 +36,7 @@ mod window;
 pub use self::{
     batch::Batch,
     build::{Build, BuildId, Built},
+    chunk::{Chunk, ChunkWindow},
     error::IndexError,
     filter::Filter,
     notes::NOTE_KEY_BYTES_MAX,
@@ -42,5 +44,5 @@ pub use self::{
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
     store::{Limits, Stats, Store},
     upkeep::Upkeep,
-    window::{Facts, Label, SeriesId, Window, WindowId},
+    window::{Facts, Label, SeriesId, Window, WindowId, storable},
 };

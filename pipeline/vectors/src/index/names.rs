@@ -1,6 +1,6 @@
 //! The series of a store by their numbers, each name taken apart once: a filter compares numbers, not texts.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::window::SeriesId;
 
@@ -22,7 +22,7 @@ pub(super) struct Parts {
 /// All names, in the order of their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    texts: Vec<String>,
+    texts: Vec<Arc<str>>,
     parts: Vec<Parts>,
     tokens: HashMap<String, TokenId>,
 }
@@ -33,7 +33,12 @@ impl Names {
     }
 
     pub(super) fn text(&self, series: SeriesId) -> Option<&str> {
-        self.texts.get(series as usize).map(String::as_str)
+        self.texts.get(series as usize).map(|text| &**text)
+    }
+
+    /// A text that its holder keeps; an unknown series' is empty.
+    pub(super) fn shared(&self, series: SeriesId) -> Arc<str> {
+        self.texts.get(series as usize).cloned().unwrap_or_default()
     }
 
     pub(super) fn parts(&self, series: SeriesId) -> Option<Parts> {
@@ -50,7 +55,7 @@ impl Names {
         let (device, channel) = text.split_once('/').unwrap_or((text, ""));
         let site = device.split_once(SITE_END).map(|(site, _)| self.numbered(site));
         let parts = Parts { site, device: self.numbered(device), channel: self.numbered(channel) };
-        self.texts.push(text.to_owned());
+        self.texts.push(text.into());
         self.parts.push(parts);
     }
 

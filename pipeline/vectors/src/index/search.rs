@@ -92,7 +92,7 @@ impl Searcher {
         Ok(searcher)
     }
 
-    fn view(&self) -> RwLockReadGuard<'_, View> {
+    pub(super) fn view(&self) -> RwLockReadGuard<'_, View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -37,6 +37,11 @@ pub struct Facts {
     pub score: f32,
 }
 
+/// Whether a vector can be stored: each component as a finite f16.
+pub fn storable(vector: &[f32]) -> bool {
+    vector.iter().all(|x| f16::from_f32(*x).is_finite())
+}
+
 /// A window as the catalog holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Row {
@@ -128,7 +133,7 @@ impl Label {
     /// Who gives labels that follow from others': they never replace what somebody said.
     pub const DERIVED: &'static str = "index";
 
-    /// Whether it follows from other labels. In the region an origin is `<site>/<origin>`.
+    /// Whether it follows from others', here or at another site (`<site>/index`), and nobody said it.
     pub fn is_derived(&self) -> bool {
         self.origin.rsplit('/').next() == Some(Self::DERIVED)
     }
@@ -157,11 +162,13 @@ mod tests {
         let label = Label { name: "normal".into(), origin: "cli".into(), time: 3 };
         assert_eq!(Label::read(&label.record()), Ok(label.clone()));
         assert!(Label::read(&label.record()[1..]).is_err());
+        assert!(storable(&[65_504.0, -65_519.0]) && !storable(&[1.0, 65_520.0]) && !storable(&[f32::NAN]));
         let later = Label { time: 4, ..label.clone() };
         assert!(later.replaces(&label) && !label.replaces(&later));
         let derived = Label { origin: Label::DERIVED.into(), ..later };
         assert!(label.replaces(&derived) && !derived.replaces(&label));
-        let of_a_site = Label { origin: format!("s/{}", Label::DERIVED), ..derived };
-        assert!(label.replaces(&of_a_site) && !of_a_site.replaces(&label));
+        let elsewhere = Label { origin: "region/plant 2/index".into(), time: 9, ..label.clone() };
+        let said = Label { origin: "region/plant 2/cli".into(), time: 1, ..label.clone() };
+        assert!(!elsewhere.replaces(&said) && said.replaces(&elsewhere) && !said.is_derived());
     }
 }

@@ -1,5 +1,6 @@
 //! The store against a plain list of what is in it.
 
+mod chunk;
 mod disk;
 mod killed;
 mod model_based;

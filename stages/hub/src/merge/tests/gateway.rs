@@ -1,6 +1,6 @@
 //! A made-up gateway: it sends what sync sends, and remembers it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use eddy_runtime::bus::{Bus, Publication, memory::MemoryBus};
@@ -46,8 +46,8 @@ pub struct Sent {
     pub windows: BTreeMap<(String, i64), Vec<f32>>,
     /// By alert: the word that holds, and by whom.
     pub words: BTreeMap<String, (i64, String, String)>,
-    /// Alerts that have a window.
-    pub opened: BTreeSet<String>,
+    /// By alert: the series and the end of the window that opened it.
+    pub opened: BTreeMap<String, (String, i64)>,
     /// By class: batches and the last entry.
     pub classes: BTreeMap<&'static str, (u64, u64, String)>,
 }
@@ -207,14 +207,15 @@ impl Gateway {
             series.push(SeriesName::encode(&device, &channel));
             let codes = [dice.below(250) as u8, dice.below(250) as u8, 1];
             let vector = codes.iter().map(|code| f32::from(code.cast_signed()) * 0.5).collect();
-            self.sent.windows.insert((crate::filed::series(&self.site, &device, &channel), self.clock), vector);
+            let key = (crate::filed::series(&self.site, &device, &channel), self.clock);
+            self.sent.windows.insert(key.clone(), vector);
             let opener = self.sent.alerts.values().find_map(|json| {
                 let event: CloudEvent = serde_json::from_slice(json).unwrap();
-                let is_new = event.data.device == device && !self.sent.opened.contains(&event.data.alert);
+                let is_new = event.data.device == device && !self.sent.opened.contains_key(&event.data.alert);
                 is_new.then_some(event.data.alert)
             });
             if let Some(alert) = &opener {
-                self.sent.opened.insert(alert.clone());
+                self.sent.opened.insert(alert.clone(), key);
             }
             entries.push(What::Delta(VectorDelta {
                 action: Action::Insert.into(),

@@ -187,7 +187,9 @@ async fn an_operators_word_is_merged_in_its_place_and_goes_out() {
         gateway.deltas(&mut dice).await;
     }
     let copies = region.caught_up(&SITE).await;
-    let alert = gateway.sent.opened.first().unwrap().clone();
+    let there = |(_, window): &(&String, &(String, i64))| gateway.sent.windows.contains_key(*window);
+    let (alert, _) = gateway.sent.opened.iter().find(there).unwrap();
+    let alert = alert.clone();
     let event = gateway.sent.alerts.values().map(|json| serde_json::from_slice::<CloudEvent>(json).unwrap());
     let device = event.into_iter().find(|event| event.data.alert == alert).unwrap().data.device;
     let shard = names::shard_of(&device, SHARDS);
