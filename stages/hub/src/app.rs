@@ -1,9 +1,15 @@
 //! All together: the region's streams, a copy of each shard that is kept here and its part in leading it, the janitor.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use eddy_runtime::{
     bus::nats::NatsBus,
+    clock::{Clock, SystemClock},
     config::CommonConfig,
     lease::{Held, Lease},
     position::Position,
@@ -12,21 +18,23 @@ use eddy_runtime::{
 };
 use tokio::{
     sync::{Mutex, watch},
-    task::JoinSet,
+    task::{JoinSet, block_in_place},
     time::timeout,
 };
 
 use crate::{
+    answer::{Answers, Peers, Region},
+    audit::{Audit, AuditError},
     audit_sink::AuditSink,
     config::Config,
     copy::Plan,
     filed,
     follow::Troubles,
-    grpc::Tls,
+    grpc::Grpc,
     janitor::Janitor,
     lead::{self, Leading},
     merge::Rules,
-    serving::Serving,
+    nats::Requests,
     shards::{Led, Shards},
     streams,
 };
@@ -35,6 +43,8 @@ use crate::{
 const EXIT_FAILED: u8 = 1;
 /// How often it is looked for sites that are new.
 const SITES_LOOK: Duration = Duration::from_secs(5);
+/// How often it is looked whether another process has left this one's folder.
+const FOLDER_LOOK: Duration = Duration::from_millis(500);
 
 /// The stage.
 #[derive(Debug)]
@@ -57,10 +67,7 @@ impl Program for Hub {
     type Config = Config;
 
     fn new(config: Config, _: &CommonConfig) -> Result<Self, Vec<String>> {
-        let mut problems = config.problems();
-        if problems.is_empty() && config.grpc.is_served() {
-            problems.extend(Tls::load(&config.grpc).err());
-        }
+        let problems = config.problems();
         if problems.is_empty() { Ok(Self { config }) } else { Err(problems) }
     }
 
@@ -71,14 +78,48 @@ impl Program for Hub {
         telemetry: Arc<Telemetry>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), (u8, String)> {
-        let opened = Serving::open(&self.config, &folder(&common), stop.clone()).await?;
-        let Some(serving) = opened else { return Ok(()) };
-        let process = Process::new(self.config, common, bus.clone(), telemetry, serving.audit());
-        let address = serving.address();
-        let answering = serving.run(process.shards.clone(), bus, stop.clone());
-        let answering = async { answering.await.map_err(|problem| (EXIT_FAILED, problem)) };
-        let leading = async { process.run(address, stop).await.map_err(|problem| (EXIT_STATE, problem)) };
-        tokio::try_join!(answering, leading).map(drop)
+        let failed = |problem: String| (EXIT_FAILED, problem);
+        let Some(audit) = open_audit(&folder(&common), &self.config, stop.clone()).await? else { return Ok(()) };
+        let grpc = if self.config.grpc.is_served() {
+            Some(Grpc::listen(self.config.grpc.clone()).await.map_err(failed)?)
+        } else {
+            None
+        };
+        let address = grpc.as_ref().map(Grpc::advertised).transpose().map_err(|error| failed(error.to_string()))?;
+        let address = address.unwrap_or_default();
+        let process = Process::new(self.config.clone(), common, bus.clone(), telemetry, audit.clone());
+        let tls = grpc.as_ref().map(|grpc| grpc.tls().client.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let region: Arc<dyn Region> = process.shards.clone();
+        let answers = Arc::new(Answers::new(region, Peers::new(tls), clock, self.config.grpc.bounds()));
+        // Dropped, they end.
+        let mut serving = JoinSet::new();
+        if let Some(grpc) = grpc {
+            tracing::info!(address, "answers by gRPC");
+            serving.spawn(grpc.serve(answers.clone(), audit.clone(), self.config.roles.clone(), stop.clone()));
+        }
+        let requests = Requests {
+            answers,
+            audit,
+            bytes_max: self.config.grpc.request_bytes_max,
+            at_once: self.config.grpc.calls_max,
+            time_max: self.config.grpc.deadline(),
+        };
+        let until = stop.clone();
+        serving.spawn(async move {
+            requests.serve(bus, until).await;
+            Ok(())
+        });
+        let running = process.run(address, stop);
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                ended = &mut running => return ended.map_err(|problem| (EXIT_STATE, problem)),
+                Some(served) = serving.join_next() => {
+                    served.unwrap_or_else(|panic| Err(panic.to_string())).map_err(failed)?;
+                }
+            }
+        }
     }
 
     /// The audit log is not forgotten.
@@ -93,6 +134,31 @@ impl Program for Hub {
         }
         Ok("its copies are forgotten; they are made again from what the sites' streams still hold, and name the rest"
             .into())
+    }
+}
+
+/// Opens the audit log, once no other process has it: that one has this folder, and this one waits for its end.
+async fn open_audit(
+    folder: &Path,
+    config: &Config,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Option<Arc<Audit>>, (u8, String)> {
+    let mut waits = false;
+    loop {
+        let opened = block_in_place(|| Audit::open(folder, config.audit.bounds(), Arc::new(SystemClock)));
+        match opened {
+            Ok(audit) => return Ok(Some(Arc::new(audit))),
+            Err(AuditError::InUse { .. }) => {
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::info!(folder = %folder.display(), "another eddy-hub has this folder; waiting for its end");
+                }
+            }
+            Err(error @ AuditError::Io { .. }) => return Err((EXIT_FAILED, error.to_string())),
+            Err(error) => return Err((EXIT_STATE, error.to_string())),
+        }
+        if timeout(FOLDER_LOOK, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return Ok(None);
+        }
     }
 }
 

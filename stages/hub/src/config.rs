@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     filed,
-    grpc::{AnswersConfig, AuditConfig, GrpcConfig, Roles},
+    grpc::{AuditConfig, GrpcConfig, Roles},
     kept,
 };
 
@@ -71,8 +71,6 @@ pub struct Config {
     pub sketch_clusters: usize,
     /// Windows that a sketch is made from.
     pub sketch_windows_max: usize,
-    /// `[hub.answers]`
-    pub answers: AnswersConfig,
     /// `[hub.grpc]`
     pub grpc: GrpcConfig,
     /// `[hub.roles]`
@@ -124,10 +122,6 @@ impl Config {
         for site in self.sites.iter().filter(|site| !filed::is_site(site)) {
             problems.push(format!("hub.sites: {site:?}: 1 to 128 bytes (percent-encoded) without \"/\" are taken"));
         }
-        problems.extend(self.answers.problems());
-        problems.extend(self.grpc.problems());
-        problems.extend(self.roles.problems());
-        problems.extend(self.audit.problems());
         problems
     }
 

@@ -81,7 +81,7 @@ impl Room {
 
     /// A place for a call, as long as it is held.
     pub(super) fn call(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        let busy = "too many calls at once: ask again later, or raise hub.answers.calls_max";
+        let busy = "too many calls at once: ask again later, or raise hub.grpc.calls_max";
         self.calls.try_acquire().map_err(|_| Refusal::new(Why::Busy, busy))
     }
 

@@ -1,4 +1,4 @@
-//! The config tables `[hub.answers]`, `[hub.grpc]` and `[hub.audit]`.
+//! The config tables `[hub.grpc]` and `[hub.audit]`.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,22 +8,6 @@ use std::{
 use serde::Deserialize;
 
 use crate::{answer, audit};
-
-/// `[hub.answers]`, as `default.toml` documents it.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AnswersConfig {
-    /// The recall of searches that ask for none.
-    pub recall: f32,
-    /// Calls that are answered at the same time.
-    pub calls_max: usize,
-    /// Shards' stores that are asked at the same time.
-    pub searches_max: usize,
-    /// Bytes of a request.
-    pub request_bytes_max: usize,
-    /// Milliseconds that a call may take at most, and takes if it does not say.
-    pub deadline_ms: u64,
-}
 
 /// `[hub.grpc]`, as `default.toml` documents it.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +25,16 @@ pub struct GrpcConfig {
     pub key_file: PathBuf,
     /// Connections at the same time.
     pub connections_max: usize,
+    /// Bytes of a request.
+    pub request_bytes_max: usize,
+    /// Calls that are answered at the same time.
+    pub calls_max: usize,
+    /// Shards' stores that are asked at the same time.
+    pub searches_max: usize,
+    /// Milliseconds that a call may take at most, and takes if it does not say.
+    pub deadline_ms: u64,
+    /// The recall of searches that ask for none.
+    pub recall: f32,
 }
 
 /// `[hub.audit]`, as `default.toml` documents it.
@@ -53,37 +47,6 @@ pub struct AuditConfig {
     pub all_mb_max: u64,
 }
 
-fn out_of_range(table: &str, ranges: &[(&str, f64, f64, f64)]) -> Vec<String> {
-    let wrong = ranges.iter().filter(|(_, value, least, most)| !(*least..=*most).contains(value));
-    wrong.map(|(key, value, least, most)| format!("hub.{table}.{key} = {value}: {least} to {most} is taken")).collect()
-}
-
-impl AnswersConfig {
-    /// Every key that holds what it cannot.
-    pub fn problems(&self) -> Vec<String> {
-        out_of_range(
-            "answers",
-            &[
-                ("recall", f64::from(self.recall), 0.01, 1.0),
-                ("calls_max", self.calls_max as f64, 1.0, 10_000.0),
-                ("searches_max", self.searches_max as f64, 1.0, 64.0),
-                ("request_bytes_max", self.request_bytes_max as f64, 1_024.0, 1e6),
-                ("deadline_ms", self.deadline_ms as f64, 10.0, 600_000.0),
-            ],
-        )
-    }
-
-    /// As answers take them.
-    pub fn bounds(&self) -> answer::Bounds {
-        answer::Bounds { calls: self.calls_max, at_once: self.searches_max, recall: self.recall }
-    }
-
-    /// How long a call may take.
-    pub fn deadline(&self) -> Duration {
-        Duration::from_millis(self.deadline_ms)
-    }
-}
-
 impl GrpcConfig {
     /// Whether there is a server.
     pub fn is_served(&self) -> bool {
@@ -92,7 +55,18 @@ impl GrpcConfig {
 
     /// Every key that holds what it cannot.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = out_of_range("grpc", &[("connections_max", self.connections_max as f64, 1.0, 10_000.0)]);
+        let mut problems = Vec::new();
+        let mut range = |key: &str, value: f64, least: f64, most: f64| {
+            if !(least..=most).contains(&value) {
+                problems.push(format!("hub.grpc.{key} = {value}: {least} to {most} is taken"));
+            }
+        };
+        range("connections_max", self.connections_max as f64, 1.0, 10_000.0);
+        range("request_bytes_max", self.request_bytes_max as f64, 1_024.0, 1e7);
+        range("calls_max", self.calls_max as f64, 1.0, 10_000.0);
+        range("searches_max", self.searches_max as f64, 1.0, 64.0);
+        range("deadline_ms", self.deadline_ms as f64, 10.0, 600_000.0);
+        range("recall", f64::from(self.recall), 0.01, 1.0);
         let empty = |path: &Path| path.as_os_str().is_empty();
         let files = [("ca_file", &self.ca_file), ("cert_file", &self.cert_file), ("key_file", &self.key_file)];
         if self.is_served() {
@@ -108,6 +82,16 @@ impl GrpcConfig {
             problems.push(format!("hub.grpc.advertise = {:?}: HOST:PORT is taken", self.advertise));
         }
         problems
+    }
+
+    /// As answers take them.
+    pub fn bounds(&self) -> answer::Bounds {
+        answer::Bounds { calls: self.calls_max, at_once: self.searches_max, recall: self.recall }
+    }
+
+    /// How long a call may take.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms)
     }
 }
 
@@ -137,12 +121,6 @@ mod tests {
 
     #[test]
     fn every_bound_is_told_and_a_server_needs_its_files() {
-        let answers =
-            AnswersConfig { recall: 0.0, calls_max: 0, searches_max: 65, request_bytes_max: 1, deadline_ms: 1 };
-        let problems = answers.problems().join("\n");
-        for key in ["recall = 0", "calls_max = 0", "searches_max = 65", "request_bytes_max = 1", "deadline_ms = 1"] {
-            assert!(problems.contains(&format!("hub.answers.{key}: ")), "{problems}");
-        }
         let config = GrpcConfig {
             listen: "127.0.0.1:0".into(),
             advertise: "hub.example".into(),
@@ -150,10 +128,18 @@ mod tests {
             cert_file: "".into(),
             key_file: "".into(),
             connections_max: 0,
+            request_bytes_max: 1,
+            searches_max: 65,
+            calls_max: 0,
+            deadline_ms: 1,
+            recall: 0.0,
         };
         let problems = config.problems().join("\n");
-        for key in ["advertise = ", "cert_file = ", "key_file = ", "connections_max = 0"] {
-            assert!(problems.contains(&format!("hub.grpc.{key}")), "{problems}");
+        for key in ["advertise = ", "cert_file = ", "key_file = ", "connections_max = 0", "request_bytes_max = 1"] {
+            assert!(problems.contains(key), "{problems}");
+        }
+        for key in ["searches_max = 65", "calls_max = 0", "deadline_ms = 1", "recall = 0"] {
+            assert!(problems.contains(key), "{problems}");
         }
         assert!(!problems.contains("ca_file"));
         let elsewhere =

@@ -19,7 +19,7 @@ use tonic::{service::Routes, transport::Server};
 
 pub(crate) use self::region::about;
 pub use self::{
-    config::{AnswersConfig, AuditConfig, GrpcConfig},
+    config::{AuditConfig, GrpcConfig},
     roles::{Role, Roles},
     tls::Tls,
 };
@@ -91,15 +91,15 @@ impl Grpc {
         self,
         answers: Arc<Answers>,
         audit: Arc<Audit>,
-        (roles, bounds): (Roles, AnswersConfig),
+        roles: Roles,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), String> {
         let Self { listener, config, tls } = self;
-        let time_max = bounds.deadline();
+        let time_max = config.deadline();
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<RegionServer<Service>>().await;
         let service = Service { answers, audit: audit.clone(), time_max };
-        let region = RegionServer::new(service).max_decoding_message_size(bounds.request_bytes_max);
+        let region = RegionServer::new(service).max_decoding_message_size(config.request_bytes_max);
         let mut routes =
             Routes::new(region).add_service(health_service.max_decoding_message_size(HEADERS_MAX as usize));
         // Tools in use ask for the older name still.

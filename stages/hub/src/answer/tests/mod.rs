@@ -239,7 +239,7 @@ async fn more_calls_than_there_is_room_for_are_refused() {
     let waiting = tokio::spawn(async move { second.search(&call(), &near(0.0)).await });
     tokio::task::yield_now().await;
     let busy = answers.search(&call(), &near(0.0)).await.unwrap_err();
-    assert!(busy.why == Why::Busy && busy.message.contains("hub.answers.calls_max"), "{busy}");
+    assert!(busy.why == Why::Busy && busy.message.contains("hub.grpc.calls_max"), "{busy}");
     drop(release);
     assert!(working.await.unwrap().is_ok());
     assert_eq!(ends(&waiting.await.unwrap().unwrap()), [1]);

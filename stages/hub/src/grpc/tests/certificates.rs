@@ -79,6 +79,11 @@ impl Ca {
             cert_file: self.file("hub.pem", &hub.cert),
             key_file: self.file("hub.key", &hub.key),
             connections_max: 16,
+            request_bytes_max: 4_096,
+            calls_max: 16,
+            searches_max: 4,
+            deadline_ms: 60_000,
+            recall: 1.0,
         }
     }
 

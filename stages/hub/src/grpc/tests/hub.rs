@@ -13,14 +13,11 @@ use crate::{
         tests::fixture::{LONG, TestRegion, clock},
     },
     audit::{Audit, Bounds},
-    grpc::{AnswersConfig, Grpc, GrpcConfig, Roles},
+    grpc::{Grpc, GrpcConfig, Roles},
     service::region_client::RegionClient,
 };
 
 pub(super) const ROOMY: Bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 1 << 24 };
-
-const BOUNDS: AnswersConfig =
-    AnswersConfig { recall: 1.0, calls_max: 16, searches_max: 4, request_bytes_max: 4_096, deadline_ms: 60_000 };
 
 /// A process.
 pub(super) struct Hub {
@@ -48,7 +45,7 @@ impl Hub {
         let address = grpc.advertised().unwrap();
         let answers = region.answers(Peers::new(Some(grpc.tls().client.clone())));
         let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(grpc.serve(answers, audit, (roles(), BOUNDS), stopped));
+        let serving = tokio::spawn(grpc.serve(answers, audit, roles(), stopped));
         Self { region, address, log, stop, serving }
     }
 

@@ -2,4 +2,5 @@ pub(crate) mod certificates;
 mod fan_out;
 mod good;
 mod hub;
+mod processes;
 mod refused;

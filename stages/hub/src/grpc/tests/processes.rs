@@ -1,10 +1,16 @@
 //! Two whole processes on a real nats-server, asked by gRPC and by NATS.
 
-use std::{collections::BTreeSet, future::Future, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use eddy_runtime::{
-    bus::{Bus as _, Publication},
+    bus::{Bus as _, Publication, nats::NatsBus},
     config::CommonConfig,
     program::Program as _,
     telemetry::Telemetry,
@@ -21,19 +27,12 @@ use eddy_schemas::{
     },
 };
 use prost::Message as _;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 
-use super::*;
+use super::certificates::{Ca, Good};
 use crate::{
-    Hub,
-    answer::tests::fixture::LONG,
-    grpc::{
-        Roles,
-        tests::certificates::{Ca, Good},
-    },
-    nats::tests::Server,
-    service::region_client::RegionClient,
+    Config, Hub, answer::tests::fixture::LONG, grpc::Roles, nats::tests::Server, service::region_client::RegionClient,
 };
 
 const SHARDS: u32 = 4;
@@ -88,7 +87,6 @@ async fn send(bus: &NatsBus, site: &str, base: u32) {
         vector: Bytes::from(vec![(base + number) as u8, 0, 0]),
         alert: format!("{site} {number}"),
         opens: true,
-        ..Default::default()
     };
     let entry = |number: u32| Entry { id: u64::from(number) + 1, what: Some(What::Delta(delta(number))) };
     let entries = Entries {
@@ -113,6 +111,7 @@ async fn send(bus: &NatsBus, site: &str, base: u32) {
         payload: batch.encode_to_vec().into(),
         guard: Some(0),
     };
+    until("the site's stream", || async { bus.stream(&message.stream).await.ok() }).await;
     bus.publish(vec![message]).await.unwrap();
 }
 
