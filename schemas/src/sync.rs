@@ -186,7 +186,7 @@ mod tests {
             (wire::Batch { first: 4, ..whole() }, "numbers 4 to 9"),
             (wire::Batch { last: 10, ..whole() }, "10 is neither"),
             (batch(&[3, 5], &[(6, 9)]), "4 is neither"),
-            (batch(&[3, 3], &[(4, 9)]), "4 is neither"),
+            (batch(&[3, 3], &[(4, 9)]), "10 is neither"),
             (batch(&[3], &[(4, 9), (9, 9)]), "10 is neither"),
             (batch(&[3], &[(4, u64::MAX)]), "4 is neither"),
             (batch(&[], &[]), "3 is neither"),

@@ -237,7 +237,7 @@ async fn status_tells_streams_health_refusals_and_the_last_alert() {
     let letters = serde_json::to_vec(&[&rejection, &rejection]).unwrap();
     client.publish("deadletter.s%201.capture.0", &[], letters.into()).await.unwrap();
     let status = status::gather::gather(&setting.gateway, Duration::from_millis(100)).await.unwrap();
-    assert_eq!(status.streams.len(), 9);
+    assert_eq!(status.streams.len(), 10);
     assert_eq!(
         status.readers.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
         ["capture", "capture", "preprocess-0", "embed-0", "detect-0"]

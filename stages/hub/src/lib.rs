@@ -8,14 +8,8 @@
 //!
 //! `chain.rs` (does a batch follow?), `ledger.rs` (what is proven), `kept.rs` (notes that age), `about.rs` (what is known of an
 //! alert), `words.rs` (what operators say here), `merge/` (a stream into a store), `shards.rs` (copies and leaders), `lead.rs` (who leads),
-<<<<<<< HEAD
-//! `copy.rs` and `follow.rs` (what runs for a copy), `news.rs` (labels to gateways), `janitor.rs` (streams), `app.rs` (all together);
-//! `answer/` (what is answered), `grpc/` and `nats.rs` (to whom), `audit.rs` (the log of it), `serving.rs`
-//! (these together).
-=======
 //! `copy.rs` and `follow.rs` (what runs for a copy), `news.rs` (labels to gateways), `janitor.rs` (streams); `answer/` (what is
 //! answered), `grpc/` and `nats.rs` (to whom), `audit.rs` (the log of it); `app.rs` (all together).
->>>>>>> w-answer
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod about;
@@ -36,10 +30,6 @@ pub mod ledger;
 mod merge;
 pub mod nats;
 mod news;
-<<<<<<< HEAD
-mod serving;
-=======
->>>>>>> w-answer
 pub mod shards;
 pub mod streams;
 pub mod words;
