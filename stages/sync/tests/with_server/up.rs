@@ -84,7 +84,7 @@ async fn a_full_stream_pushes_back_until_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("hub"));
     let bus = connect(server.port).await;
-    provide(&bus, 100_000).await;
+    provide(&bus, 20_000).await;
     let mut site = Site::new(folder.path());
     site.give(2, 2_000);
     let sending = Sending::start(&site, server.port).await;
