@@ -128,7 +128,7 @@ async fn never_two_believe_and_somebody_takes_over_whatever_is_lost_or_late() {
             tokio::time::sleep(Duration::from_millis(10)).await;
             let now = believers(&held);
             assert!(now.len() <= 1, "seed {seed}, tick {tick}: {now:?} believe at once");
-            if now.first().is_some() && now.first() != last.as_ref() {
+            if !now.is_empty() && now.first() != last.as_ref() {
                 changes += usize::from(last.is_some());
                 last = now.into_iter().next();
             }
