@@ -18,12 +18,13 @@ use tokio::{sync::watch, task::block_in_place, time::Instant};
 
 use super::{
     CollectConfig, Stand,
-    held::{Held, sequence},
+    held::{Held, Patience, sequence},
     message::{Item, Reading},
-    missed, plain,
+    missed,
+    noted::{self, Progress},
+    plain,
     policy::{Policies, Share},
     sink_error,
-    snippets::{self, Progress},
     summaries::Summaries,
 };
 use crate::queue::{QueueError, Write};
@@ -34,12 +35,11 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 /// The reader of DETECTIONS.
 pub(super) struct DetectionsSink {
     stand: Stand,
-    interval: Duration,
+    patience: Patience,
     bytes_max: usize,
-    messages_max: usize,
     telemetry: Arc<Telemetry>,
     reading: Reading,
-    held: Option<Held>,
+    pub(super) held: Option<Held>,
     /// Up to here everything is in the queue.
     queued: Option<Position>,
     /// Up to here everything is in the summaries: at or before that after a restart, and the same from then on.
@@ -54,19 +54,22 @@ pub(super) struct DetectionsSink {
 impl DetectionsSink {
     pub(super) fn new(
         stand: Stand,
-        config: CollectConfig,
-        messages_max: usize,
+        mut config: CollectConfig,
+        patience: Patience,
         telemetry: Arc<Telemetry>,
         progress: watch::Sender<Progress>,
     ) -> Result<Self, QueueError> {
         let snippets = !Policies::of(&config.policies, Share::Snippets).is_empty();
         let (summaries, summed) = Summaries::load(&stand.queue, config.period_s)?;
         let queued = stand.queue.position(stand.reader)?;
+        config.coder.load(&stand.queue)?;
+        if let Some(before) = Progress::load(&stand.queue)? {
+            progress.send_replace(before);
+        }
         Ok(Self {
             stand,
-            interval: config.commit_interval,
+            patience,
             bytes_max: config.hold_bytes_max,
-            messages_max,
             telemetry,
             reading: Reading::new(config.coder, summaries, snippets),
             held: None,
@@ -81,8 +84,7 @@ impl DetectionsSink {
     /// Reads what was not read yet.
     fn read(&mut self, turn: &Turn<'_>, begins: Position) {
         if self.held.as_ref().is_none_or(|held| !held.goes_on(&begins)) {
-            self.reading.clear();
-            self.reading.summaries.rolled_back();
+            self.reading.rolled_back();
             self.held = Some(Held::new(turn, begins));
         }
         let Some(held) = &mut self.held else { return };
@@ -91,27 +93,20 @@ impl DetectionsSink {
             if let Some(gap) = gap {
                 self.reading.missed(gap, queued);
             }
-            if self.reading.take(delivery) {
-                held.reached = Some(delivery.sequence);
-            }
-            if delivery.sequence <= queued {
-                self.reading.is_queued();
-            }
-            held.next = delivery.sequence + 1;
+            let is_queued = delivery.sequence <= queued;
+            let is_complete = if is_queued { self.reading.take_again(delivery) } else { self.reading.take(delivery) };
+            held.read(delivery, is_complete);
         }
     }
 
     fn is_due(&self, held: &Held, turn: &Turn<'_>) -> bool {
-        self.reading.urgent
-            || held.since.elapsed() >= self.interval
-            || self.reading.bytes >= self.bytes_max
-            || turn.deliveries.len() >= self.messages_max
+        self.reading.urgent || self.reading.bytes >= self.bytes_max || held.is_due(turn, self.patience)
     }
 
     /// What was read, into the queue; returns up to where that has everything now.
-    fn commit(&self, position: &Position, save: bool) -> Result<Position, QueueError> {
+    fn commit(&self, position: &Position, progress: Progress, save: bool) -> Result<Position, QueueError> {
         let is_note = |item: &Item| matches!(item, Item::Around(_));
-        let mut room = if self.reading.items.iter().any(is_note) { snippets::room(&self.stand.queue)? } else { 0 };
+        let mut room = if self.reading.items.iter().any(is_note) { noted::room(&self.stand.queue)? } else { 0 };
         let mut write = self.stand.queue.write()?;
         for item in &self.reading.items {
             match item {
@@ -136,6 +131,8 @@ impl DetectionsSink {
         if save {
             self.reading.summaries.save(&mut write, position)?;
         }
+        self.reading.coder.save(&mut write)?;
+        progress.save(&mut write)?;
         let queued = self.queued.as_ref().filter(|queued| sequence(Some(queued)) > sequence(Some(position)));
         let queued = queued.unwrap_or(position).clone();
         write.commit(self.stand.reader, self.queued.as_ref(), &queued)?;
@@ -149,8 +146,7 @@ impl DetectionsSink {
         }
         self.telemetry.rejected(Reason::Malformed, self.reading.refused.len() as u64);
         self.telemetry.received_rows(self.reading.rows);
-        self.reading.clear();
-        self.reading.summaries.committed(saved);
+        self.reading.committed(saved);
         self.summed = Some(position);
         self.held = None;
     }
@@ -203,7 +199,7 @@ impl Sink for DetectionsSink {
         }
         let started = Instant::now();
         let save = self.saved.is_none_or(|saved| saved.elapsed() >= SAVE_INTERVAL);
-        let queued = block_in_place(|| self.commit(&position, save)).map_err(|error| sink_error(&error))?;
+        let queued = block_in_place(|| self.commit(&position, progress, save)).map_err(|error| sink_error(&error))?;
         if save {
             self.saved = Some(Instant::now());
         }

@@ -1,6 +1,8 @@
 //! Messages that were read and wait for their commit. The loop holds them too, and brings them again with more: each is read
 //! once.
 
+use std::time::Duration;
+
 use eddy_runtime::{
     bus::Delivery,
     position::{Place, Position},
@@ -8,26 +10,55 @@ use eddy_runtime::{
 };
 use tokio::time::Instant;
 
+/// Bytes of messages that wait at most: on the way through a backlog they come faster than time passes.
+const MESSAGES_BYTES_MAX: usize = 8 << 20;
+
 /// A run of messages.
 pub(super) struct Held {
     /// What the first of them reaches: others that begin elsewhere, or in another stream, are read anew.
     begins: Position,
     /// What follows the last one that was read.
-    pub(super) next: u64,
+    next: u64,
     /// The last one that is complete.
     pub(super) reached: Option<u64>,
-    pub(super) since: Instant,
+    since: Instant,
+    /// Bytes of the messages that were read.
+    bytes: usize,
+}
+
+/// How long a run may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) interval: Duration,
+    /// Of messages the server delivers no more before some are acknowledged.
+    pub(super) messages_max: usize,
 }
 
 impl Held {
     /// Of a turn's messages, the first of which reaches `begins`.
     pub(super) fn new(turn: &Turn<'_>, begins: Position) -> Self {
-        Self { begins, next: expected(turn), reached: None, since: Instant::now() }
+        Self { begins, next: expected(turn), reached: None, since: Instant::now(), bytes: 0 }
     }
 
     /// Whether the turn goes on with this run.
     pub(super) fn goes_on(&self, begins: &Position) -> bool {
         self.begins == *begins
+    }
+
+    /// A message was read.
+    pub(super) fn read(&mut self, delivery: &Delivery, is_complete: bool) {
+        if is_complete {
+            self.reached = Some(delivery.sequence);
+        }
+        self.next = delivery.sequence + 1;
+        self.bytes += delivery.payload.len();
+    }
+
+    /// Whether it has waited long enough, or is enough.
+    pub(super) fn is_due(&self, turn: &Turn<'_>, patience: Patience) -> bool {
+        self.since.elapsed() >= patience.interval
+            || turn.deliveries.len() >= patience.messages_max
+            || self.bytes >= MESSAGES_BYTES_MAX
     }
 
     /// The turn's messages that were not read yet, each with what was removed before it.

@@ -1,6 +1,6 @@
 //! What a message of DETECTIONS means for the region.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use eddy_runtime::{bus::Delivery, store_loop::Gap};
@@ -15,7 +15,7 @@ use eddy_schemas::{
 };
 use prost::Message as _;
 
-use super::{coder::VectorCoder, plain, snippets::Noted, summaries::Summaries};
+use super::{coder::VectorCoder, noted::Noted, plain, summaries::Summaries};
 
 /// What sync itself puts on CONTROL has an origin that begins so: the region knows it.
 pub(super) const FROM_REGION: &str = "region/";
@@ -51,6 +51,8 @@ pub(super) struct Reading {
     pub(super) refused: Vec<String>,
     /// Alerts whose scores have not come yet, and when they were stored: the scores are next.
     alerts: Vec<(Bytes, Timestamp)>,
+    /// Codebooks that are among the items.
+    books: HashSet<Bytes>,
 }
 
 /// An alert's event: which alert, and whether it opens it.
@@ -73,14 +75,29 @@ impl Reading {
             urgent: false,
             refused: Vec::new(),
             alerts: Vec::new(),
+            books: HashSet::new(),
         }
     }
 
-    /// Forgets what was read and is not committed.
-    pub(super) fn clear(&mut self) {
+    /// What was read is committed; whether what summaries carry was saved, too.
+    pub(super) fn committed(&mut self, saved: bool) {
+        self.clear();
+        self.coder.committed();
+        self.summaries.committed(saved);
+    }
+
+    /// What was read since the last commit comes again.
+    pub(super) fn rolled_back(&mut self) {
+        self.clear();
+        self.coder.rolled_back();
+        self.summaries.rolled_back();
+    }
+
+    fn clear(&mut self) {
         self.items.clear();
         self.refused.clear();
         self.alerts.clear();
+        self.books.clear();
         (self.bytes, self.rows, self.urgent) = (0, 0, false);
     }
 
@@ -93,9 +110,34 @@ impl Reading {
         }
         let events = self.alerts();
         if let Err(problem) = self.scores(delivery, events) {
-            self.refuse(delivery.sequence, &delivery.subject, &problem);
+            self.refused.push(format!("message {} on {}: {problem}", delivery.sequence, delivery.subject));
         }
         true
+    }
+
+    /// Reads a message of which only the summaries lack something: the rest is in the queue, and what could not be read was told.
+    pub(super) fn take_again(&mut self, delivery: &Delivery) -> bool {
+        if delivery.subject.starts_with("alerts.") {
+            return false;
+        }
+        if let Ok((scores, _)) = read(&delivery.payload) {
+            let mut slots = Slots::new(&scores);
+            for row in 0..scores.rows.len() {
+                match scores.rows.control(row).map(|control| &control.kind) {
+                    Some(ControlKind::DeviceReset { device }) => self.reset(&names::encode(device)),
+                    Some(_) => {}
+                    None => slots.add(&mut self.summaries, &scores, row),
+                }
+            }
+        }
+        self.summaries.forget_due();
+        true
+    }
+
+    /// A device's summary ends with it.
+    fn reset(&mut self, token: &str) {
+        let slot = self.summaries.slot(token);
+        self.summaries.end(slot);
     }
 
     /// What came before the next message was removed. Up to `queued` only summaries missed something.
@@ -106,18 +148,6 @@ impl Reading {
             self.items.extend([Class::Alerts, Class::Deltas].map(|class| Item::Missed(class, entries)));
         }
         self.items.push(Item::Missed(Class::Summaries, gap));
-    }
-
-    /// What the last message gave is in the queue already, but for what it adds to summaries.
-    pub(super) fn is_queued(&mut self) {
-        self.items.retain(|item| matches!(item, Item::Missed(..)));
-        self.refused.clear();
-        self.summaries.forget_due();
-        (self.bytes, self.urgent) = (0, !self.items.is_empty());
-    }
-
-    fn refuse(&mut self, sequence: u64, subject: &str, problem: &str) {
-        self.refused.push(format!("message {sequence} on {subject}: {problem}"));
     }
 
     fn push(&mut self, class: Class, entry: wire::Entries) {
@@ -146,59 +176,57 @@ impl Reading {
     }
 
     fn scores(&mut self, delivery: &Delivery, mut events: Events) -> Result<(), String> {
-        let scores = Scores::decode(&delivery.payload).map_err(|error| error.to_string())?;
-        let bundle = digest(&scores.bundle)?;
+        let (scores, bundle) = read(&delivery.payload)?;
         let rows = &scores.rows;
-        let mut slots: Vec<Option<usize>> = vec![None; rows.names.len()];
+        let mut slots = Slots::new(&scores);
         for row in 0..rows.len() {
             if let Some(control) = rows.control(row) {
                 self.said(control, delivery.sequence, row);
                 continue;
             }
-            let (name, end) = (rows.name(row), rows.time[row]);
-            if scores.flags[row] & UNSCORED == 0 {
-                let slot = &mut slots[rows.series[row] as usize];
-                let slot = *slot.get_or_insert_with(|| self.summaries.slot(SeriesName::device_token(name)));
-                self.summaries.add(slot, end, scores.score[row]);
-            }
-            let Some(kept) = scores.window(row) else { continue };
-            let key = (SeriesName::device_token(name).to_owned(), end);
-            let event = (scores.flags[row] & flags::ALERTED != 0).then(|| events.remove(&key)).flatten();
-            let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
-            if !vector.iter().all(|x| x.is_finite()) {
-                // A component beyond f16's range: such a window is near to nothing, and index has none of it either.
-                continue;
-            }
-            let coded = self.coder.code(&bundle, &vector);
-            if let Some(codebook) = coded.codebook {
-                let mut entry = plain(What::Codebook(wire::Codebook { bundle: 1, ..codebook }));
-                entry.bundles = vec![bundle.clone()];
-                self.push(Class::Deltas, entry);
-            }
-            let (alert, opens) = event.map_or_else(Default::default, |event| (event.alert, event.opens));
-            let delta = wire::VectorDelta {
-                action: wire::Action::Insert.into(),
-                series: 1,
-                bundle: 1,
-                sequence: delivery.sequence,
-                row: row as u32,
-                end,
-                span: kept.span,
-                filled: kept.filled.into(),
-                flags: scores.flags[row].into(),
-                score: scores.score[row],
-                codes: coded.codes.into(),
-                scale: coded.scale,
-                vector: coded.vector,
-                alert,
-                opens,
-            };
-            let mut entry = plain(What::Delta(delta));
-            (entry.series, entry.bundles) = (vec![name.to_owned()], vec![bundle.clone()]);
-            self.push(Class::Deltas, entry);
+            slots.add(&mut self.summaries, &scores, row);
+            self.window(&scores, row, delivery.sequence, &bundle, &mut events);
         }
         self.rows += rows.len() as u64;
         Ok(())
+    }
+
+    /// A row that was kept or alerted, with its vector.
+    fn window(&mut self, scores: &Scores, row: usize, sequence: u64, bundle: &Bytes, events: &mut Events) {
+        let Some(kept) = scores.window(row) else { return };
+        let key = (SeriesName::device_token(scores.rows.name(row)).to_owned(), scores.rows.time[row]);
+        let event = (scores.flags[row] & flags::ALERTED != 0).then(|| events.remove(&key)).flatten();
+        let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
+        // A component beyond f16's range: such a window is near to nothing, and index has none of it either.
+        let Ok(coded) = self.coder.code(bundle, &vector) else { return };
+        if let Some(codebook) = coded.codebook
+            && self.books.insert(codebook.digest.clone())
+        {
+            let mut entry = plain(What::Codebook(wire::Codebook { bundle: 1, ..codebook }));
+            entry.bundles = vec![bundle.clone()];
+            self.push(Class::Deltas, entry);
+        }
+        let (alert, opens) = event.map_or_else(Default::default, |event| (event.alert, event.opens));
+        let delta = wire::VectorDelta {
+            action: wire::Action::Insert.into(),
+            series: 1,
+            bundle: 1,
+            sequence,
+            row: row as u32,
+            end: scores.rows.time[row],
+            span: kept.span,
+            filled: kept.filled.into(),
+            flags: scores.flags[row].into(),
+            score: scores.score[row],
+            codes: coded.codes.into(),
+            scale: coded.scale,
+            vector: coded.vector,
+            alert,
+            opens,
+        };
+        let mut entry = plain(What::Delta(delta));
+        (entry.series, entry.bundles) = (vec![scores.rows.name(row).to_owned()], vec![bundle.clone()]);
+        self.push(Class::Deltas, entry);
     }
 
     fn said(&mut self, control: &Control, sequence: u64, row: usize) {
@@ -217,8 +245,7 @@ impl Reading {
             // Whoever said it: the region forgets what the gateway forgets, in the same place among its windows.
             ControlKind::DeviceReset { device } => {
                 let token = names::encode(device);
-                let slot = self.summaries.slot(&token);
-                self.summaries.end(slot);
+                self.reset(&token);
                 let delta = wire::VectorDelta {
                     action: wire::Action::ForgetDevice.into(),
                     series: 1,
@@ -239,12 +266,37 @@ impl Reading {
     }
 }
 
+/// The summaries' slots of a message's series.
+struct Slots(Vec<Option<usize>>);
+
+impl Slots {
+    fn new(scores: &Scores) -> Self {
+        Self(vec![None; scores.rows.names.len()])
+    }
+
+    fn add(&mut self, summaries: &mut Summaries, scores: &Scores, row: usize) {
+        if scores.flags[row] & UNSCORED == 0 {
+            let token = SeriesName::device_token(scores.rows.name(row));
+            let slot = &mut self.0[scores.rows.series[row] as usize];
+            let slot = *slot.get_or_insert_with(|| summaries.slot(token));
+            summaries.add(slot, scores.rows.time[row], scores.score[row]);
+        }
+    }
+}
+
 /// An alert's device and event time, and what it is.
 fn event(payload: &[u8]) -> Result<((String, Timestamp), Event), String> {
     let event: CloudEvent = serde_json::from_slice(payload).map_err(|error| format!("not an alert: {error}"))?;
     let time = eddy_schemas::time_of(&event.time).ok_or_else(|| format!("an alert's time {:?} is none", event.time))?;
     let opens = event.data.phase == Phase::Opened;
     Ok(((names::encode(&event.data.device), time), Event { alert: event.data.alert, opens }))
+}
+
+/// A message of scores, and its bundle's digest.
+fn read(payload: &[u8]) -> Result<(Scores, Bytes), String> {
+    let scores = Scores::decode(payload).map_err(|error| error.to_string())?;
+    let bundle = digest(&scores.bundle)?;
+    Ok((scores, bundle))
 }
 
 /// A bundle's digest as it travels: the bytes that its hex digits say, or the text where it is none.

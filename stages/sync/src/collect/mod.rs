@@ -17,8 +17,11 @@
 mod coder;
 mod detections;
 mod held;
+mod memory;
 mod message;
+mod noted;
 mod policy;
+mod product;
 mod readings;
 mod snippets;
 mod summaries;
@@ -41,13 +44,11 @@ use tokio::{sync::watch, task::JoinSet};
 pub use self::{
     coder::{Coded, Int8, VectorCoder},
     policy::{Policy, Share},
+    product::Product,
 };
 use self::{
-    detections::DetectionsSink,
-    policy::Policies,
-    readings::ReadingsSink,
-    snippets::{Progress, SnippetsSink},
-    verbatim::VerbatimSink,
+    detections::DetectionsSink, held::Patience, noted::Progress, policy::Policies, readings::ReadingsSink,
+    snippets::SnippetsSink, verbatim::VerbatimSink,
 };
 use crate::queue::{Queue, QueueError, Write};
 
@@ -109,8 +110,8 @@ impl<B: Bus> Start<B> {
     }
 
     fn detections(&mut self, config: CollectConfig, progress: watch::Sender<Progress>) -> Result<(), QueueError> {
-        let stand = self.stand("sync-detections");
-        let sink = DetectionsSink::new(stand, config, self.messages_max(), self.telemetry.clone(), progress)?;
+        let (stand, patience) = (self.stand("sync-detections"), self.patience(&config));
+        let sink = DetectionsSink::new(stand, config, patience, self.telemetry.clone(), progress)?;
         self.run("sync-detections", "DETECTIONS", sink);
         Ok(())
     }
@@ -118,8 +119,8 @@ impl<B: Bus> Start<B> {
     fn readings(&mut self, config: &CollectConfig) {
         let policies = Policies::of(&config.policies, Share::Readings);
         if !policies.is_empty() {
-            let stand = self.stand("sync-readings");
-            let sink = ReadingsSink::new(stand, config, policies, self.messages_max(), self.telemetry.clone());
+            let bounds = (self.patience(config), config.hold_bytes_max);
+            let sink = ReadingsSink::new(self.stand("sync-readings"), policies, bounds, self.telemetry.clone());
             self.run("sync-readings", "READINGS", sink);
         }
     }
@@ -127,22 +128,21 @@ impl<B: Bus> Start<B> {
     fn snippets(&mut self, config: &CollectConfig, progress: watch::Receiver<Progress>) -> Result<(), QueueError> {
         let policies = Policies::of(&config.policies, Share::Snippets);
         if !policies.is_empty() {
-            let stand = self.stand("sync-snippets");
-            let bounds = (config.commit_interval, self.messages_max());
+            let (stand, patience) = (self.stand("sync-snippets"), self.patience(config));
             let (telemetry, stop) = (self.telemetry.clone(), self.stop.clone());
-            let sink = SnippetsSink::new(stand, policies, bounds, telemetry, progress, stop)?;
+            let sink = SnippetsSink::new(stand, policies, patience, telemetry, progress, stop)?;
             self.run("sync-snippets", "READINGS", sink);
         }
         Ok(())
     }
 
-    fn stand(&self, reader: &'static str) -> Stand {
-        Stand { queue: self.queue.clone(), reader }
+    fn patience(&self, config: &CollectConfig) -> Patience {
+        let messages_max = (self.limits.ack_pending_max / 2).max(1) as usize;
+        Patience { interval: config.commit_interval, messages_max }
     }
 
-    /// Messages that wait at most: the server delivers no more before some are acknowledged.
-    fn messages_max(&self) -> usize {
-        (self.limits.ack_pending_max / 2).max(1) as usize
+    fn stand(&self, reader: &'static str) -> Stand {
+        Stand { queue: self.queue.clone(), reader }
     }
 
     fn run<S: Sink + 'static>(&mut self, durable: &str, stream: &str, sink: S) {

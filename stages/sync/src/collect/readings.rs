@@ -1,6 +1,6 @@
 //! READINGS into the queue, of the series that a policy names. (Of a burst it is the row's value: its RMS.)
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use eddy_runtime::{
     position::Position,
@@ -11,8 +11,8 @@ use eddy_schemas::{Readings, side::Reason, sync::Class};
 use tokio::task::block_in_place;
 
 use super::{
-    CollectConfig, Stand,
-    held::Held,
+    Stand,
+    held::{Held, Patience},
     missed,
     policy::{self, Policies},
     sink_error,
@@ -25,9 +25,8 @@ const READING_BYTES: usize = 16;
 /// The reader of READINGS.
 pub(super) struct ReadingsSink {
     stand: Stand,
-    interval: Duration,
+    patience: Patience,
     bytes_max: usize,
-    messages_max: usize,
     telemetry: Arc<Telemetry>,
     policies: Policies,
     held: Option<Held>,
@@ -47,14 +46,11 @@ struct Waiting {
 impl ReadingsSink {
     pub(super) fn new(
         stand: Stand,
-        config: &CollectConfig,
         policies: Policies,
-        messages_max: usize,
+        (patience, bytes_max): (Patience, usize),
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        let (interval, bytes_max) = (config.commit_interval, config.hold_bytes_max);
-        let (held, waiting) = (None, Waiting::default());
-        Self { stand, interval, bytes_max, messages_max, telemetry, policies, held, waiting }
+        Self { stand, patience, bytes_max, telemetry, policies, held: None, waiting: Waiting::default() }
     }
 
     fn read(&mut self, turn: &Turn<'_>, begins: Position) {
@@ -72,7 +68,7 @@ impl ReadingsSink {
                     self.waiting.refused += 1;
                 }
             }
-            (held.reached, held.next) = (Some(delivery.sequence), delivery.sequence + 1);
+            held.read(delivery, true);
         }
     }
 
@@ -121,10 +117,7 @@ impl Sink for ReadingsSink {
         let Some((held, reached)) = self.held.as_ref().and_then(|held| Some((held, held.reached?))) else {
             return Ok(None);
         };
-        let is_due = held.since.elapsed() >= self.interval
-            || self.waiting.readings * READING_BYTES >= self.bytes_max
-            || turn.deliveries.len() >= self.messages_max;
-        if !is_due {
+        if self.waiting.readings * READING_BYTES < self.bytes_max && !held.is_due(turn, self.patience) {
             return Ok(None);
         }
         let position = reaches(reached);

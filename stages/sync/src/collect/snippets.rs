@@ -8,15 +8,9 @@
 //! It does not run ahead of the other reader by more than what it keeps anyway, or an alert would be noted when its readings
 //! are gone.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    ops::Bound,
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use eddy_runtime::{
-    bus::Delivery,
     position::{Place, Position},
     store_loop::{Gap, Sink, SinkError, Turn},
     telemetry::Telemetry,
@@ -26,114 +20,28 @@ use eddy_schemas::{
     side::Reason,
     sync::{Class, wire},
 };
-use eddy_vectors::codec::{CodecError, Get, Put as _};
 use tokio::{sync::watch, task::block_in_place, time::Instant};
 
 use super::{
     Stand,
-    held::{Held, sequence},
+    held::{Held, Patience, sequence},
+    memory::{BEHIND, Memory, nanoseconds},
     missed,
-    policy::{self, Policies, Policy},
+    noted::{Noted, Progress},
+    policy::Policies,
     sink_error,
 };
-use crate::queue::{Queue, QueueError, Write};
+use crate::queue::QueueError;
 
-/// Noted alerts are kept in the queue under keys that begin so; the alert follows.
-const PREFIX: &[u8] = b"snippet/";
-/// Before the first message that is still needed.
+/// What it keeps in the queue: what lies before the first message that is still needed.
 const POSITION: &[u8] = b"snippets-need";
-/// Alerts that are noted at the same time.
-const NOTED_MAX: usize = 1_000;
-/// How far the reader of DETECTIONS may lie behind; and how long a silent series is waited for.
-const BEHIND: Duration = Duration::from_secs(600);
-/// Readings in memory.
-const READINGS_MAX: usize = 1 << 20;
 /// How often its position is written when there is nothing to send.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// An alert whose surroundings are wanted.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Noted {
-    /// The alert.
-    pub(super) alert: String,
-    /// The device's token.
-    pub(super) device: String,
-    /// Event time of its opening.
-    pub(super) time: Timestamp,
-    /// When the server stored it.
-    pub(super) stored_at: Timestamp,
-}
-
-impl Noted {
-    fn record(&self) -> Vec<u8> {
-        let mut record = Vec::new();
-        record.put_i64(self.time);
-        record.put_i64(self.stored_at);
-        record.put_text(&self.device);
-        record
-    }
-
-    fn read(alert: &[u8], record: &[u8]) -> Result<Self, CodecError> {
-        let mut get = Get::new(record);
-        let (time, stored_at, device) = (get.i64()?, get.i64()?, get.text()?);
-        Ok(Self { alert: String::from_utf8_lossy(alert).into_owned(), device, time, stored_at })
-    }
-
-    fn key(&self) -> Vec<u8> {
-        [PREFIX, self.alert.as_bytes()].concat()
-    }
-
-    /// Notes it with what else its message brings.
-    pub(super) fn note(&self, write: &mut Write<'_>) -> Result<(), QueueError> {
-        write.keep(&self.key(), Some(&self.record()))
-    }
-
-    /// Says that it was not noted.
-    pub(super) fn give_up(&self, write: &mut Write<'_>) -> Result<(), QueueError> {
-        let detail = format!("readings around {} of {}: {NOTED_MAX} alerts are waited for", self.alert, self.device);
-        let cause = wire::Cause::Budget.into();
-        write.gap(Class::Snippets, wire::Gap { count: 1, cause, detail, ..Default::default() })?;
-        Ok(())
-    }
-}
-
-/// How far the reader of DETECTIONS is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Progress {
-    /// When the last message whose alerts are noted was stored.
-    pub(super) stored_at: Timestamp,
-    /// Whether there is none behind it.
-    pub(super) drained: bool,
-}
-
-impl Progress {
-    pub(super) fn channel() -> (watch::Sender<Self>, watch::Receiver<Self>) {
-        watch::channel(Self { stored_at: Timestamp::MIN, drained: false })
-    }
-}
-
-/// A reading, and the message that brought it.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    time: Timestamp,
-    value: f64,
-    sequence: u64,
-    stored_at: Timestamp,
-}
-
-/// What is in memory of READINGS.
-#[derive(Debug, Default)]
-struct Memory {
-    series: BTreeMap<String, (usize, VecDeque<Kept>)>,
-    readings: usize,
-    newest_stored: Timestamp,
-}
 
 /// The reader of READINGS.
 pub(super) struct SnippetsSink {
     stand: Stand,
-    interval: Duration,
-    messages_max: usize,
+    patience: Patience,
     telemetry: Arc<Telemetry>,
     policies: Policies,
     /// How long a reading is needed.
@@ -147,94 +55,14 @@ pub(super) struct SnippetsSink {
     written: Option<Position>,
     /// Up to here all is in memory, or was.
     reached: Option<Position>,
-    saved: Instant,
-}
-
-fn nanoseconds(seconds: f64) -> i64 {
-    (seconds * 1e9) as i64
-}
-
-impl Memory {
-    fn take(&mut self, delivery: &Delivery, readings: &Readings, policies: &mut Policies) {
-        let rows = &readings.rows;
-        self.newest_stored = self.newest_stored.max(delivery.stored_at);
-        for row in (0..rows.len()).filter(|row| rows.control(*row).is_none()) {
-            let name = rows.name(row);
-            let Some(policy) = policies.naming(name) else { continue };
-            if !self.series.contains_key(name) {
-                self.series.insert(name.to_owned(), (policy, VecDeque::new()));
-            }
-            let (time, value) = (rows.time[row], readings.value[row]);
-            let (sequence, stored_at) = (delivery.sequence, delivery.stored_at);
-            if let Some((_, kept)) = self.series.get_mut(name) {
-                kept.push_back(Kept { time, value, sequence, stored_at });
-                self.readings += 1;
-            }
-        }
-    }
-
-    /// Drops what nobody will ask for any more, and what is too much: of each series the oldest.
-    fn forget(&mut self, keep: i64) {
-        let each = (READINGS_MAX / self.series.len().max(1)).max(16);
-        let oldest_stored = self.newest_stored.saturating_sub(keep);
-        self.series.retain(|_, (_, kept)| {
-            let oldest =
-                kept.iter().map(|kept| kept.time).max().map_or(Timestamp::MIN, |newest| newest.saturating_sub(keep));
-            let is_old = |one: &Kept| one.time < oldest || one.stored_at < oldest_stored;
-            while kept.len() > each || kept.front().is_some_and(is_old) {
-                kept.pop_front();
-            }
-            !kept.is_empty()
-        });
-        self.readings = self.series.values().map(|(_, kept)| kept.len()).sum();
-    }
-
-    /// The first message that anything here came from.
-    fn needs(&self) -> Option<u64> {
-        self.series.values().filter_map(|(_, kept)| kept.front()).map(|kept| kept.sequence).min()
-    }
-
-    /// The named series of a device.
-    fn device(&self, token: &str) -> impl Iterator<Item = (&String, usize, &VecDeque<Kept>)> {
-        let prefix = format!("{token}/");
-        let from = (Bound::Included(prefix.clone()), Bound::Unbounded);
-        let all = self.series.range::<String, _>(from).take_while(move |(name, _)| name.starts_with(&prefix));
-        all.map(|(name, (policy, kept))| (name, *policy, kept))
-    }
-
-    /// Whether all that lies around the alert is here, or will not come. What led to it was stored before it was.
-    fn is_complete(&self, noted: &Noted, policies: &[Policy]) -> bool {
-        let is_behind = self.newest_stored < noted.stored_at;
-        !is_behind
-            && self.device(&noted.device).all(|(_, policy, kept)| {
-                let after = nanoseconds(policies[policy].after_s);
-                let waited = self.newest_stored.saturating_sub(noted.stored_at);
-                let limit = after.saturating_add(BEHIND.as_nanos() as i64);
-                kept.iter().any(|kept| kept.time > noted.time.saturating_add(after)) || waited > limit
-            })
-    }
-
-    /// Entries of what lies around the alert.
-    fn around(&self, noted: &Noted, policies: &[Policy]) -> Vec<wire::Entries> {
-        let mut entries = Vec::new();
-        for (name, policy, kept) in self.device(&noted.device) {
-            let policy = &policies[policy];
-            let from = noted.time.saturating_sub(nanoseconds(policy.before_s));
-            let to = noted.time.saturating_add(nanoseconds(policy.after_s));
-            let within = kept.iter().filter(|kept| (from..=to).contains(&kept.time));
-            let mut readings: Vec<(i64, f64)> = within.map(|kept| (kept.time, kept.value)).collect();
-            readings.sort_by_key(|(time, _)| *time);
-            entries.extend(policy::entries(name, policy, &noted.alert, &readings));
-        }
-        entries
-    }
+    pub(super) saved: Instant,
 }
 
 impl SnippetsSink {
     pub(super) fn new(
         stand: Stand,
         policies: Policies,
-        (interval, messages_max): (Duration, usize),
+        patience: Patience,
         telemetry: Arc<Telemetry>,
         progress: watch::Receiver<Progress>,
         stop: watch::Receiver<bool>,
@@ -253,8 +81,7 @@ impl SnippetsSink {
         let (memory, gaps, held, saved) = (Memory::default(), Vec::new(), None, Instant::now());
         Ok(Self {
             stand,
-            interval,
-            messages_max,
+            patience,
             telemetry,
             policies,
             keep,
@@ -283,9 +110,8 @@ impl SnippetsSink {
     fn read(&mut self, turn: &Turn<'_>, begins: Position) {
         if self.held.as_ref().is_none_or(|held| !held.goes_on(&begins)) {
             // Readings that come again are in memory twice: those that were not taken yet are forgotten.
-            let (reached, gaps) = (sequence(self.reached.as_ref()), &mut self.gaps);
-            self.memory.series.values_mut().for_each(|(_, kept)| kept.retain(|kept| kept.sequence <= reached));
-            gaps.clear();
+            self.memory.back_to(sequence(self.reached.as_ref()));
+            self.gaps.clear();
             self.held = Some(Held::new(turn, begins));
         }
         let Some(held) = &mut self.held else { return };
@@ -301,21 +127,17 @@ impl SnippetsSink {
                     self.telemetry.rejected(Reason::Malformed, 1);
                 }
             }
-            (held.reached, held.next) = (Some(delivery.sequence), delivery.sequence + 1);
+            held.read(delivery, true);
         }
-        self.memory.forget(self.keep);
     }
 
     /// Alerts whose time is over.
     fn due(&self) -> Result<Vec<Noted>, QueueError> {
-        let queue = &self.stand.queue;
         let mut due = Vec::new();
-        queue.kept(PREFIX, |alert, record| {
-            let noted = Noted::read(alert, record).map_err(|error| queue.damaged(format!("a noted alert: {error}")))?;
+        Noted::all(&self.stand.queue, |noted| {
             if self.memory.is_complete(&noted, self.policies.all()) {
                 due.push(noted);
             }
-            Ok::<_, QueueError>(())
         })?;
         Ok(due)
     }
@@ -341,13 +163,13 @@ impl SnippetsSink {
         }
         for noted in due {
             let entries = self.memory.around(noted, self.policies.all());
-            if entries.is_empty() && self.memory.device(&noted.device).next().is_some() {
+            if entries.is_empty() && self.memory.has(&noted.device) {
                 let detail = format!("readings around {} of {}", noted.alert, noted.device);
                 let cause = wire::Cause::Source.into();
                 write.gap(Class::Snippets, wire::Gap { count: 1, cause, detail, ..Default::default() })?;
             }
             entries.into_iter().try_for_each(|entry| write.push(Class::Snippets, entry).map(drop))?;
-            write.keep(&noted.key(), None)?;
+            noted.forget(&mut write)?;
         }
         let furthest = |one: &Position, other: &Position| sequence(Some(one)) > sequence(Some(other));
         let written = self.written.as_ref().filter(|written| furthest(written, position)).unwrap_or(position).clone();
@@ -359,16 +181,6 @@ impl SnippetsSink {
         write.commit(self.stand.reader, self.written.as_ref(), &written)?;
         Ok(written)
     }
-}
-
-/// How many more alerts may be noted.
-pub(super) fn room(queue: &Queue) -> Result<usize, QueueError> {
-    let mut noted = 0;
-    queue.kept(PREFIX, |_, _| {
-        noted += 1;
-        Ok::<_, QueueError>(())
-    })?;
-    Ok(NOTED_MAX.saturating_sub(noted))
 }
 
 impl Sink for SnippetsSink {
@@ -393,11 +205,13 @@ impl Sink for SnippetsSink {
         let Some((held, reached)) = self.held.as_ref().and_then(|held| Some((held, held.reached?))) else {
             return Ok(None);
         };
-        if held.since.elapsed() < self.interval && turn.deliveries.len() < self.messages_max {
+        if !held.is_due(turn, self.patience) {
             return Ok(None);
         }
         let position = reaches(reached);
         self.send(&position)?;
+        // Not before: what was read at once may be hours.
+        self.memory.forget(self.keep);
         self.gaps.clear();
         self.held = None;
         self.reached = Some(position);

@@ -1,5 +1,7 @@
 //! What messages mean.
 
+use eddy_vectors::quantizer::{QuantizerError, int8};
+
 use super::*;
 
 /// An atomic batch as detect publishes it: alerts, then their scores.
@@ -54,8 +56,8 @@ async fn an_atomic_batch_is_its_alerts_labels_and_windows_in_their_order() {
         flags: flags::KEPT.into(),
         score: 0.2,
         codes: wire::Codes::Int8.into(),
-        scale: 2.0 / 127.0,
-        vector: vec![64, 129].into(),
+        scale: int8::encode(&[1.0, -2.0]).unwrap().0,
+        vector: int8::encode(&[1.0, -2.0]).unwrap().1.into(),
         ..Default::default()
     };
     assert_eq!(*kept, expected);
@@ -113,7 +115,7 @@ async fn deltas_wait_for_company_and_are_read_once() {
 struct Counted(Arc<std::sync::atomic::AtomicUsize>);
 
 impl VectorCoder for Counted {
-    fn code(&mut self, bundle: &[u8], vector: &[f32]) -> Coded {
+    fn code(&mut self, bundle: &[u8], vector: &[f32]) -> Result<Coded, QuantizerError> {
         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Int8.code(bundle, vector)
     }

@@ -3,6 +3,7 @@
 mod faults;
 mod meaning;
 mod policies;
+mod product;
 mod recorded;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -110,7 +111,8 @@ fn reaches(sequence: u64) -> Position {
 
 fn sink(queue: &Arc<Queue>, config: CollectConfig) -> DetectionsSink {
     let stand = Stand { queue: queue.clone(), reader: "sync-detections" };
-    DetectionsSink::new(stand, config, 10_000, telemetry(), Progress::channel().0).unwrap()
+    let patience = Patience { interval: config.commit_interval, messages_max: 10_000 };
+    DetectionsSink::new(stand, config, patience, telemetry(), Progress::channel().0).unwrap()
 }
 
 /// Offers messages to the sink as the loop does, from its position on; returns what it reached.

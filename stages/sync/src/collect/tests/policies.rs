@@ -130,7 +130,7 @@ async fn an_alert_that_opens_takes_the_named_readings_around_it_with_it_once() {
     // Its time is not over.
     alarm(&bus, "a", 397, Phase::Opened);
     let policies = [policy("a/*", Share::Snippets), policy("b/u", Share::Snippets)];
-    let noted = |queue: &Queue| 1_000 - super::super::snippets::room(queue).unwrap();
+    let noted = |queue: &Queue| 1_000 - noted::room(queue).unwrap();
     // The alert of a device that no policy names is forgotten.
     let (queue, folder) =
         collect(&bus, &policies, |queue| told(queue, Class::Snippets).len() >= 5 && noted(queue) == 1).await;
@@ -179,4 +179,108 @@ async fn a_message_that_was_removed_is_a_gap_of_what_it_would_have_fed() {
         let [gap] = <[String; 1]>::try_from(gaps(class)).unwrap();
         assert!(gap.starts_with("READINGS ") && gap.ends_with(" to 55"), "{gap}");
     }
+}
+
+/// A reader of READINGS that is asked by hand; who notes alerts is not behind.
+fn asked(queue: &Arc<Queue>, policies: &[Policy]) -> (SnippetsSink, watch::Sender<Progress>, watch::Sender<bool>) {
+    let (progress, followed) = Progress::channel();
+    progress.send_modify(|progress| progress.drained = true);
+    let (stop, stopped) = watch::channel(false);
+    let stand = Stand { queue: queue.clone(), reader: "sync-snippets" };
+    let policies = Policies::of(policies, Share::Snippets);
+    let patience = Patience { interval: Duration::ZERO, messages_max: 1_000 };
+    let sink = SnippetsSink::new(stand, policies, patience, telemetry(), followed, stopped).unwrap();
+    (sink, progress, stop)
+}
+
+fn note(queue: &Queue, device: &str, second: i64, stored_at: i64) {
+    let before = queue.position("test").unwrap();
+    let next = before.as_ref().map_or(1, |position| position.0["X"].sequence + 1);
+    let noted =
+        noted::Noted { alert: format!("{device}-{second}"), device: device.into(), time: second * SECOND, stored_at };
+    let mut write = queue.write().unwrap();
+    noted.note(&mut write).unwrap();
+    let position = Position([("X".to_owned(), Place::whole(1, next))].into());
+    write.commit("test", before.as_ref(), &position).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_that_is_noted_before_its_readings_are_read_waits_for_them_and_one_of_a_silent_series_not_for_ever() {
+    let bus = all_streams(1);
+    bus.set_faults(Faults::default());
+    readings(&bus, 0..1_400);
+    let mut all = deliveries(&bus, "READINGS").await;
+    // By the server's clock a message a second.
+    all.iter_mut().for_each(|delivery| delivery.stored_at = delivery.sequence as i64 * SECOND);
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(folder.path());
+    let (mut sink, progress, _stop) = asked(&queue, &[policy("a/t", Share::Snippets)]);
+    let reaches = |sequence| Position([("READINGS".to_owned(), Place::whole(INCARNATION, sequence))].into());
+    let mut at = None;
+    let mut read = async |sink: &mut SnippetsSink, upto: usize| {
+        let from = at.as_ref().map_or(0, |position: &Position| position.0["READINGS"].sequence as usize);
+        let turn = Turn { deliveries: &all[from..upto], gap: None, before: at.as_ref() };
+        assert_eq!(sink.write(&turn, reaches).await.unwrap(), Some(upto as u64));
+        at = Some(reaches(upto as u64));
+    };
+    let count = || told(&queue, Class::Snippets).len();
+    read(&mut sink, 10).await;
+    note(&queue, "a", 30, 32 * SECOND);
+    read(&mut sink, 31).await;
+    assert_eq!((count(), noted::room(&queue).unwrap()), (0, 999));
+    read(&mut sink, 36).await;
+    assert_eq!((count(), noted::room(&queue).unwrap()), (1, 1_000));
+    assert_eq!(told(&queue, Class::Snippets)[0].3, series_of("a/t", 25..=33));
+    // The series says no more than up to here (by its own clock): what there is goes out in the end.
+    note(&queue, "a", 1_397, 60 * SECOND);
+    read(&mut sink, 600).await;
+    assert_eq!(count(), 1);
+    read(&mut sink, 700).await;
+    // Nothing of the series lies there: that is told, too.
+    assert_eq!((count(), slice(&queue, Class::Snippets).gaps.len()), (1, 1));
+    // Who notes alerts is far behind: nothing is read meanwhile.
+    progress.send_replace(Progress { stored_at: 0, drained: false });
+    let turn = Turn { deliveries: &all[700..], gap: None, before: Some(&reaches(700)) };
+    let waited = tokio::time::timeout(Duration::from_millis(50), sink.write(&turn, reaches)).await;
+    assert!(waited.is_err());
+    progress.send_replace(Progress { stored_at: 900 * SECOND, drained: false });
+    assert_eq!(sink.write(&turn, reaches).await.unwrap(), Some(1_400));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_that_is_read_at_once_is_looked_through_before_it_is_forgotten() {
+    let bus = all_streams(1);
+    bus.set_faults(Faults::default());
+    readings(&bus, 0..2_000);
+    let mut all = deliveries(&bus, "READINGS").await;
+    all.iter_mut().for_each(|delivery| delivery.stored_at = delivery.sequence as i64 * SECOND);
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(folder.path());
+    let (mut sink, _progress, _stop) = asked(&queue, &[policy("a/t", Share::Snippets)]);
+    let reaches = |sequence| Position([("READINGS".to_owned(), Place::whole(INCARNATION, sequence))].into());
+    [100, 1_950].iter().for_each(|second| note(&queue, "a", *second, second * SECOND));
+    let turn = Turn { deliveries: &all, gap: None, before: None };
+    assert_eq!(sink.write(&turn, reaches).await.unwrap(), Some(2_000));
+    let found: Vec<_> = told(&queue, Class::Snippets).into_iter().map(|told| told.3).collect();
+    assert_eq!(found, [100, 1_950].map(|second: i64| series_of("a/t", second - 5..=second + 3)));
+    // What is kept for a later alert reaches back twenty minutes, and that is where a restart begins.
+    sink.saved -= Duration::from_secs(60);
+    sink.tick().await.unwrap();
+    let (again, ..) = asked(&queue, &[policy("a/t", Share::Snippets)]);
+    let from = again.position().unwrap().unwrap().0["READINGS"].sequence;
+    assert!((700..900).contains(&from), "{from}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_alerts_at_once_than_can_be_noted_are_told() {
+    let (bus, folder) = (bus(1), tempfile::tempdir().unwrap());
+    (0..1_003).for_each(|second| alarm(&bus, "a", second, Phase::Opened));
+    let queue = open(folder.path());
+    let policies = vec![policy("a/t", Share::Snippets)];
+    offer(&mut sink(&queue, CollectConfig { policies, ..config() }), &deliveries(&bus, "DETECTIONS").await)
+        .await
+        .unwrap();
+    let gaps = slice(&queue, Class::Snippets).gaps;
+    assert_eq!((noted::room(&queue).unwrap(), gaps.iter().map(|gap| gap.count).sum::<u64>()), (0, 3));
+    assert!(gaps[0].detail.starts_with("readings around a-1000 of a: 1000 alerts"), "{gaps:?}");
 }
