@@ -25,6 +25,9 @@ use crate::{
 /// Failed while running; starting again may help.
 const EXIT_FAILED: u8 = 1;
 
+/// How often labels are looked for although nothing was heard of one.
+const NEWS_EVERY: Duration = Duration::from_secs(600);
+
 /// The stage.
 #[derive(Debug)]
 pub struct Sync {
@@ -89,17 +92,21 @@ impl Program for Sync {
         };
         let sending = send::run(outside, stop.clone());
         parts.spawn(async move { sending.await.map_err(|problem| (EXIT_STATE, problem)) });
-        let tail = |stream, subjects: &str| Tail {
+        let tail = |stream, subjects: &str, listens, every| Tail {
             hub: hub.clone(),
             queue: queue.clone(),
             stream,
             subjects: subjects.to_owned(),
+            listens,
+            every,
         };
         let news = Downlink { bus: bus.clone(), site: site.clone(), telemetry: telemetry.clone() };
-        let news = tail(NEWS_STREAM, downlink::SUBJECTS).follow(news, stop.clone());
+        let news = tail(NEWS_STREAM, downlink::SUBJECTS, true, NEWS_EVERY).follow(news, stop.clone());
         parts.spawn(async move { news.await.map_err(|error| unusable(&error)) });
         let sketches = Sketches { bus: bus.clone(), site: site.clone(), telemetry };
-        let sketches = tail(sketches::STREAM, sketches::SUBJECTS).follow(sketches, stop.clone());
+        // Large, and not urgent.
+        let every = Duration::from_secs(config.sketch_poll_s);
+        let sketches = tail(sketches::STREAM, sketches::SUBJECTS, false, every).follow(sketches, stop.clone());
         parts.spawn(async move { sketches.await.map_err(|error| unusable(&error)) });
         let asked = (Duration::from_millis(config.ask_timeout_ms), config.asks_max);
         let asking = proxy::serve(bus, hub.clone(), site, asked, stop);

@@ -7,7 +7,7 @@ use eddy_schemas::sync::Class;
 use serde::Deserialize;
 
 use crate::{
-    collect::{CollectConfig, Int8, Policy, VectorCoder},
+    collect::{CollectConfig, Int8, Policy, Product, VectorCoder},
     queue::Bounds,
     send::SendConfig,
 };
@@ -31,6 +31,8 @@ pub struct Config {
     pub ask_timeout_ms: u64,
     /// Questions at the same time.
     pub asks_max: usize,
+    /// Seconds.
+    pub sketch_poll_s: u64,
     /// Milliseconds.
     pub commit_interval_ms: u64,
     /// Kilobytes.
@@ -101,6 +103,7 @@ impl Config {
         check("metered_mb_per_day", self.metered_mb_per_day as f64, 0.0, 1e6);
         check("ask_timeout_ms", self.ask_timeout_ms as f64, 100.0, 60_000.0);
         check("asks_max", self.asks_max as f64, 1.0, 64.0);
+        check("sketch_poll_s", self.sketch_poll_s as f64, 1.0, 86_400.0);
         check("commit_interval_ms", self.commit_interval_ms as f64, 10.0, 60_000.0);
         check("hold_kb_max", self.hold_kb_max as f64, 16.0, 65_536.0);
         check("summary_period_s", f64::from(self.summary_period_s), 60.0, 86_400.0);
@@ -140,7 +143,8 @@ impl Config {
     /// Of what fills it.
     pub fn collect(&self) -> CollectConfig {
         let coder: Box<dyn VectorCoder> = match self.vectors {
-            Vectors::Int8 | Vectors::Pq => Box::new(Int8),
+            Vectors::Int8 => Box::new(Int8),
+            Vectors::Pq => Box::new(Product::new(self.pq_rows, (self.pq_parts > 0).then_some(self.pq_parts))),
         };
         CollectConfig {
             commit_interval: Duration::from_millis(self.commit_interval_ms),

@@ -1,7 +1,8 @@
 //! Follows a stream of the region, from a place that the queue keeps.
 //!
-//! There is no consumer: what was published since is read by one request for many messages, whenever something is heard on
-//! the stream's subjects, after each connection, and every now and then. Where nothing happens nothing is sent.
+//! There is no consumer: what was published since is read by one request for many messages, after each connection, every now and
+//! then, and, where that matters, whenever something is heard on the stream's subjects. Where nothing happens next to nothing is
+//! sent.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -23,8 +24,6 @@ use crate::queue::{Queue, QueueError};
 const BOUNDS: PullBounds = PullBounds { messages: 64, bytes: 256 << 10 };
 /// How often is looked whether there is another connection.
 const CONNECTION_POLL: Duration = Duration::from_millis(500);
-/// How often is read although nothing was heard.
-const RECHECK: Duration = Duration::from_secs(600);
 /// How long is waited before something that failed is tried again: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
@@ -47,6 +46,10 @@ pub struct Tail {
     pub stream: &'static str,
     /// Its subjects.
     pub subjects: String,
+    /// Whether what is published is heard at once, which brings it here twice.
+    pub listens: bool,
+    /// How often is read in any case.
+    pub every: Duration,
 }
 
 /// Why reading stopped.
@@ -96,7 +99,7 @@ impl Tail {
                 None => std::future::pending().await,
             }
         };
-        let due = Instant::now() + RECHECK;
+        let due = Instant::now() + self.every;
         let another = async {
             while self.hub.connections() == connection && Instant::now() < due {
                 sleep(CONNECTION_POLL).await;
@@ -117,7 +120,7 @@ impl Tail {
         stop: &watch::Receiver<bool>,
     ) -> Result<(), Stopped> {
         // Before it is read: what comes after that is heard.
-        if ears.is_none() {
+        if self.listens && ears.is_none() {
             *ears = Some(self.hub.listen(&self.subjects).await?);
         }
         let mut place = self.place().await?;

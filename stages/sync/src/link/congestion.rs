@@ -56,13 +56,11 @@ impl Congestion {
         (self.until, self.better) = (None, Some(now));
     }
 
-    /// Its time is over. Whether it was held back until now: the link has to be measured anew.
-    pub fn is_over(&mut self, now: Instant) -> bool {
-        let over = self.until.is_some_and(|until| now >= until);
-        if over {
+    /// Ends it if its time is over.
+    pub fn end(&mut self, now: Instant) {
+        if self.until.is_some_and(|until| now >= until) {
             self.clear(now);
         }
-        over
     }
 
     /// Until when all but alerts is held back; `None`: it is not.
@@ -89,9 +87,11 @@ mod tests {
         congestion.acked(200 * MS, now);
         assert_eq!(congestion.until(), None);
         assert!(congestion.waits(500 * MS, now + 200 * MS), "one that is not answered yet shows it too");
-        assert!(!congestion.is_over(now));
-        assert!(congestion.is_over(now + 200 * MS + 2 * HOLD.0), "twice as long, since it came back at once");
-        assert!(!congestion.is_over(now + HOLD.1));
+        let twice = now + 200 * MS + 2 * HOLD.0;
+        congestion.end(twice - MS);
+        assert_eq!(congestion.until(), Some(twice), "twice as long, since it came back at once");
+        congestion.end(twice);
+        assert_eq!(congestion.until(), None);
     }
 
     #[test]
@@ -101,12 +101,12 @@ mod tests {
         for _ in 0..10 {
             congestion.acked(MS, now);
             now = congestion.until().unwrap();
-            assert!(congestion.is_over(now));
+            congestion.end(now);
         }
         congestion.acked(MS, now);
         assert_eq!(congestion.until(), Some(now + HOLD.1));
         now = congestion.until().unwrap();
-        congestion.is_over(now);
+        congestion.end(now);
         now += HOLD.1 * RETURNS_WITHIN;
         congestion.acked(MS, now);
         assert_eq!(congestion.until(), Some(now + HOLD.0));

@@ -152,8 +152,10 @@ impl Link {
         ticket
     }
 
-    /// It has arrived.
+    /// It has arrived, as was seen at `now`.
     pub fn acked(&mut self, ticket: &Ticket, now: Instant) {
+        // Answers may be taken in another order than they came.
+        let now = now.max(self.delivered_at).max(ticket.sent);
         self.in_flight = self.in_flight.saturating_sub(ticket.bytes);
         self.delivered += ticket.bytes;
         self.delivered_at = now;
@@ -169,6 +171,13 @@ impl Link {
     /// It will not be answered.
     pub fn lost(&mut self, ticket: &Ticket) {
         self.in_flight = self.in_flight.saturating_sub(ticket.bytes);
+    }
+
+    /// What is known is not believed any more: it begins small again.
+    pub fn forget(&mut self) {
+        self.rates = [0.0; ROUNDS];
+        (self.grown, self.grown_rounds) = (0.0, 0);
+        (self.round_trip, self.round_least, self.probe) = (None, None, None);
     }
 
     /// There is nothing more to send, although more could be.

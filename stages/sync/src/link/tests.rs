@@ -43,6 +43,9 @@ impl Seen {
 }
 
 struct World {
+    /// The region's disk takes up to so long.
+    disk: Duration,
+    random: u64,
     now: Instant,
     wire: Wire,
     link: Link,
@@ -56,6 +59,8 @@ impl World {
         let now = Instant::now();
         let wire = Wire { rate, round_trip, free_at: now, arrived: now, busy: Duration::ZERO };
         Self {
+            disk: Duration::ZERO,
+            random: 1,
             now,
             wire,
             link: Link::new(100 * MS, now),
@@ -69,8 +74,15 @@ impl World {
         let bytes = on_the_wire(payload);
         let ticket = self.link.sent(bytes, self.now);
         let arrives = self.wire.carry(bytes, self.now);
-        self.flights.push_back((arrives + self.wire.round_trip / 2, ticket));
-        arrives - self.now
+        // xorshift64: mostly short, now and then long.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let share = (self.random % 1_000) as f64 / 1_000.0;
+        let stored = arrives + self.disk.mul_f64(share.powi(30));
+        self.wire.arrived = stored;
+        self.flights.push_back((stored + self.wire.round_trip / 2, ticket));
+        stored - self.now
     }
 
     /// Bulk without an end, an alert every now and then.
@@ -123,6 +135,19 @@ fn bulk_fills_a_link_and_alerts_pass_it() {
 }
 
 #[test]
+fn a_disk_that_stalls_now_and_then_does_not_mislead() {
+    for (rate, round_trip) in [(65_536.0, 20), (65_536.0, 300), (1e6, 50)] {
+        let mut world = World::new(rate, round_trip * MS);
+        world.disk = 200 * MS;
+        world.run(Duration::from_secs(10));
+        let seen = world.run(Duration::from_secs(120));
+        println!("{rate} B/s, {round_trip} ms: {:.1}% used, {:?} at the median", 100.0 * seen.used, seen.median());
+        assert!(seen.used > 0.85, "{rate} {round_trip}: {}", seen.used);
+        assert!(seen.median() - round_trip * MS / 2 < 250 * MS, "{rate} {round_trip}: {:?}", seen.median());
+    }
+}
+
+#[test]
 fn it_follows_a_link_that_changes() {
     let mut world = World::new(65_536.0, 20 * MS);
     world.run(Duration::from_secs(20));
@@ -136,6 +161,17 @@ fn it_follows_a_link_that_changes() {
         assert!(seen.used > 0.9, "{rate} {round_trip}: {}", seen.used);
         assert!(seen.median() - round_trip * MS / 2 < 150 * MS, "{rate} {round_trip}: {:?}", seen.median());
     }
+}
+
+#[test]
+fn what_is_forgotten_is_measured_anew() {
+    let mut world = World::new(65_536.0, 300 * MS);
+    world.run(Duration::from_secs(20));
+    world.link.forget();
+    assert_eq!((world.link.rate(), world.link.cap()), (0.0, FIRST_BYTES));
+    // With what is still on its way.
+    world.run(Duration::from_secs(10));
+    assert!(world.run(Duration::from_secs(20)).used > 0.9);
 }
 
 #[test]

@@ -21,8 +21,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(250);
 
 /// An answer.
 pub(super) enum Answer {
-    /// To the batch of a class with this number: its sequence.
-    Stored(Class, u64, Result<u64, PublishError>),
+    /// To the batch of a class with this number: its sequence, and when it came.
+    Stored(Class, u64, Result<u64, PublishError>, Instant),
     /// What stands last on a class's subject.
     Last(Class, Result<Option<Stored>, BusError>),
 }
@@ -31,8 +31,8 @@ impl<U: Uplink> Session<'_, U> {
     /// Takes an answer.
     pub(super) fn take(&mut self, answer: Result<Answer, JoinError>) -> Result<(), End> {
         match answer.map_err(|panic| End::Contract(panic.to_string()))? {
-            Answer::Stored(class, number, Ok(sequence)) => self.stored(class, number, sequence),
-            Answer::Stored(class, number, Err(error)) => {
+            Answer::Stored(class, number, Ok(sequence), at) => self.stored(class, (number, sequence), at),
+            Answer::Stored(class, number, Err(error), _) => {
                 if let Some(flight) = self.life.lane(class).failed(number) {
                     self.link.lost(&flight.ticket);
                 }
@@ -52,8 +52,7 @@ impl<U: Uplink> Session<'_, U> {
         self.life.lane(class).found(found, &identity, &before)
     }
 
-    fn stored(&mut self, class: Class, number: u64, sequence: u64) -> Result<(), End> {
-        let now = Instant::now();
+    fn stored(&mut self, class: Class, (number, sequence): (u64, u64), now: Instant) -> Result<(), End> {
         let lane = self.life.lane(class);
         let Some(flight) = lane.flights.iter().find(|flight| flight.number == number) else { return Ok(()) };
         let (ticket, expected) = (flight.ticket, flight.sequence);
@@ -70,7 +69,7 @@ impl<U: Uplink> Session<'_, U> {
         telemetry.has_room();
         self.life.outside.health.progress();
         if class == Class::Alerts && self.congestion.acked(now - ticket.sent(), now) {
-            self.tell_congestion();
+            self.congested();
         }
         if sequence == expected {
             return Ok(());
@@ -79,6 +78,14 @@ impl<U: Uplink> Session<'_, U> {
         self.life.lane(class).head = None;
         let stream = &self.stream;
         Err(End::Again(format!("message {expected} of {stream} became {sequence}: something else was written there")))
+    }
+
+    /// Takes what has come.
+    pub(super) fn take_what_came(&mut self) -> Result<(), End> {
+        while let Some(answer) = self.answers.try_join_next() {
+            self.take(answer)?;
+        }
+        Ok(())
     }
 
     /// Waits for what is on its way, and takes it for what it is.

@@ -26,7 +26,10 @@ mod uplink;
 
 use std::{sync::Arc, time::Duration};
 
-use eddy_runtime::{bus::BusError, telemetry::Telemetry};
+use eddy_runtime::{
+    bus::BusError,
+    telemetry::{Metric, Telemetry},
+};
 use eddy_schemas::sync::Class;
 use tokio::{
     sync::watch,
@@ -45,6 +48,8 @@ use crate::{
 
 /// How long is waited before something that failed is tried again: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often what waits is told while there is none.
+const QUEUE_TOLD: Duration = Duration::from_secs(5);
 /// How often is looked whether there is a connection.
 const CONNECTION_POLL: Duration = Duration::from_millis(200);
 
@@ -87,10 +92,49 @@ struct Life<U> {
     incarnation: Option<i64>,
 }
 
-impl<U> Life<U> {
+impl<U: Uplink> Life<U> {
     fn lane(&mut self, class: Class) -> &mut Lane {
         // Lanes stand in the order of Class::ALL, whose numbers go from 1 on.
         &mut self.lanes[class as usize - 1]
+    }
+
+    /// Sees what the queue holds.
+    fn look(&mut self, now: Instant) -> Result<(), QueueError> {
+        for lane in &mut self.lanes {
+            lane.look(self.outside.queue.depth(lane.class)?, now);
+        }
+        Ok(())
+    }
+
+    fn tell_queue(&self) {
+        for lane in &self.lanes {
+            self.outside.telemetry.gauge_class(Metric::SyncQueueEntries, lane.class.token(), lane.depth.entries);
+            self.outside.telemetry.gauge_class(Metric::SyncQueueBytes, lane.class.token(), lane.depth.bytes);
+        }
+    }
+
+    /// Without a connection the queue is all there is to tell.
+    async fn wait_for_connection(&mut self, stop: &mut watch::Receiver<bool>) -> Option<u64> {
+        let mut told: Option<Instant> = None;
+        while !*stop.borrow() {
+            if let Some(connection) = self.outside.uplink.connection() {
+                return Some(connection);
+            }
+            let now = Instant::now();
+            if told.is_none() {
+                tracing::info!("no connection to the region: entries wait in the queue");
+                self.outside.health.offline();
+            }
+            if told.is_none_or(|told| now - told >= QUEUE_TOLD) {
+                told = Some(now);
+                if let Err(error) = self.look(now) {
+                    tracing::warn!(%error, "the queue cannot be read");
+                }
+                self.tell_queue();
+            }
+            pause(CONNECTION_POLL, stop).await;
+        }
+        None
     }
 }
 
@@ -125,17 +169,7 @@ pub async fn run<U: Uplink>(outside: Outside<U>, mut stop: watch::Receiver<bool>
     let lanes = Class::ALL.into_iter().map(Lane::new).collect();
     let mut life = Life { outside, identity, lanes, meter, incarnation: None };
     let mut backoff = BACKOFF.0;
-    let mut was_connected = true;
-    while !*stop.borrow() {
-        let Some(connection) = life.outside.uplink.connection() else {
-            if std::mem::take(&mut was_connected) {
-                tracing::info!("no connection to the region: entries wait in the queue");
-                life.outside.health.offline();
-            }
-            pause(CONNECTION_POLL, &mut stop).await;
-            continue;
-        };
-        was_connected = true;
+    while let Some(connection) = life.wait_for_connection(&mut stop).await {
         let mut session = Session::new(&mut life, connection);
         let ended = session.run(&mut stop).await;
         let progressed = session.progressed();

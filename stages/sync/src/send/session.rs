@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use eddy_runtime::{
-    bus::{Publication, PublishError},
-    telemetry::Metric,
-};
+use eddy_runtime::bus::{Publication, PublishError};
 use eddy_schemas::sync::{Class, stream_of, subject_of};
 use tokio::{
     sync::watch,
@@ -108,10 +105,7 @@ impl<'l, U: Uplink> Session<'l, U> {
                 () = sleep_until(wake) => {}
                 _ = stop.changed() => {}
             }
-            // Those that came with it.
-            while let Some(answer) = self.answers.try_join_next() {
-                self.take(answer)?;
-            }
+            self.take_what_came()?;
             self.upkeep().await?;
         }
         Ok(())
@@ -150,15 +144,14 @@ impl<'l, U: Uplink> Session<'l, U> {
             let now = Instant::now();
             let idle = self.answers.is_empty();
             let mut wake = now + if idle { TICKS.1 } else { TICKS.0 };
-            if self.congestion.is_over(now) {
-                self.link = Link::new(self.life.outside.config.target_latency, now);
-            }
-            self.look(now)?;
+            self.congestion.end(now);
+            self.life.look(now)?;
             match self.choose(now, &mut wake) {
                 Choice::Send(class) => {
                     if !self.send_next(class).await? {
                         return Ok(wake);
                     }
+                    self.take_what_came()?;
                 }
                 Choice::NoRoom => return Ok(wake),
                 Choice::Nothing => {
@@ -167,14 +160,6 @@ impl<'l, U: Uplink> Session<'l, U> {
                 }
             }
         }
-    }
-
-    /// What the queue holds now.
-    fn look(&mut self, now: Instant) -> Result<(), QueueError> {
-        for lane in &mut self.life.lanes {
-            lane.look(self.life.outside.queue.depth(lane.class)?, now);
-        }
-        Ok(())
     }
 
     /// The highest class that has something, if it may go.
@@ -265,7 +250,10 @@ impl<'l, U: Uplink> Session<'l, U> {
         let number = cut.number;
         self.life.lane(class).sent(&cut, self.next_sequence, ticket);
         self.next_sequence += 1;
-        self.answers.spawn(async move { Answer::Stored(class, number, pending.await) });
+        self.answers.spawn(async move {
+            let result = pending.await;
+            Answer::Stored(class, number, result, Instant::now())
+        });
         Ok(())
     }
 
@@ -294,7 +282,7 @@ impl<'l, U: Uplink> Session<'l, U> {
         }
         let oldest = self.life.lane(Class::Alerts).oldest();
         if oldest.is_some_and(|sent| self.congestion.waits(now - sent, now)) {
-            self.tell_congestion();
+            self.congested();
         }
         if now - self.upkept >= TICKS.1 {
             self.upkept = now;
@@ -304,7 +292,9 @@ impl<'l, U: Uplink> Session<'l, U> {
         Ok(())
     }
 
-    pub(super) fn tell_congestion(&self) {
+    /// What was known of the link let too much out.
+    pub(super) fn congested(&mut self) {
+        self.link.forget();
         tracing::warn!("an alert took too long: all else waits until it is better");
         self.life.outside.telemetry.congested();
     }
@@ -323,11 +313,8 @@ impl<'l, U: Uplink> Session<'l, U> {
     }
 
     fn tell(&self) {
+        self.life.tell_queue();
         let telemetry = &self.life.outside.telemetry;
-        for lane in &self.life.lanes {
-            telemetry.gauge_class(Metric::SyncQueueEntries, lane.class.token(), lane.depth.entries);
-            telemetry.gauge_class(Metric::SyncQueueBytes, lane.class.token(), lane.depth.bytes);
-        }
         telemetry.link(self.link.rate(), self.link.round_trip(), self.link.in_flight(), self.held_classes);
     }
 }

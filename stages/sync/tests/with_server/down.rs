@@ -84,6 +84,7 @@ impl World {
         let mut config: Config = defaults["sync"].clone().try_into().unwrap();
         config.hub = bus_config(self.hub_server.port);
         config.linger_s = 0.1;
+        config.sketch_poll_s = 1;
         let mut common: CommonConfig = toml::from_str(eddy_runtime::config::DEFAULTS).unwrap();
         common.site.name = SITE.into();
         common.state.dir = self.folder.path().join("state");

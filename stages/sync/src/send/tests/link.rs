@@ -26,12 +26,13 @@ async fn alerts(queue: &Queue, region: &Region, count: usize) -> Vec<Duration> {
         let (before, _) = region.state().count(SITE, Class::Alerts);
         let given = Instant::now();
         Oracle::default().push(queue, Class::Alerts, entry(Class::Alerts, &number.to_string(), &mut random, 600));
-        while region.state().batches(SITE, Class::Alerts).len() == before {
-            sleep(MS).await;
-        }
-        took.push(
-            region.state().taken.iter().rev().find(|taken| taken.subject.ends_with(".alerts")).unwrap().at - given,
-        );
+        let arrived = loop {
+            match region.state().count(SITE, Class::Alerts) {
+                (count, Some(at)) if count > before => break at,
+                _ => sleep(MS).await,
+            }
+        };
+        took.push(arrived - given);
     }
     took.sort_unstable();
     took
