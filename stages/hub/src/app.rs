@@ -266,6 +266,8 @@ impl Process {
             troubles: self.troubles.clone(),
             audit: audits.then(|| self.audit.clone()),
             sites,
+            sketch_every: Duration::from_secs_f64(self.config.sketch_every_s),
+            sketch: self.config.sketch(),
             opened,
         }
     }

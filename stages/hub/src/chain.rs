@@ -3,7 +3,7 @@
 //! A batch follows if it is of the site and class that its subject says, its chain is the current one, its number is the next, it names
 //! the receipt of the batch before it, and its entries begin where that one's ended. The first batch of another chain follows if
 //! it says which chain it replaces. Where batches were removed from the stream before this copy read them, what is between is missing, and
-//! the chain goes on behind it.
+//! the chain goes on behind it; where the stream itself was lost, the chain may begin again, and what is held already is not taken twice.
 
 use eddy_schemas::sync::{CHAIN_BYTES, Class, RECEIPT_BYTES, receipt, wire};
 
@@ -22,8 +22,10 @@ pub struct Known {
     pub chain: Chain,
     /// Its last batch.
     pub number: u64,
-    /// The last entry accounted for.
+    /// That batch's last entry.
     pub last: u64,
+    /// The last entry accounted for: a later one than `last` while a chain that began again has not come there.
+    pub held: u64,
     /// That batch's receipt.
     pub receipt: Receipt,
 }
@@ -37,6 +39,8 @@ pub struct Found<'a> {
     pub class: Class,
     /// Messages before it on its subject were removed from the stream before this copy read them.
     pub lost: bool,
+    /// The stream was lost, or its end, since the last batch that was taken: the gateway cannot know how far the chain had come.
+    pub anew: bool,
 }
 
 /// A batch that follows.
@@ -74,7 +78,7 @@ pub fn judge(known: Option<&Known>, past: &[Chain], found: &Found<'_>, message: 
         Err(problem) => return Verdict::Refused(problem),
     };
     let receipt = receipt(&batch.previous, message);
-    let (begins, from) = match place(known, past, found.lost, &batch, (&chain, &receipt)) {
+    let (begins, from) = match place(known, past, found, &batch, (&chain, &receipt)) {
         Place::Begins(from) => (true, from),
         Place::GoesOn(from) => (false, from),
         Place::Replayed(problem) => return Verdict::Replayed(problem),
@@ -125,15 +129,16 @@ enum Place {
 fn place(
     known: Option<&Known>,
     past: &[Chain],
-    lost: bool,
+    found: &Found<'_>,
     batch: &wire::Batch,
     (chain, receipt): (&Chain, &Receipt),
 ) -> Place {
-    let number = batch.number;
+    let (number, lost) = (batch.number, found.lost || found.anew);
     if past.contains(chain) {
         return Place::Replayed(format!("batch {number} of chain {}, which was replaced", hex(chain)));
     }
     match known {
+        Some(known) if known.chain == *chain && found.anew => Place::GoesOn(known.held + 1),
         Some(known) if known.chain == *chain => go_on(known, lost, batch, receipt),
         // Where a chain begins its first entry may have any number.
         _ if number == 1 && (lost || known.is_none_or(|known| batch.replaces == known.chain.as_slice())) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eddy_vectors::index::Limits;
+use eddy_vectors::{index::Limits, sketch};
 use serde::Deserialize;
 
 use crate::{
@@ -69,7 +69,7 @@ pub struct Config {
     pub sketch_every_s: f64,
     /// Clusters of a sketch.
     pub sketch_clusters: usize,
-    /// Windows that a sketch is made from.
+    /// Windows that the clusters of a sketch are learned from.
     pub sketch_windows_max: usize,
     /// `[hub.grpc]`
     pub grpc: GrpcConfig,
@@ -111,8 +111,8 @@ impl Config {
         check("build_time_max_s", self.build_time_max_s, 1.0, 1e5);
         check("summaries_per_device", f64::from(self.summaries_per_device), 1.0, 1e5);
         check("sketch_every_s", self.sketch_every_s, 1.0, 1e6);
-        check("sketch_clusters", self.sketch_clusters as f64, 1.0, 256.0);
-        check("sketch_windows_max", self.sketch_windows_max as f64, 1e3, 1e7);
+        check("sketch_clusters", self.sketch_clusters as f64, 1.0, 4_096.0);
+        check("sketch_windows_max", self.sketch_windows_max as f64, 1e3, 1e6);
         problems.extend(self.grpc.problems());
         problems.extend(self.roles.problems());
         problems.extend(self.audit.problems());
@@ -146,6 +146,11 @@ impl Config {
             build_memory: self.build_memory_mb << 20,
             build_time: Duration::from_secs_f64(self.build_time_max_s),
         }
+    }
+
+    pub(crate) fn sketch(&self) -> sketch::Limits {
+        let (clusters, sample) = (self.sketch_clusters, self.sketch_windows_max);
+        sketch::Limits { clusters, sample, ..sketch::Limits::default() }
     }
 
     pub(crate) fn notes(&self) -> kept::Bounds {

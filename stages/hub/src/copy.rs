@@ -10,8 +10,11 @@ use std::{
     time::Duration,
 };
 
-use eddy_runtime::{bus::Bus, config::LimitsConfig, lease::Held, telemetry::Telemetry};
-use eddy_vectors::index::{IndexError, Limits, Store, Upkeep};
+use eddy_runtime::{bus::Bus, clock::SystemClock, config::LimitsConfig, lease::Held, telemetry::Telemetry};
+use eddy_vectors::{
+    index::{IndexError, Limits, Store, Upkeep},
+    sketch,
+};
 use tokio::{
     sync::watch,
     task::{JoinSet, block_in_place},
@@ -24,6 +27,7 @@ use crate::{
     merge::Rules,
     news::Teller,
     shards::{Led, Shards},
+    sketch::Sketcher,
     words::Words,
 };
 
@@ -58,6 +62,9 @@ pub struct Plan<B> {
     pub(crate) audit: Option<Arc<dyn AuditSink>>,
     /// The region's sites, as they become known.
     pub(crate) sites: watch::Receiver<Vec<String>>,
+    /// How often sketches are made, and of what.
+    pub(crate) sketch_every: Duration,
+    pub(crate) sketch: sketch::Limits,
     /// Told once it is open.
     pub(crate) opened: watch::Sender<Option<Arc<Led>>>,
 }
@@ -81,6 +88,14 @@ impl<B: Bus> Plan<B> {
         // Dropped, it ends: with this task, whatever ends that.
         let mut telling = JoinSet::new();
         telling.spawn(teller.run());
+        let sketcher = Sketcher {
+            bus: bus.clone(),
+            copy: copy.clone(),
+            clock: Arc::new(SystemClock),
+            every: self.sketch_every,
+            limits: self.sketch,
+        };
+        telling.spawn(sketcher.run());
         let follower = Follower {
             bus,
             copy,

@@ -112,7 +112,7 @@ impl<B: Bus> Follower<B> {
     /// Whether the store's place had to be made to fit the stream.
     async fn adopt(&self, site: &Site) -> Result<bool, SinkError> {
         let state = self.bus.stream(&site.stream).await.map_err(|error| SinkError::Again(error.to_string()))?;
-        let adopted = tokio::task::block_in_place(|| self.copy.adopt(&site.stream, &state))?;
+        let adopted = tokio::task::block_in_place(|| self.copy.adopt(site, &state))?;
         if let Some(done) = &adopted {
             tracing::warn!(site = site.name, shard = self.copy.shard, done, "a stream is not the one that was read");
             if let Some(audit) = &self.audit {

@@ -9,19 +9,22 @@
 //! They are written in the transaction that merges the batch. Every shard's copy keeps the whole ledger: it reads every batch, and
 //! merges what is its own.
 
+mod record;
+
 use std::collections::BTreeMap;
 
 use eddy_schemas::{
     Timestamp, names,
     region::wire::{ChainReceipt, MissingRange},
-    sync::{CHAIN_BYTES, Class, RECEIPT_BYTES, wire},
+    sync::{Class, wire},
 };
 use eddy_vectors::{
-    codec::{CodecError, Get, Put as _},
+    codec::CodecError,
     index::{Batch, IndexError, Store},
 };
 
-use crate::chain::{Chain, Known, Link, Receipt, hex};
+pub use self::record::{Head, Missing, Record};
+use crate::chain::{Chain, Known, Link, hex};
 
 /// Chains of a class that are remembered, the current one included. A gateway is replaced every few years.
 const CHAINS_MAX: usize = 64;
@@ -48,128 +51,8 @@ pub mod cause {
     pub const OTHER: &str = "other";
 }
 
-/// The chains of a class.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Head {
-    /// The stream's incarnation that `seen` is of.
-    pub incarnation: i64,
-    /// Its last message on the class's subject that was read, whatever became of it.
-    pub seen: u64,
-    /// Oldest first; the last one is the current one.
-    pub chains: Vec<Chain>,
-}
-
-/// What is proven of a chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Its last batch.
-    pub number: u64,
-    /// Batches that were taken.
-    pub batches: u64,
-    /// Entries that were taken.
-    pub entries: u64,
-    /// The first entry accounted for: it is here, or among what is missing.
-    pub first: u64,
-    /// The last one.
-    pub last: u64,
-    /// Receipt of the last batch.
-    pub receipt: Receipt,
-    /// The chain that it replaced.
-    pub replaces: Option<Chain>,
-    /// When the last batch reached the region.
-    pub taken: Timestamp,
-    /// Missing ranges.
-    pub missing: u32,
-    /// Where the last of them begins.
-    pub missing_last: u64,
-}
-
-/// Entries that are not here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// The first.
-    pub first: u64,
-    /// The last.
-    pub last: u64,
-    /// Entries, or messages that never became entries.
-    pub count: u64,
-    /// See [`cause`].
-    pub cause: String,
-    /// In words.
-    pub detail: String,
-}
-
 fn damaged(key: &str, error: &CodecError) -> IndexError {
     IndexError::Query(format!("the note {key} is damaged: {error}"))
-}
-
-impl Head {
-    fn encode(&self) -> Vec<u8> {
-        let mut record = Vec::new();
-        record.put_i64(self.incarnation);
-        record.put_u64(self.seen);
-        self.chains.iter().for_each(|chain| record.put(chain));
-        record
-    }
-
-    fn decode(record: &[u8]) -> Result<Self, CodecError> {
-        let mut get = Get::new(record);
-        let mut head = Self { incarnation: get.i64()?, seen: get.u64()?, chains: Vec::new() };
-        while get.left() > 0 {
-            head.chains.push(array(&mut get)?);
-        }
-        Ok(head)
-    }
-}
-
-fn array<const N: usize>(get: &mut Get<'_>) -> Result<[u8; N], CodecError> {
-    let mut array = [0; N];
-    array.copy_from_slice(get.bytes(N)?);
-    Ok(array)
-}
-
-impl Record {
-    fn encode(&self) -> Vec<u8> {
-        let mut record = Vec::new();
-        for number in [self.number, self.batches, self.entries, self.first, self.last, self.missing_last] {
-            record.put_u64(number);
-        }
-        record.put_u32(self.missing);
-        record.put_i64(self.taken);
-        record.put(&self.receipt);
-        if let Some(replaces) = &self.replaces {
-            record.put(replaces);
-        }
-        record
-    }
-
-    fn decode(record: &[u8]) -> Result<Self, CodecError> {
-        let mut get = Get::new(record);
-        let (number, batches, entries) = (get.u64()?, get.u64()?, get.u64()?);
-        let (first, last, missing_last) = (get.u64()?, get.u64()?, get.u64()?);
-        let (missing, taken, receipt) = (get.u32()?, get.i64()?, array::<RECEIPT_BYTES>(&mut get)?);
-        let replaces = if get.left() > 0 { Some(array::<CHAIN_BYTES>(&mut get)?) } else { None };
-        get.end()?;
-        Ok(Self { number, batches, entries, first, last, receipt, replaces, taken, missing, missing_last })
-    }
-}
-
-impl Missing {
-    fn encode(&self) -> Vec<u8> {
-        let mut record = Vec::new();
-        [self.first, self.last, self.count].iter().for_each(|number| record.put_u64(*number));
-        record.put_text(&self.cause);
-        record.put_text(&self.detail);
-        record
-    }
-
-    fn decode(record: &[u8]) -> Result<Self, CodecError> {
-        let mut get = Get::new(record);
-        let missing =
-            Self { first: get.u64()?, last: get.u64()?, count: get.u64()?, cause: get.text()?, detail: get.text()? };
-        get.end()?;
-        Ok(missing)
-    }
 }
 
 /// One class's part of the ledger, while a transaction is made.
@@ -207,7 +90,8 @@ impl Account {
     /// What a batch must follow.
     pub fn known(&self) -> Option<Known> {
         let (chain, record) = (self.head.chains.last()?, self.record.as_ref()?);
-        Some(Known { chain: *chain, number: record.number, last: record.last, receipt: record.receipt })
+        let Record { number, last, held, receipt, .. } = *record;
+        Some(Known { chain: *chain, number, last, held, receipt })
     }
 
     /// The chains before the current one.
@@ -218,6 +102,7 @@ impl Account {
     /// Whether messages on the subject before this one were removed before they were read; and this one is read now.
     pub fn sees(&mut self, incarnation: i64, sequence: u64, predecessor: Option<u64>) -> bool {
         if self.head.incarnation != incarnation {
+            self.head.anew |= !self.head.chains.is_empty();
             (self.head.incarnation, self.head.seen) = (incarnation, 0);
         }
         let lost = predecessor.is_some_and(|predecessor| predecessor > self.head.seen);
@@ -225,7 +110,18 @@ impl Account {
         lost
     }
 
-    /// A batch is taken. `malformed` are entries of it that were none of their class.
+    /// The stream's end was lost: it is known up to `last`.
+    pub fn lost_end(&mut self, last: u64) {
+        self.head.anew |= !self.head.chains.is_empty();
+        self.head.seen = self.head.seen.min(last);
+    }
+
+    /// Up to which entry all of the chain that this batch is of is accounted for already.
+    pub fn held(&self, link: &Link) -> u64 {
+        self.record.as_ref().filter(|_| !link.begins).map_or(0, |record| record.held)
+    }
+
+    /// A batch is taken; of its entries those past [`Self::held`] are new. `malformed` are entries of it that were none of their class.
     ///
     /// # Errors
     /// The store's.
@@ -239,12 +135,14 @@ impl Account {
         if link.begins {
             self.begin(batch, link)?;
         }
+        self.head.anew = false;
         let replaces = self.head.chains.iter().rev().nth(1).copied();
         let record = self.record.get_or_insert(Record {
             number: 0,
             batches: 0,
             entries: 0,
             first: link.missing.map_or(link.batch.first, |(first, _)| first),
+            held: 0,
             last: 0,
             receipt: link.receipt,
             replaces,
@@ -254,14 +152,17 @@ impl Account {
         });
         record.number = link.batch.number;
         record.batches += 1;
-        record.entries += u64::from(link.batch.count).saturating_sub(malformed.len() as u64);
+        let held = record.held;
+        let new = link.entries.entries.iter().filter(|entry| entry.id > held).count();
+        record.entries += (new as u64).saturating_sub(malformed.len() as u64);
         record.last = link.batch.last;
+        record.held = held.max(link.batch.last);
         (record.receipt, record.taken) = (link.receipt, taken);
         let mut missing: Vec<Missing> = link.missing.into_iter().map(lost).collect();
         missing.extend(link.batch.gaps.iter().map(gap));
         missing.extend(malformed);
         missing.sort_by_key(|missing| missing.first);
-        missing.into_iter().try_for_each(|missing| self.miss(batch, missing))
+        missing.into_iter().filter_map(|missing| after(held, missing)).try_for_each(|missing| self.miss(batch, missing))
     }
 
     fn begin(&mut self, batch: &mut Batch<'_>, link: &Link) -> Result<(), IndexError> {
@@ -322,6 +223,14 @@ impl Account {
         }
         batch.note(&self.key, &self.head.encode())
     }
+}
+
+/// What of a range lies past `held`.
+fn after(held: u64, missing: Missing) -> Option<Missing> {
+    let first = missing.first.max(held + 1);
+    let is_whole = first == missing.first;
+    let count = if is_whole { missing.count } else { missing.count.min((missing.last + 1).saturating_sub(first)) };
+    (first <= missing.last).then_some(Missing { first, count, ..missing })
 }
 
 fn lost((first, last): (u64, u64)) -> Missing {
@@ -396,7 +305,7 @@ fn told(site: &str, class: &str, chain: &str, record: &Record, current: bool) ->
         batches: record.batches,
         entries: record.entries,
         first: record.first,
-        last: record.last,
+        last: record.held,
         receipt: hex(&record.receipt),
         missing: Vec::new(),
         taken: record.taken,

@@ -8,7 +8,8 @@
 //!
 //! `chain.rs` (does a batch follow?), `ledger.rs` (what is proven), `kept.rs` (notes that age), `about.rs` (what is known of an
 //! alert), `words.rs` (what operators say here), `merge/` (a stream into a store), `shards.rs` (copies and leaders), `lead.rs` (who leads),
-//! `copy.rs` and `follow.rs` (what runs for a copy), `news.rs` (labels to gateways), `janitor.rs` (streams); `answer/` (what is
+//! `copy.rs` and `follow.rs` (what runs for a copy), `news.rs` (labels to gateways), `sketch.rs` (sketches
+//! to them), `janitor.rs` (streams); `answer/` (what is
 //! answered), `grpc/` and `nats.rs` (to whom), `audit.rs` (the log of it); `app.rs` (all together).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -31,6 +32,7 @@ mod merge;
 pub mod nats;
 mod news;
 pub mod shards;
+mod sketch;
 pub mod streams;
 pub mod words;
 

@@ -6,7 +6,7 @@ use prost::Message as _;
 use super::*;
 
 const CHAIN: Chain = [7; CHAIN_BYTES];
-const FOUND: Found<'_> = Found { site: "plant-1", class: Class::Alerts, lost: false };
+const FOUND: Found<'_> = Found { site: "plant-1", class: Class::Alerts, lost: false, anew: false };
 
 fn entries(ids: std::ops::RangeInclusive<u64>) -> wire::Entries {
     let alert = |id| wire::entry::What::Alert(Bytes::from(format!("{{\"n\":{id}}}")));
@@ -41,7 +41,7 @@ fn chain() -> (Vec<Vec<u8>>, Vec<Known>) {
             (link.begins, link.missing, link.entries.entries.len() as u64),
             (number == 1, None, last + 1 - first)
         );
-        known.push(Known { chain: CHAIN, number, last, receipt: link.receipt });
+        known.push(Known { chain: CHAIN, number, last, held: last, receipt: link.receipt });
         messages.push(message);
     }
     (messages, known)
@@ -127,7 +127,7 @@ fn a_batch_of_which_any_byte_was_changed_never_goes_unnoticed() {
                     accepted += 1;
                     // What it holds is whole, or the checksum would have told; and the next honest batch does not follow it.
                     assert_eq!(link.entries, entries(4..=4), "byte {at}");
-                    let changed = Known { chain: link.chain, number: 2, last: 4, receipt: link.receipt };
+                    let changed = Known { chain: link.chain, number: 2, last: 4, held: 4, receipt: link.receipt };
                     refused(Some(&changed), &FOUND, &messages[2], "not the one that was taken");
                 }
                 // A field that was renumbered may read as an older batch: nothing is stored of it.
@@ -150,7 +150,7 @@ fn a_new_chain_says_what_it_replaces_and_the_old_one_never_comes_back() {
     refused(Some(&known[2]), &FOUND, &other(&[9; CHAIN_BYTES]).encode_to_vec(), "another gateway");
     let Verdict::Next(link) = judge(Some(&known[2]), &[], &FOUND, &other(&CHAIN).encode_to_vec()) else { panic!() };
     assert!(link.begins && link.missing.is_none());
-    let new = Known { chain: [8; CHAIN_BYTES], number: 1, last: 3, receipt: link.receipt };
+    let new = Known { chain: [8; CHAIN_BYTES], number: 1, last: 3, held: 3, receipt: link.receipt };
     for message in &messages {
         let verdict = judge(Some(&new), &[CHAIN], &FOUND, message);
         assert!(matches!(&verdict, Verdict::Replayed(why) if why.contains("was replaced")), "{verdict:?}");
@@ -178,4 +178,26 @@ fn a_copy_that_lost_batches_goes_on_behind_them_and_says_what_is_missing() {
     assert!(matches!(judge(Some(&known[2]), &[], &lost, &messages[1]), Verdict::Replayed(_)));
     refused(Some(&known[2]), &lost, &batch(5, 9, 12, &[1; 32]).encode_to_vec(), "entry 9 was the last");
     refused(Some(&known[1]), &lost, &batch(3, 5, 9, &[1; 32]).encode_to_vec(), "not the one that was taken");
+}
+
+#[test]
+fn where_the_stream_was_lost_a_chain_may_begin_again() {
+    let (messages, known) = chain();
+    let anew = Found { anew: true, ..FOUND };
+    let again = |message: &[u8]| match judge(Some(&known[2]), &[], &anew, message) {
+        Verdict::Next(link) => (link.begins, link.missing),
+        verdict => panic!("{verdict:?}"),
+    };
+    assert_eq!(again(&messages[0]), (false, None), "what is held already");
+    assert_eq!(again(&batch(1, 10, 12, &[]).encode_to_vec()), (false, None), "from where it had come");
+    assert_eq!(again(&batch(1, 14, 15, &[]).encode_to_vec()), (false, Some((10, 13))));
+    // Behind the first one of them it is a chain as ever; entries that are held come again without harm.
+    let first = judge(Some(&known[2]), &[], &anew, &messages[0]);
+    let Verdict::Next(link) = first else { panic!("{first:?}") };
+    let now = Known { number: 1, last: 3, held: 9, receipt: link.receipt, ..known[2] };
+    assert!(matches!(judge(Some(&now), &[], &FOUND, &messages[1]), Verdict::Next(_)));
+    refused(Some(&now), &FOUND, &messages[2], "those between are not there");
+    // Another gateway may have come meanwhile, which saw no chain to replace.
+    let other = wire::Batch { chain: vec![8; CHAIN_BYTES].into(), ..batch(1, 1, 3, &[]) }.encode_to_vec();
+    assert_eq!(again(&other), (true, None));
 }

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use eddy_schemas::sync::{CHAIN_BYTES, RECEIPT_BYTES};
 use eddy_vectors::index::Limits;
 
 use super::*;
@@ -16,7 +17,10 @@ fn link(chain: u8, number: u64, (first, last): (u64, u64), gaps: &[(u64, u64, i3
     let count = u32::try_from(last + 1 - first - missing).unwrap();
     let batch = wire::Batch { number, first, last, count, gaps, chain: Bytes::new(), ..Default::default() };
     let receipt = [number as u8; RECEIPT_BYTES];
-    Link { batch, entries: wire::Entries::default(), chain: [chain; CHAIN_BYTES], receipt, begins, missing: None }
+    let is_gap = |id: &u64| batch.gaps.iter().any(|gap| (gap.first..=gap.last).contains(id));
+    let entries = (first..=last).filter(|id| !is_gap(id)).map(|id| wire::Entry { id, what: None }).collect();
+    let entries = wire::Entries { entries, ..Default::default() };
+    Link { batch, entries, chain: [chain; CHAIN_BYTES], receipt, begins, missing: None }
 }
 
 fn malformed(entry: u64) -> Missing {
@@ -103,8 +107,34 @@ fn what_was_removed_before_it_was_read_shows() {
     assert!(!account.sees(7, 9, Some(3)));
     assert!(account.sees(7, 20, Some(12)), "12 was never read");
     assert!(!account.sees(7, 21, Some(20)) && !account.sees(7, 22, None));
-    assert!(!account.sees(8, 1, Some(0)), "a stream that was made anew");
-    let head = Head { incarnation: -1, seen: 9, chains: vec![[1; 16], [2; 16]] };
+    assert!(
+        !account.sees(8, 1, Some(0)) && !account.head.anew,
+        "a stream that was made anew, of which nothing was known"
+    );
+    account.head.chains.push([1; 16]);
+    assert!(!account.sees(9, 1, Some(0)) && account.head.anew);
+    let head = Head { incarnation: -1, seen: 9, anew: true, chains: vec![[1; 16], [2; 16]] };
     assert_eq!(Head::decode(&head.encode()), Ok(head.clone()));
     assert!(Head::decode(&head.encode()[..20]).is_err());
+}
+
+#[test]
+fn a_chain_that_begins_again_tells_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Limits::default()).unwrap();
+    take(&store, "s", &[(link(1, 1, (1, 20), &[(10, 12, 1)], true), vec![])]);
+    // The stream was lost; the gateway still has entries from 11 on, and then goes on.
+    take(
+        &store,
+        "s",
+        &[(link(1, 1, (11, 15), &[(11, 12, 1)], false), vec![]), (link(1, 2, (16, 25), &[(22, 23, 1)], false), vec![])],
+    );
+    let receipt = read(&store).unwrap().remove(0);
+    let missing: Vec<_> = receipt.missing.iter().map(|range| (range.first, range.last, range.count)).collect();
+    assert_eq!((receipt.first, receipt.last, receipt.entries), (1, 25, 20));
+    assert_eq!(missing, [(10, 12, 3), (22, 23, 2)]);
+    let range = |first, last, count| Missing { first, last, count, ..malformed(0) };
+    assert_eq!(after(9, range(5, 12, 8)), Some(range(10, 12, 3)));
+    assert_eq!(after(12, range(5, 12, 8)), None);
+    assert_eq!(after(4, range(5, 5, 70)), Some(range(5, 5, 70)), "messages that never became entries");
 }

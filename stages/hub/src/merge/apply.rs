@@ -170,13 +170,13 @@ impl<'s> Merge<'s> {
             None => Account::load(&self.batch, &self.site.token, class)?,
         };
         let lost = account.sees(self.at.incarnation, delivery.sequence, delivery.predecessor);
-        let found = Found { site: &self.site.name, class, lost };
+        let found = Found { site: &self.site.name, class, lost, anew: account.head.anew };
         let what = || format!("batch of {}", class.token());
         let why = |reason: String| format!("message {}: {reason}", delivery.sequence);
         match chain::judge(account.known().as_ref(), account.past(), &found, &delivery.payload) {
             Verdict::Next(link) => {
                 self.told_of(&account, &link, class);
-                let malformed = self.entries(&link, class)?;
+                let malformed = self.entries(&link, class, account.held(&link))?;
                 account.take(&mut self.batch, &link, malformed, self.at.stored)?;
             }
             Verdict::Replayed(reason) => {
@@ -209,14 +209,14 @@ impl<'s> Merge<'s> {
         }
     }
 
-    /// Merges a batch's entries; returns those that are none.
-    fn entries(&mut self, link: &Link, class: Class) -> Result<Vec<Missing>, IndexError> {
+    /// Merges a batch's entries past `held`; returns those that are none.
+    fn entries(&mut self, link: &Link, class: Class, held: u64) -> Result<Vec<Missing>, IndexError> {
         self.find_books(&link.entries)?;
         let mut malformed = Vec::new();
         let (site, rules) = (self.site, self.rules);
         let reader =
             Reader { site: &site.name, token: &site.token, class, entries: &link.entries, summaries: rules.summaries };
-        for entry in &link.entries.entries {
+        for entry in link.entries.entries.iter().filter(|entry| entry.id > held) {
             let read = reader.read(entry, |bundle| self.books.get(bundle));
             let problem = match read {
                 Ok(meaning) => self.apply(meaning)?,

@@ -1,51 +1,33 @@
 //! Vectors as they travel, read back.
 
-use eddy_schemas::sync::wire::{Codebook, Codes, VectorDelta};
+use eddy_schemas::sync::wire::{self, Codes, VectorDelta};
+use eddy_vectors::{
+    index::storable,
+    quantizer::{int8, product},
+};
 
 /// Components of a vector at most.
 const DIMENSIONS_MAX: usize = 4_096;
-/// Centroids of a part: a code is a byte.
-const CENTROIDS: usize = 256;
 
 /// What product-quantized vectors are read by.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Book {
-    parts: usize,
-    /// Components of a part.
-    width: usize,
-    centroids: Vec<f32>,
-}
+pub struct Book(product::Codebook);
 
 impl Book {
     /// Reads a codebook.
     ///
     /// # Errors
     /// What contradicts itself.
-    pub fn read(book: &Codebook) -> Result<Self, String> {
+    pub fn read(book: &wire::Codebook) -> Result<Self, String> {
         let (dimensions, parts) = (book.dimensions as usize, book.parts as usize);
-        if parts == 0 || dimensions == 0 || dimensions > DIMENSIONS_MAX || !dimensions.is_multiple_of(parts) {
-            return Err(format!("a codebook of {dimensions} dimensions in {parts} parts"));
-        }
-        if book.centroids.len() != 4 * CENTROIDS * dimensions {
-            return Err(format!("a codebook of {} bytes for {dimensions} dimensions", book.centroids.len()));
+        if dimensions > DIMENSIONS_MAX {
+            return Err(format!("a codebook of {dimensions} dimensions: at most {DIMENSIONS_MAX} are taken"));
         }
         if blake3::hash(&book.centroids).as_bytes() != book.digest.as_ref() {
             return Err("a codebook that is not what its digest says".into());
         }
-        let (floats, _) = book.centroids.as_chunks::<4>();
-        let centroids: Vec<f32> = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        if !centroids.iter().all(|x| x.is_finite()) {
-            return Err("a codebook with components that are no numbers".into());
-        }
-        Ok(Self { parts, width: dimensions / parts, centroids })
-    }
-
-    fn vector(&self, codes: &[u8]) -> Option<Vec<f32>> {
-        (codes.len() == self.parts).then(|| {
-            let rows =
-                codes.iter().enumerate().map(|(part, code)| (part * CENTROIDS + usize::from(*code)) * self.width);
-            rows.flat_map(|at| &self.centroids[at..at + self.width]).copied().collect()
-        })
+        let read = product::Codebook::from_bytes(&book.centroids, dimensions, parts);
+        read.map(Self).map_err(|error| format!("a codebook: {error}"))
     }
 }
 
@@ -58,21 +40,16 @@ pub fn vector<'b>(delta: &VectorDelta, book: impl FnOnce() -> Option<&'b Book>) 
     if bytes == 0 || bytes > DIMENSIONS_MAX {
         return Err(format!("a vector of {bytes} bytes: 1 to {DIMENSIONS_MAX} are taken"));
     }
-    let vector: Vec<f32> = match delta.codes() {
-        Codes::Int8 => delta.vector.iter().map(|byte| f32::from(byte.cast_signed()) * delta.scale).collect(),
-        Codes::Pq => {
-            let book = book().ok_or("a vector whose codebook never came")?;
-            book.vector(&delta.vector).ok_or_else(|| format!("a vector of {bytes} codes for {} parts", book.parts))?
-        }
+    let vector = match delta.codes() {
+        Codes::Int8 => int8::decode(delta.scale, &delta.vector),
+        Codes::Pq => book().ok_or("a vector whose codebook never came")?.0.decode(delta.scale, &delta.vector),
         Codes::Unspecified => {
             return Err(format!("a vector in codes {}, which this release does not know", delta.codes));
         }
     };
-    if vector.iter().all(|x| x.is_finite()) {
-        Ok(vector)
-    } else {
-        Err("a vector with components that are no numbers".into())
-    }
+    let vector = vector.map_err(|error| format!("a vector: {error}"))?;
+    // A store keeps less than what can be sent.
+    if storable(&vector) { Ok(vector) } else { Err("a vector with a component that is too large to be stored".into()) }
 }
 
 #[cfg(test)]
@@ -81,46 +58,55 @@ mod tests {
 
     use super::*;
 
-    fn delta(codes: Codes, scale: f32, vector: &'static [u8]) -> VectorDelta {
-        VectorDelta { codes: codes.into(), scale, vector: Bytes::from_static(vector), ..Default::default() }
+    fn delta(codes: Codes, scale: f32, vector: impl Into<Vec<u8>>) -> VectorDelta {
+        VectorDelta { codes: codes.into(), scale, vector: vector.into().into(), ..Default::default() }
     }
 
-    fn codebook(dimensions: u32, parts: u32) -> Codebook {
-        let width = dimensions / parts;
-        let component =
-            |n: u32| (n / width % 256) as f32 + 1_000.0 * (n / width / 256) as f32 + 0.1 * (n % width) as f32;
-        let centroids: Vec<u8> = (0..256 * dimensions).flat_map(|n| component(n).to_le_bytes()).collect();
+    fn trained() -> (product::Codebook, wire::Codebook) {
+        let rows: Vec<f32> = (0..400).map(|n| (n * 37 % 101) as f32 - 50.0).collect();
+        let book = product::Codebook::train(&rows, 4, 2, 1).unwrap();
+        let centroids = Bytes::from(book.to_bytes());
         let digest = blake3::hash(&centroids).as_bytes().to_vec().into();
-        Codebook { digest, dimensions, parts, centroids: centroids.into(), ..Default::default() }
+        (book, wire::Codebook { digest, dimensions: 4, parts: 2, centroids, ..Default::default() })
     }
 
     #[test]
-    fn bytes_times_the_scale_and_rows_of_the_codebook() {
-        assert_eq!(vector(&delta(Codes::Int8, 0.5, &[2, 0xff, 0x80]), || None), Ok(vec![1.0, -0.5, -64.0]));
-        let book = Book::read(&codebook(4, 2)).unwrap();
-        assert_eq!(vector(&delta(Codes::Pq, 0.0, &[3, 255]), || Some(&book)), Ok(vec![3.0, 3.1, 1_255.0, 1_255.1]));
+    fn what_was_encoded_comes_back() {
+        let vector_in = [1.0, -0.5, 64.0, 0.25];
+        let (scale, codes) = int8::encode(&vector_in).unwrap();
+        let told = vector(&delta(Codes::Int8, scale, codes), || None).unwrap();
+        assert!(told.iter().zip(vector_in).all(|(told, sent)| (told - sent).abs() < 0.6), "{told:?}");
+        let (book, sent) = trained();
+        let (scale, codes) = book.encode(&vector_in).unwrap();
+        let read = Book::read(&sent).unwrap();
+        assert_eq!(
+            vector(&delta(Codes::Pq, scale, codes.clone()), || Some(&read)),
+            Ok(book.decode(scale, &codes).unwrap())
+        );
     }
 
     #[test]
     fn what_is_no_vector_is_refused() {
-        let book = Book::read(&codebook(4, 2)).unwrap();
+        let (_, good) = trained();
+        let book = Book::read(&good).unwrap();
         for (wrong, part) in [
-            (delta(Codes::Int8, f32::NAN, &[1]), "no numbers"),
-            (delta(Codes::Int8, f32::MAX, &[100]), "no numbers"),
-            (delta(Codes::Int8, 1.0, &[]), "of 0 bytes"),
-            (delta(Codes::Unspecified, 1.0, &[1]), "codes 0"),
-            (delta(Codes::Pq, 1.0, &[1, 2, 3]), "3 codes for 2 parts"),
+            (delta(Codes::Int8, f32::NAN, [1]), "finite number"),
+            (delta(Codes::Int8, f32::MAX, [100]), "finite number"),
+            (delta(Codes::Int8, 1e3, [100]), "too large to be stored"),
+            (delta(Codes::Int8, 1.0, []), "of 0 bytes"),
+            (delta(Codes::Unspecified, 1.0, [1]), "codes 0"),
+            (delta(Codes::Pq, 1.0, [1, 2, 3]), "of 3, where 2"),
         ] {
             let problem = vector(&wrong, || Some(&book)).unwrap_err();
             assert!(problem.contains(part), "{problem}");
         }
-        assert!(vector(&delta(Codes::Pq, 1.0, &[1, 2]), || None).unwrap_err().contains("never came"));
-        let good = codebook(4, 2);
+        assert!(vector(&delta(Codes::Pq, 1.0, [1, 2]), || None).unwrap_err().contains("never came"));
         for wrong in [
-            Codebook { parts: 3, ..good.clone() },
-            Codebook { parts: 0, ..good.clone() },
-            Codebook { dimensions: 8, ..good.clone() },
-            Codebook { digest: Bytes::new(), ..good.clone() },
+            wire::Codebook { parts: 3, ..good.clone() },
+            wire::Codebook { parts: 0, ..good.clone() },
+            wire::Codebook { dimensions: 8, ..good.clone() },
+            wire::Codebook { dimensions: 5_000, parts: 5_000, ..good.clone() },
+            wire::Codebook { digest: Bytes::new(), ..good.clone() },
         ] {
             assert!(Book::read(&wrong).is_err());
         }

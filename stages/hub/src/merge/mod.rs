@@ -18,13 +18,13 @@ use eddy_runtime::{
     store_loop::{Sink, SinkError, Turn},
     telemetry::Telemetry,
 };
-use eddy_schemas::side::Reason;
+use eddy_schemas::{side::Reason, sync::Class};
 use eddy_vectors::index::IndexError;
 use tokio::task::block_in_place;
 
 use self::apply::{Merge, Outcome};
 pub use self::apply::{Rules, Site};
-use crate::{audit_sink::AuditSink, shards::Led};
+use crate::{audit_sink::AuditSink, ledger::Account, shards::Led};
 
 /// One site's stream, on its way into one copy.
 pub struct SiteSink {
@@ -57,9 +57,13 @@ impl Led {
         Ok((text, position))
     }
 
-    /// Makes the store's place in a stream fit the stream: one that was made anew is read from its beginning, and one that lost its end
-    /// from there. What is merged stays; the ledger says what follows it. Returns what was done.
-    pub(crate) fn adopt(&self, stream: &str, state: &StreamState) -> Result<Option<String>, SinkError> {
+    /// Makes the store's place in a site's stream fit the stream: one that was made anew is read from its beginning, and one that lost its
+    /// end from there. What is merged stays, and is not merged twice. Returns what was done.
+    pub(crate) fn adopt(
+        &self,
+        Site { stream, token, .. }: &Site,
+        state: &StreamState,
+    ) -> Result<Option<String>, SinkError> {
         let _one = self.lock();
         let (text, mut position) = self.stored_position()?;
         let Some(place) = position.place(stream).cloned() else { return Ok(None) };
@@ -73,8 +77,17 @@ impl Led {
         } else {
             return Ok(None);
         };
-        let written = self.store.batch().and_then(|batch| batch.commit(text.as_deref(), &position.to_string()));
-        written.map_err(|error| sink_error(self.shard, &error))?;
+        let write = || {
+            let mut batch = self.store.batch()?;
+            // Which chains were there is known; how far they had come the gateway may no longer know.
+            for class in Class::ALL {
+                let mut account = Account::load(&batch, token, class)?;
+                account.lost_end(last);
+                account.save(&mut batch)?;
+            }
+            batch.commit(text.as_deref(), &position.to_string())
+        };
+        write().map_err(|error| sink_error(self.shard, &error))?;
         self.reached.send_replace(position);
         Ok(Some(done))
     }

@@ -67,7 +67,7 @@ fn a_delta_is_filed_under_its_site() {
     assert_eq!((device.as_str(), alert.as_deref(), opens), ("pump/7", Some("a1"), true));
     assert_eq!(model, Model { digest: "abcd".into(), head: "learned".into(), dimensions: 2 });
     assert_eq!(filed::parts(&window.series), Some(("plant 1".into(), "pump/7".into(), "t in".into())));
-    assert_eq!(window.vector, [1.0, -1.0]);
+    assert_eq!(window.vector, eddy_vectors::quantizer::int8::decode(0.5, &[2, 0xfe]).unwrap());
     let facts = Facts { start: 60, end: 100, sequence: 9, filled: 5, flags: 3, score: 0.5 };
     assert_eq!(window.facts, facts);
     let forget = VectorDelta { action: Action::ForgetDevice.into(), series: 2, ..Default::default() };

@@ -58,6 +58,8 @@ pub struct Gateway {
     bus: MemoryBus,
     chains: BTreeMap<Class, Chain>,
     clock: i64,
+    /// Entries of the last batch of alerts, and the first one's number.
+    last_alerts: (Vec<What>, u64),
     pub sent: Sent,
 }
 
@@ -65,7 +67,8 @@ impl Gateway {
     pub fn new(site: &str, bus: &MemoryBus) -> Self {
         bus.create(&stream_of(site), 7);
         let (chains, sent) = (BTreeMap::new(), Sent::default());
-        Self { site: site.into(), chain: 1, bus: bus.clone(), chains, clock: 0, sent }
+        let last_alerts = (Vec::new(), 0);
+        Self { site: site.into(), chain: 1, bus: bus.clone(), chains, clock: 0, last_alerts, sent }
     }
 
     /// Another one under the same name.
@@ -81,6 +84,15 @@ impl Gateway {
     /// The hub's stream was lost: it is empty.
     pub fn forget_stream(&mut self) {
         self.chains.values_mut().for_each(|chain| chain.guard = 0);
+    }
+
+    /// It finds no checkpoint at the hub: the last batch's entries come again, as the first ones of its chain.
+    pub async fn begin_again(&mut self) {
+        let (entries, first) = std::mem::take(&mut self.last_alerts);
+        let Some(chain) = self.chains.get_mut(&Class::Alerts) else { return };
+        *chain = Chain { last: first - 1, guard: chain.guard, ..Chain::default() };
+        let batch = self.batch(Class::Alerts, entries, vec![], vec![]);
+        self.send(Class::Alerts, batch).await;
     }
 
     /// The next batch of a class, not sent.
@@ -185,7 +197,8 @@ impl Gateway {
                 entries.push(What::Label(wire::Label { device, alert, label, origin: "cli".into(), time }));
             }
         }
-        let batch = self.batch(Class::Alerts, entries, vec![], vec![]);
+        let batch = self.batch(Class::Alerts, entries.clone(), vec![], vec![]);
+        self.last_alerts = (entries, batch.first);
         self.send(Class::Alerts, batch).await;
     }
 
@@ -205,8 +218,9 @@ impl Gateway {
             }
             let channel = format!("t {}", dice.below(2));
             series.push(SeriesName::encode(&device, &channel));
-            let codes = [dice.below(250) as u8, dice.below(250) as u8, 1];
-            let vector = codes.iter().map(|code| f32::from(code.cast_signed()) * 0.5).collect();
+            // Few enough that f16 has what they stand for.
+            let codes = [dice.below(32) as u8, 255 - dice.below(32) as u8, 1];
+            let vector = eddy_vectors::quantizer::int8::decode(0.5, &codes).unwrap();
             let key = (crate::filed::series(&self.site, &device, &channel), self.clock);
             self.sent.windows.insert(key.clone(), vector);
             let opener = self.sent.alerts.values().find_map(|json| {

@@ -176,6 +176,19 @@ async fn a_stream_that_was_made_anew_is_read_from_its_beginning_and_the_chain_st
     holds(&copies, &gateway);
     let told = told_of(&region);
     assert!(told.iter().any(|(what, detail)| what == "stream: anew" && detail.contains("created anew")), "{told:?}");
+    drop(copies);
+    // Lost again; the gateway finds no checkpoint there, and begins its chain again with what it still has.
+    bus.create(&stream_of(SITE[0]), 9);
+    gateway.forget_stream();
+    gateway.begin_again().await;
+    for _ in 0..2 {
+        gateway.alerts(&mut dice).await;
+    }
+    let copies = region.caught_up(&SITE).await;
+    holds_entries(&copies, &gateway);
+    let refusals =
+        told_of(&region).into_iter().filter(|(what, _)| what.ends_with("refused") || what.ends_with("replayed"));
+    assert_eq!(refusals.count(), 0, "{:?}", told_of(&region));
     region.stop().await;
 }
 
