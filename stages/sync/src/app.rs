@@ -72,7 +72,7 @@ impl Program for Sync {
         let queue = Queue::open(&folder(&common), &config.bounds()).map_err(|error| unusable(&error))?;
         let queue = Arc::new(queue);
         let site = common.site.name.clone();
-        let hub = NatsBus::connect(&config.hub, &format!("eddy-sync {site}")).await;
+        let hub = NatsBus::connect(&config.hub_of(&site), &format!("eddy-sync {site}")).await;
         let hub = hub.map_err(|error| (EXIT_FAILED, format!("sync.hub: {error}")))?;
         let health = Arc::new(Health::default());
         let (checked, stall_after) = (health.clone(), Duration::from_secs(common.telemetry.stall_after_s));

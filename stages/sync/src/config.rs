@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eddy_runtime::config::BusConfig;
-use eddy_schemas::sync::Class;
+use eddy_schemas::{names, sync::Class};
 use serde::Deserialize;
 
 use crate::{
@@ -115,11 +115,7 @@ impl Config {
         }
         let sum: u64 = self.budget_mb.all().iter().sum();
         check("map_mb", self.map_mb as f64, (sum as f64 * MAP_SPARE).max(16.0), 1e6);
-        check("hub.connect_timeout_ms", self.hub.connect_timeout_ms as f64, 100.0, 600_000.0);
-        check("hub.request_timeout_ms", self.hub.request_timeout_ms as f64, 100.0, 600_000.0);
-        if self.hub.tls_cert_file.as_os_str().is_empty() != self.hub.tls_key_file.as_os_str().is_empty() {
-            problems.push("sync.hub.tls_cert_file and sync.hub.tls_key_file: give both or neither".into());
-        }
+        problems.extend(self.hub.problems("sync.hub"));
         for (number, policy) in self.policy.iter().enumerate() {
             problems.extend(policy.problems(number));
         }
@@ -129,6 +125,15 @@ impl Config {
     /// Whether there is a region.
     pub fn has_region(&self) -> bool {
         !self.hub.url.is_empty()
+    }
+
+    /// How the region's NATS is reached by the gateway of `site`.
+    pub fn hub_of(&self, site: &str) -> BusConfig {
+        let mut hub = self.hub.clone();
+        if hub.inbox_prefix.is_empty() {
+            hub.inbox_prefix = format!("_INBOX.{}", names::encode(site));
+        }
+        hub
     }
 
     /// Of the queue.
@@ -183,6 +188,7 @@ mod tests {
     fn the_defaults_are_good_and_every_bound_is_told() {
         assert_eq!(config().problems(), Vec::<String>::new());
         assert!(!config().has_region());
+        assert_eq!(config().hub_of("plant 1").inbox_prefix, "_INBOX.plant%201");
         let mut wrong = Config { target_latency_ms: 1, linger_s: -1.0, map_mb: 100, asks_max: 0, ..config() };
         wrong.budget_mb.deltas = 0;
         wrong.hub.tls_cert_file = "cert.pem".into();

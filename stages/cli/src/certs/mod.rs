@@ -53,8 +53,24 @@ pub struct CertsArgs {
 /// The command.
 ///
 /// # Errors
-/// A name that is not taken, a CA that cannot sign, or a file that cannot be written.
+/// As [`make`].
 pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
+    make(args)?.iter().for_each(|line| output::line(line));
+    let people = [("reader", &args.readers), ("labeler", &args.labelers), ("operator", &args.operators)];
+    if people.iter().any(|(_, names)| !names.is_empty()) {
+        output::line("\nFor the hub's config:\n[hub.roles]");
+        people
+            .iter()
+            .for_each(|(role, names)| output::line(&format!("{role} = {}", toml::Value::from((*names).clone()))));
+    }
+    Ok(())
+}
+
+/// Makes all of them; says of each what became of it.
+///
+/// # Errors
+/// A name that is not taken, a CA that cannot sign, or a file that cannot be written.
+pub(crate) fn make(args: &CertsArgs) -> anyhow::Result<Vec<String>> {
     let people = [("reader", &args.readers), ("labeler", &args.labelers), ("operator", &args.operators)];
     let mut names: BTreeSet<String> = people.iter().flat_map(|(_, names)| names.iter().cloned()).collect();
     for name in &names {
@@ -74,7 +90,7 @@ pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
         );
     }
     let (authority, made) = Authority::open(&args.out, crate::now())?;
-    tell("ca", made);
+    let mut told = vec![line("ca", made)];
     let hosts = if args.hosts.is_empty() {
         ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec()
     } else {
@@ -82,27 +98,21 @@ pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
     };
     // Hosts that were asked for must be in it.
     let made = authority.provide(HUB, Kind::Hub { hosts, anew: !args.hosts.is_empty() }, args.days)?;
-    tell(HUB, made);
+    told.push(line(HUB, made));
     for name in &names {
-        tell(name, authority.provide(name, Kind::Client, args.days)?);
+        told.push(line(name, authority.provide(name, Kind::Client, args.days)?));
     }
-    if people.iter().any(|(_, names)| !names.is_empty()) {
-        output::line("\nFor the hub's config:\n[hub.roles]");
-        people
-            .iter()
-            .for_each(|(role, names)| output::line(&format!("{role} = {}", toml::Value::from((*names).clone()))));
-    }
-    Ok(())
+    Ok(told)
 }
 
-fn tell(name: &str, made: Made) {
+fn line(name: &str, made: Made) -> String {
     let done = match made {
         Made::New => "made",
         Made::Again => "made anew",
         Made::Kept => "kept",
     };
     let file = files::stem(name);
-    output::line(&format!("{done}: {file}.pem, {file}.key"));
+    format!("{done}: {file}.pem, {file}.key")
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! `eddy demo`: a gateway of its own, a recorded fleet with known faults, and a judge.
+//! `eddy demo`: a gateway of its own, a recorded fleet with known faults, and a judge. With `--sites`, several of them and their
+//! [`region`].
 
 pub mod oracle;
+pub mod region;
 pub mod through;
 pub mod truth;
 
@@ -40,12 +42,17 @@ pub struct DemoArgs {
     /// Readings in a message at most
     #[arg(long, default_value_t = 5000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub rows_per_message: u32,
+    /// Gateways; more than one send what they find to a hub, and the link of one of them is cut for a while
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=region::SITES_MAX))]
+    pub sites: u8,
 }
 
 /// The demo's site.
 const SITE: &str = "demo";
 /// How long nothing may move before the demo is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether something moves.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The command.
 ///
@@ -53,7 +60,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// That something did not start, was lost or doubled, or that too few faults were found.
 pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let recording = recording(args.recording.as_deref())?;
-    let truth = Truth::read(&recording)?;
     let temporary = tempfile::Builder::new().prefix("eddy-demo-").tempdir()?;
     let dir = match &args.keep {
         Some(dir) => {
@@ -63,6 +69,15 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
         }
         None => temporary.path(),
     };
+    if args.sites > 1 {
+        return region::run(dir, &recording, args.sites.into(), args.rows_per_message).await;
+    }
+    one(dir, &recording, args.rows_per_message).await
+}
+
+/// One gateway.
+async fn one(dir: &Path, recording: &Path, rows: u32) -> anyhow::Result<()> {
+    let truth = Truth::read(recording)?;
     let mut plan = Plan::load(dir, None)?;
     SITE.clone_into(&mut plan.site);
     plan.config.machine.listen_on(0);
@@ -71,7 +86,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     eprintln!("eddy: a gateway at {} ({})", running.machine.file().url, plan.dir.display());
     let mut given_up = running.machine.register.given_up();
     let shown = tokio::select! {
-        shown = show(&running.gateway, &recording, &truth, args.rows_per_message, plan.shards) => shown,
+        shown = show(&running.gateway, recording, &truth, rows, plan.shards, "") => shown,
         given_up = given_up.wait_for(|all| !all.is_empty()) => Err(match given_up {
             Ok(all) => anyhow::anyhow!("{}: {}; it said:\n  {}", all[0].name, all[0].ending, all[0].said.join("\n  ")),
             Err(_) => anyhow::anyhow!("the supervisor ended"),
@@ -81,11 +96,11 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     // The judge comes when the stages have stopped: a row that one of them writes on its way out counts too.
     running.stop_stages().await;
     let judged = match shown {
-        Ok(()) => judge(&running, &recording, &truth).await,
+        Ok(()) => judged(&running.machine.file().url, SITE, recording, &truth).await,
         Err(problem) => Err(problem),
     };
     running.stop().await;
-    judged?.map_or(Ok(()), |problem| Err(anyhow::anyhow!(problem)))
+    judged?.problem().map_or(Ok(()), |problem| Err(anyhow::anyhow!(problem)))
 }
 
 /// The folder of the recording: as given, or `fixtures/fleet` from here or from the eddy binary upwards.
@@ -99,8 +114,16 @@ fn recording(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     found.ok_or_else(|| anyhow::anyhow!("fixtures/fleet is neither here nor above: name it with --recording"))
 }
 
-/// Replays the recording and prints alerts, and what the index knows of each, as they come, until everything is through.
-async fn show(gateway: &Gateway, recording: &Path, truth: &Truth, rows: u32, shards: u32) -> anyhow::Result<()> {
+/// Replays the recording and prints alerts, and what the index knows of each, as they come, until everything is through. Lines begin
+/// with `prefix`.
+async fn show(
+    gateway: &Gateway,
+    recording: &Path,
+    truth: &Truth,
+    rows: u32,
+    shards: u32,
+    prefix: &str,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     let (printed, mut printing) = watch::channel(Printed::default());
     let filter = alerts::alerts_of(gateway);
@@ -112,12 +135,12 @@ async fn show(gateway: &Gateway, recording: &Path, truth: &Truth, rows: u32, sha
             let message = message?;
             if message.subject.starts_with("context.") {
                 let context: Context = serde_json::from_slice(&message.payload)?;
-                output::line(&told(&context));
+                output::line(&format!("{prefix}{}", told(&context)));
                 printed.send_modify(|printed| printed.contexts += 1);
                 continue;
             }
             let event: CloudEvent = serde_json::from_slice(&message.payload)?;
-            output::line(&format!("{}   <- {}", alerts::line(&event), beside(truth, &event.data)));
+            output::line(&format!("{prefix}{}   <- {}", alerts::line(&event), beside(truth, &event.data)));
             printed.send_modify(|printed| {
                 printed.last = message.sequence;
                 printed.opened += u64::from(event.data.phase == Phase::Opened);
@@ -133,7 +156,7 @@ async fn show(gateway: &Gateway, recording: &Path, truth: &Truth, rows: u32, sha
         let is_done = |printed: &Printed| printed.last >= last && printed.contexts >= printed.opened;
         tokio::time::timeout(PATIENCE, printing.wait_for(is_done)).await??;
         eprintln!(
-            "eddy: {} readings of {} devices through in {seconds:.2} s ({:.0} readings/s)",
+            "eddy: {prefix}{} readings of {} devices through in {seconds:.2} s ({:.0} readings/s)",
             summary.readings,
             summary.devices,
             summary.readings as f64 / seconds.max(1e-3),
@@ -173,13 +196,20 @@ fn replay_args(recording: &Path, rows: u32) -> anyhow::Result<ReplayArgs> {
     Ok(Line::try_parse_from(line)?.args)
 }
 
-/// Prints the demo's last line; says what is wrong, if anything is.
-async fn judge(running: &Running, recording: &Path, truth: &Truth) -> anyhow::Result<Option<String>> {
-    let url = running.machine.file().url;
+/// What is said of a gateway in the end.
+#[derive(Clone, Debug, Default)]
+struct Judged {
+    verdict: Verdict,
+    found: usize,
+    faults: usize,
+}
+
+/// Prints a gateway's last line, and what is wrong.
+async fn judged(url: &str, site: &str, recording: &Path, truth: &Truth) -> anyhow::Result<Judged> {
     let folder = recording.to_owned();
     let recording = tokio::task::spawn_blocking(move || Recording::read(&folder)).await??;
-    let verdict = oracle::judge(&url, SITE, &recording).await?;
-    let alerts = oracle::alerts(&url, SITE).await?;
+    let verdict = oracle::judge(url, site, &recording).await?;
+    let alerts = oracle::alerts(url, site).await?;
     let mut score = Score::new(truth);
     for payload in &alerts {
         score.count(&serde_json::from_slice::<CloudEvent>(payload)?.data);
@@ -195,22 +225,31 @@ async fn judge(running: &Running, recording: &Path, truth: &Truth) -> anyhow::Re
         eprintln!("eddy: {example}");
     }
     let (found, faults, hash) = (score.found(), truth.faults(), oracle::alerts_hash(alerts));
+    let of_site = if site == SITE { String::new() } else { format!("site={site} ") };
     output::line(&format!(
-        "demo: readings={} scored={} found={found}/{faults} false={} lost={} duplicated={} alerts_hash={hash}",
+        "demo: {of_site}readings={} scored={} found={found}/{faults} false={} lost={} duplicated={} alerts_hash={hash}",
         recording.readings,
         verdict.scored,
         score.wrong(),
         verdict.lost,
         verdict.duplicated,
     ));
-    Ok(problem(&verdict, found, faults))
+    Ok(Judged { verdict, found, faults })
 }
 
-fn problem(verdict: &Verdict, found: usize, faults: usize) -> Option<String> {
-    if verdict.lost > 0 || verdict.duplicated > 0 {
-        return Some(format!("{} readings are lost and {} doubled", verdict.lost, verdict.duplicated));
+impl Judged {
+    /// What of the readings is wrong.
+    fn readings(&self) -> Option<String> {
+        let Verdict { lost, duplicated, .. } = self.verdict;
+        (lost > 0 || duplicated > 0).then(|| format!("{lost} readings are lost and {duplicated} doubled"))
     }
-    (found * 10 < faults * 9).then(|| format!("{found} of {faults} faults were found: fewer than 90%"))
+
+    fn problem(&self) -> Option<String> {
+        let Self { found, faults, .. } = self;
+        let too_few =
+            || (found * 10 < faults * 9).then(|| format!("{found} of {faults} faults were found: fewer than 90%"));
+        self.readings().or_else(too_few)
+    }
 }
 
 #[cfg(test)]
@@ -219,11 +258,14 @@ mod tests {
 
     #[test]
     fn what_makes_the_demo_fail() {
-        let verdict = |lost, duplicated| Verdict { lost, duplicated, ..Verdict::default() };
-        assert_eq!(problem(&verdict(0, 0), 9, 10), None);
-        assert!(problem(&verdict(1, 0), 10, 10).is_some());
-        assert!(problem(&verdict(0, 1), 10, 10).is_some());
-        assert!(problem(&verdict(0, 0), 8, 9).is_some());
+        let judged = |lost, duplicated, found, faults| {
+            let verdict = Verdict { lost, duplicated, ..Verdict::default() };
+            Judged { verdict, found, faults }.problem()
+        };
+        assert_eq!(judged(0, 0, 9, 10), None);
+        assert!(judged(1, 0, 10, 10).is_some());
+        assert!(judged(0, 1, 10, 10).is_some());
+        assert!(judged(0, 0, 8, 9).is_some());
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl Truth {
         serde_json::from_slice(&json).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))
     }
 
+    /// The events of these devices alone.
+    pub fn of_devices(&self, devices: &[String]) -> Self {
+        Self { events: self.events.iter().filter(|event| devices.contains(&event.device)).cloned().collect() }
+    }
+
     /// How many faults there are.
     pub fn faults(&self) -> usize {
         self.events.iter().filter(|event| event.class == "fault").count()
