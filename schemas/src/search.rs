@@ -37,6 +37,9 @@ pub struct SearchRequest {
     /// Only windows that carry this label; `*`: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// Whether the vector that is asked about is told, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_vector: bool,
 }
 
 fn ten() -> usize {
@@ -72,6 +75,9 @@ pub struct SearchAnswer {
     /// The window that was asked about, if it is one of the index's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<FoundWindow>,
+    /// Its vector, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector: Option<Vec<f32>>,
     /// Nearest first.
     pub neighbours: Vec<FoundWindow>,
     /// How many windows the index holds.

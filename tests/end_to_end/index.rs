@@ -22,14 +22,14 @@ use crate::{
 };
 
 /// The message of each alert's opening, in their order.
-async fn opened(client: &Client) -> Vec<CloudEvent> {
+pub async fn opened(client: &Client) -> Vec<CloudEvent> {
     let messages = client.read("DETECTIONS", &["alerts.>"], ReadFrom::Start).await.unwrap();
     let all: Vec<_> = messages.try_collect().await.unwrap();
     let events = all.iter().map(|message| serde_json::from_slice::<CloudEvent>(&message.payload).unwrap());
     events.filter(|event| event.data.phase == Phase::Opened).collect()
 }
 
-async fn contexts(client: &Client) -> Vec<Context> {
+pub async fn contexts(client: &Client) -> Vec<Context> {
     let messages = client.read("CONTEXT", &[], ReadFrom::Start).await.unwrap();
     let all: Vec<_> = messages.try_collect().await.unwrap();
     all.iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect()
@@ -54,13 +54,13 @@ async fn stats(client: &Client) -> Option<IndexStats> {
     Some(serde_json::from_slice(&answer).unwrap())
 }
 
-async fn search(client: &Client, request: serde_json::Value) -> Result<SearchAnswer, String> {
+pub async fn search(client: &Client, request: serde_json::Value) -> Result<SearchAnswer, String> {
     let answer = client.request(&format!("eddy.search.{SITE}"), request.to_string().into()).await;
     answer.map(|answer| serde_json::from_slice(&answer).unwrap()).map_err(|error| error.to_string())
 }
 
 /// Waits until index has taken all of DETECTIONS and every alert has its context.
-async fn indexed(gateway: &Gateway) {
+pub async fn indexed(gateway: &Gateway) {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let end = gateway.client.stream("DETECTIONS").await.unwrap().unwrap().last_sequence;

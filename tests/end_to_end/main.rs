@@ -17,6 +17,7 @@ mod faults;
 mod hub;
 mod identity;
 mod index;
+mod index_region;
 mod notify;
 mod region;
 mod rubbish;

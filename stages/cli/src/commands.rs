@@ -15,6 +15,7 @@ use crate::{
     hub::{self, HubCommand},
     label::{self, LabelArgs},
     query::{self, QueryArgs},
+    receipts::{self, ReceiptsArgs},
     replay::{self, ReplayArgs},
     status::{self, StatusArgs},
     supervise::UpError,
@@ -125,12 +126,26 @@ Examples:
   eddy query --like 5f0c3a9e1b2d4c68 --others on other devices only
   eddy query --like 'pump 1/t@2026-01-31T12:00:00Z' -k 20 --since 7d
   eddy query --like 5f0c3a9e1b2d4c68 --label '*' --json | jq '.neighbours[].label'
+  eddy query --like 5f0c3a9e1b2d4c68 --scope region --others   what other sites have seen that looked like it
 
 The index holds what detect kept as new and what alerted, of every series. A line is: distance, device/channel, end of the window
-and its length, label, alert, and a picture of its samples as far as SAMPLES still holds them.
+and its length, label, alert, and a picture of its samples as far as SAMPLES still holds them. With `--scope region` a line is: distance,
+site/device/channel, end and length, label, alert; an alert that this gateway does not know is looked up in the region.
 
 Exit codes:
   0 answered   1 nothing is known of what was asked, or the index does not answer   64 bad command line";
+
+const RECEIPTS: &str = "\
+Examples:
+  eddy receipts                       what the region has of every site, and what it will never have
+  eddy receipts --site 'plant 2'      of one site
+  eddy receipts --json | jq '.chains[] | select(.missing != [])'
+
+A line is: class, what is missing of the numbers that the site gave out, the chain, its batches, the last one's receipt. A gateway
+that was replaced begins a new chain; what the region had of the one before stays.
+
+Exit codes:
+  0 nothing is missing   1 something is, or nobody answers   64 bad command line";
 
 const LABEL: &str = "\
 Examples:
@@ -221,6 +236,9 @@ enum Command {
     /// Find windows like one: an alert's, or a series' at some time
     #[command(after_help = QUERY)]
     Query(QueryArgs),
+    /// Print what the region can prove that it has of its sites
+    #[command(after_help = RECEIPTS)]
+    Receipts(ReceiptsArgs),
     /// Say what an alert was: normal, or a fault
     #[command(after_help = LABEL)]
     Label(LabelArgs),
@@ -271,6 +289,7 @@ pub fn main() -> ExitCode {
             Command::Status(args) => status::run(args).await,
             Command::Doctor(command) => doctor::run(command).await,
             Command::Query(args) => query::run(args).await,
+            Command::Receipts(args) => receipts::run(args).await,
             Command::Label(args) => label::run(args).await,
             Command::Certs(args) => certs::run(args),
             Command::Audit(command) => audit::run(command),

@@ -37,21 +37,29 @@ impl GatewayFile {
     }
 }
 
-/// Options of every command that talks to a gateway.
+/// How a gateway's bus is found.
 #[derive(Args, Clone, Debug, Default)]
-pub struct GatewayArgs {
+pub struct BusArgs {
     /// The gateway's bus [default: that of the gateway in --dir, else nats://127.0.0.1:4222]
     #[arg(long, env = "EDDY_BUS_URL", value_name = "URL")]
     pub url: Option<String>,
     /// The folder that `eddy up` was started with
     #[arg(long, env = "EDDY_GATEWAY_DIR", value_name = "DIR", default_value = DEFAULT_DIR)]
     pub dir: PathBuf,
-    /// The site [default: that of the gateway in --dir, else site]
-    #[arg(long, env = "EDDY_SITE_NAME", value_name = "NAME")]
-    pub site: Option<String>,
     /// NATS credentials file
     #[arg(long, env = "EDDY_BUS_CREDENTIALS_FILE", value_name = "FILE")]
     pub credentials: Option<PathBuf>,
+}
+
+/// Options of every command that talks to a gateway.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GatewayArgs {
+    /// Where
+    #[command(flatten)]
+    pub bus: BusArgs,
+    /// The site [default: that of the gateway in --dir, else site]
+    #[arg(long, env = "EDDY_SITE_NAME", value_name = "NAME")]
+    pub site: Option<String>,
 }
 
 /// A gateway that a command is connected to.
@@ -78,12 +86,22 @@ impl GatewayArgs {
     /// # Errors
     /// If nobody answers there.
     pub async fn connect(&self) -> Result<Gateway, ClientError> {
+        self.bus.connect(self.site.clone()).await
+    }
+}
+
+impl BusArgs {
+    /// Connects to the gateway there, whose site is `site`, or else what is known of it.
+    ///
+    /// # Errors
+    /// If nobody answers there.
+    pub async fn connect(&self, site: Option<String>) -> Result<Gateway, ClientError> {
         let file = GatewayFile::read(&self.dir);
         let known = file.as_ref().map(|file| (file.machine.url.clone(), file.site.clone()));
         let url = self.url.clone().or(known.as_ref().map(|(url, _)| url.clone()));
         // A gateway that was named by --url is another one than the folder's: its site is not known from there.
         let site_of_file = known.filter(|(known_url, _)| self.url.as_ref().is_none_or(|url| url == known_url));
-        let site = self.site.clone().or(site_of_file.map(|(_, site)| site));
+        let site = site.or(site_of_file.map(|(_, site)| site));
         let mut endpoint = Endpoint::new(url.unwrap_or_else(|| DEFAULT_URL.to_owned()), "eddy-cli");
         endpoint.credentials.clone_from(&self.credentials);
         let client = Client::connect(&endpoint).await?;

@@ -15,6 +15,8 @@ pub mod label;
 pub mod output;
 pub mod query;
 pub mod readers;
+pub mod receipts;
+pub mod region;
 pub mod replay;
 pub mod status;
 pub mod supervise;

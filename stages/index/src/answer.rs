@@ -128,6 +128,7 @@ impl Answers {
             neighbours: near.iter().map(tell).collect::<Result<_, _>>()?,
             windows: self.store.stats().map_err(failed)?.windows,
             took_us: began.elapsed().as_micros() as u64,
+            vector: request.with_vector.then_some(vector),
             bundle: model.digest,
         })
     }

@@ -26,6 +26,7 @@ use crate::{
     builder,
     config::Config,
     context::Contexts,
+    region::{Asking, Sketches, ThroughSync},
     sink::IndexSink,
 };
 
@@ -71,9 +72,14 @@ impl Program for Index {
         let cancel = Arc::new(AtomicBool::new(false));
         let (builds, cancelled) = (store.clone(), cancel.clone());
         let building = std::thread::spawn(move || builder::run(&builds, &cancelled));
+        let site = common.site.name.clone();
+        let sketches = Sketches::default();
+        let following = tokio::spawn(sketches.clone().follow(bus.clone(), site.clone(), stop.clone()));
+        let region = ThroughSync::new(bus.clone(), &site, sketches);
         let contexts = Contexts {
             bus: bus.clone(),
-            site: common.site.name.clone(),
+            asking: Asking::new(region, site.clone(), &self.config, telemetry.clone()),
+            site,
             config: self.config,
             telemetry: telemetry.clone(),
         };
@@ -91,6 +97,7 @@ impl Program for Index {
         let ended = store_loop::run(sink, outside, stop).await;
         cancel.store(true, Ordering::Relaxed);
         serving.abort();
+        following.abort();
         let _ = tokio::task::spawn_blocking(move || building.join()).await;
         ended.map_err(|error| (EXIT_STATE, error.to_string()))
     }

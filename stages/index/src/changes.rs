@@ -7,11 +7,14 @@ use eddy_schemas::{
     ControlKind, Scores, SeriesName, Timestamp,
     alert::{CloudEvent, Phase},
     flags, names,
+    region::LabelNews,
 };
-use eddy_vectors::index::{Facts, Label, Model, Window};
+use eddy_vectors::index::{Facts, Label, Model, Window, storable};
 
 /// The head whose vectors stand in score rows; a bundle has one that may leave detect.
 const HEAD: &str = "learned";
+/// Components of a vector that another site sends, at most.
+const DIMENSIONS_MAX: usize = 4_096;
 
 /// An alert's event, as far as the store cares.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +41,19 @@ pub enum Change {
     Label {
         /// The alert.
         alert: String,
+        /// What they say.
+        label: Label,
+    },
+    /// What somebody said of another site's window, with the window.
+    Elsewhere {
+        /// The site.
+        site: String,
+        /// The alert that the window opened there.
+        alert: String,
+        /// Whose vector it has.
+        model: Model,
+        /// The window; its device is `<site>/<device>`.
+        window: Window,
         /// What they say.
         label: Label,
     },
@@ -88,7 +104,16 @@ impl Changes {
         let mut opened = 0;
         for row in 0..scores.rows.len() {
             if let Some(control) = scores.rows.control(row) {
-                self.changes.extend(said(&control.kind, &control.origin, control.time));
+                match &control.kind {
+                    ControlKind::RegionLabel { news, .. } if news.bundle == scores.bundle => {
+                        match elsewhere(news, delivery.sequence) {
+                            Ok(change) => self.changes.push(change),
+                            // The other rows are none the worse.
+                            Err(problem) => self.refused.push(format!("message {}: {problem}", delivery.sequence)),
+                        }
+                    }
+                    kind => self.changes.extend(said(kind, &control.origin, control.time)),
+                }
                 continue;
             }
             let Some(kept) = scores.window(row) else { continue };
@@ -100,7 +125,7 @@ impl Changes {
                 opened += 1;
             }
             let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
-            if !vector.iter().all(|x| x.is_finite()) {
+            if !storable(&vector) {
                 // A component beyond f16's range: such a window is near to nothing.
                 continue;
             }
@@ -131,6 +156,37 @@ fn alert(payload: &[u8]) -> Result<((String, Timestamp), AlertEvent), String> {
     Ok(((names::encode(&event.data.device), time), AlertEvent { id: event.data.alert, opens }))
 }
 
+/// Another site's window, as it is stored here.
+fn elsewhere(news: &LabelNews, sequence: u64) -> Result<Change, String> {
+    let LabelNews { site, device, channel, alert, bundle, vector, .. } = news;
+    let what = || format!("label of alert {alert:?} of site {site:?}");
+    if vector.is_empty() || vector.len() > DIMENSIONS_MAX {
+        return Err(format!("{}: a vector of {} components, 1 to {DIMENSIONS_MAX} are taken", what(), vector.len()));
+    }
+    if !storable(vector) {
+        return Err(format!("{}: a component of its vector is no number, or too large", what()));
+    }
+    if ![site, device, channel, alert, &news.label].into_iter().all(|name| names::is_valid(name)) {
+        return Err(format!("{}, {device:?}/{channel:?} {:?}: a name is empty or too long", what(), news.label));
+    }
+    let facts = Facts {
+        start: news.start,
+        end: news.end,
+        sequence,
+        filled: news.filled,
+        flags: flags::ALERTED,
+        score: news.score,
+    };
+    let series = SeriesName::encode(&format!("{site}/{device}"), channel);
+    Ok(Change::Elsewhere {
+        site: site.clone(),
+        alert: alert.clone(),
+        model: Model { digest: bundle.clone(), head: HEAD.to_owned(), dimensions: vector.len() },
+        window: Window { series, facts, vector: vector.clone() },
+        label: Label { name: news.label.clone(), origin: format!("region/{}", news.origin), time: news.time },
+    })
+}
+
 fn said(kind: &ControlKind, origin: &str, time: Timestamp) -> Option<Change> {
     match kind {
         ControlKind::Label { alert, label, .. } => Some(Change::Label {
@@ -138,7 +194,8 @@ fn said(kind: &ControlKind, origin: &str, time: Timestamp) -> Option<Change> {
             label: Label { name: label.clone(), origin: origin.to_owned(), time },
         }),
         ControlKind::DeviceReset { device } => Some(Change::Forget { device: names::encode(device) }),
-        // Windows made with the old scaling stay: what they say of the past holds.
+        // Windows made with the old scaling stay: what they say of the past holds. Another bundle's vectors are near to nothing here:
+        // the region, which holds them all, is asked once this gateway has that bundle.
         ControlKind::Maintenance { .. } | ControlKind::Recommission { .. } | ControlKind::RegionLabel { .. } => None,
     }
 }

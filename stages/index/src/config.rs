@@ -43,6 +43,12 @@ pub struct Config {
     pub votes: usize,
     /// Whether "known normal" is sent as a control.
     pub normal_closes: bool,
+    /// Milliseconds that the region may take.
+    pub region_deadline_ms: u64,
+    /// Questions that fail in a row before it is left alone ...
+    pub region_failures_max: u32,
+    /// ... for so many seconds.
+    pub region_pause_s: f64,
 }
 
 impl Config {
@@ -70,6 +76,9 @@ impl Config {
         check("sibling_near", f64::from(self.sibling_near), 0.0, 10.0);
         check("sibling_within_s", self.sibling_within_s, 0.0, 1e7);
         check("votes", self.votes as f64, 1.0, 100.0);
+        check("region_deadline_ms", self.region_deadline_ms as f64, 1.0, 1e4);
+        check("region_failures_max", f64::from(self.region_failures_max), 1.0, 1e6);
+        check("region_pause_s", self.region_pause_s, 1.0, 1e5);
         problems
     }
 

@@ -1,4 +1,4 @@
-//! What the gateway knows of an alert's window: its neighbours, and what they make of it.
+//! What is known of an alert's window: its neighbours here and in the region, and what they make of it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,14 +10,19 @@ use eddy_runtime::{
 };
 use eddy_schemas::{
     Control, ControlKind, SeriesName,
-    context::{Context, Verdict},
+    context::{Context, RegionContext, Tier, Verdict},
     names, rfc3339,
     search::{FoundLabel, FoundWindow},
 };
 use eddy_vectors::index::{Filter, IndexError, Label, Neighbour, Query, Recall, Searcher, WindowId};
-use tokio::task::block_in_place;
+use tokio::{task::block_in_place, time::Instant};
 
-use crate::{config::Config, sink::sink_error};
+use crate::{
+    config::Config,
+    region::{Asking, Question, Region},
+    sink::sink_error,
+    verdict,
+};
 
 /// Names the alert in a context message: the incarnation of DETECTIONS, its message, which one of that message's it is.
 const HEADER: &str = "Eddy-About";
@@ -52,9 +57,26 @@ impl Due {
     }
 }
 
+/// A context that the region's part is missing of, and what it is to be asked.
+pub struct Draft {
+    context: Context,
+    about: About,
+    /// How many windows here are near.
+    near: usize,
+    question: Question,
+}
+
+impl Draft {
+    /// The window that opened the alert.
+    pub(crate) fn window(&self) -> WindowId {
+        self.context.window.window
+    }
+}
+
 /// Makes and publishes context messages.
-pub struct Contexts<B> {
+pub struct Contexts<B, R> {
     pub(crate) bus: B,
+    pub(crate) asking: Asking<R>,
     pub(crate) site: String,
     pub(crate) config: Config,
     pub(crate) telemetry: Arc<Telemetry>,
@@ -86,25 +108,39 @@ pub fn found(searcher: &Searcher, neighbour: &Neighbour) -> Result<FoundWindow, 
     })
 }
 
-impl<B: Bus> Contexts<B> {
-    /// Publishes what is known of the window that opened an alert, once; and, under the policy, the label that follows from it.
-    /// A device whose context cannot be told is `blocked` for its later ones.
+impl<B: Bus, R: Region> Contexts<B, R> {
+    /// What the gateway itself knows of the window that opened an alert; `None` of one that was deleted before that was told.
+    pub(crate) fn draft(&self, searcher: &Searcher, due: &Due) -> Result<Option<Draft>, SinkError> {
+        block_in_place(|| self.make(searcher, due)).map_err(|error| sink_error(&error))
+    }
+
+    /// What the region knows of them; all are asked about at the same time, and none is waited for past `until`.
+    pub(crate) async fn ask(&self, drafts: &mut [Draft], until: Instant) -> Vec<Option<RegionContext>> {
+        let questions = drafts.iter_mut().map(|draft| std::mem::replace(&mut draft.question, Question::None));
+        self.asking.ask(questions.collect(), until).await
+    }
+
+    /// When what is asked now must be answered.
+    pub(crate) fn until(&self) -> Instant {
+        self.asking.until()
+    }
+
+    /// Publishes a context, once; and, under the policy, the label that follows from it. A device whose context cannot be told is
+    /// `blocked` for its later ones.
     pub(crate) async fn tell(
         &self,
-        searcher: &Searcher,
-        due: &Due,
+        draft: Draft,
+        region: Option<RegionContext>,
         blocked: &mut BTreeSet<String>,
     ) -> Result<(), SinkError> {
-        let made =
-            block_in_place(|| self.make(searcher, due.window, &due.alert)).map_err(|error| sink_error(&error))?;
-        // A window that was deleted before its context was told has none.
-        let Some(context) = made else { return Ok(()) };
-        let position = block_in_place(|| searcher.position()).map_err(|error| sink_error(&error))?;
-        let position: Position = position.unwrap_or_default().parse().unwrap_or_default();
-        let incarnation = position.place("DETECTIONS").map_or(0, |place| place.incarnation);
-        let about = (incarnation, context.window.sequence, due.nth);
+        let Draft { mut context, about, near, .. } = draft;
         if blocked.contains(&context.device) {
-            return Err(SinkError::Again(format!("context of alert {} waits for one before it", due.alert)));
+            return Err(SinkError::Again(format!("context of alert {} waits for one before it", context.alert)));
+        }
+        if let Some(region) = region {
+            context.verdict = verdict::with_region(context.verdict, &region, self.config.votes);
+            context.text = verdict::text(&context.verdict, near, Some(&region));
+            context.region = Some(region);
         }
         let told = self.publish_once(&context, about).await;
         if told.is_err() {
@@ -113,7 +149,8 @@ impl<B: Bus> Contexts<B> {
         told
     }
 
-    fn make(&self, searcher: &Searcher, window: WindowId, alert: &str) -> Result<Option<Context>, IndexError> {
+    fn make(&self, searcher: &Searcher, due: &Due) -> Result<Option<Draft>, IndexError> {
+        let window = due.window;
         let Some((own, vector, model)) = searcher.window(window)? else { return Ok(None) };
         let told = self.config.context_neighbours;
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -144,28 +181,40 @@ impl<B: Bus> Contexts<B> {
         neighbours.retain(|other| !overlaps(other));
         let near: Vec<&Neighbour> =
             neighbours.iter().filter(|other| other.distance <= self.config.near * length).collect();
-        let agree = siblings.iter().filter(|other| is_said(other)).count();
+        let mut agree = 0;
+        for sibling in siblings.iter().filter(|sibling| verdict::is_said(sibling)) {
+            // What another site's devices show has nothing to do with the weather here.
+            agree += usize::from(!is_elsewhere(searcher, sibling.window)?);
+        }
         let verdict = if agree >= self.config.votes {
-            Verdict::KnownNormal { votes: agree, sibling: true }
+            Verdict::KnownNormal { votes: agree, sibling: true, tier: Tier::Gateway }
         } else {
-            verdict(&near, device, self.config.votes)
+            verdict::of_gateway(&near, device, self.config.votes)
         };
+        let near_count = near.len();
+        let radius = self.config.near * length;
+        let question = self.asking.question(&model.digest, &vector, radius, &names::decode(channel));
         let segments = searcher.segments();
         let neighbours: Result<Vec<FoundWindow>, IndexError> =
             neighbours.iter().take(told).map(|neighbour| found(searcher, neighbour)).collect();
         let own = found(searcher, &own)?;
-        Ok(Some(Context {
-            alert: alert.to_owned(),
+        let position: Position = searcher.position()?.unwrap_or_default().parse().unwrap_or_default();
+        let incarnation = position.place("DETECTIONS").map_or(0, |place| place.incarnation);
+        let about = (incarnation, own.sequence, due.nth);
+        let context = Context {
+            alert: due.alert.clone(),
             site: self.site.clone(),
             device: own.device.clone(),
             opened: rfc3339(own.end),
-            text: text(&verdict, near.len()),
+            text: verdict::text(&verdict, near_count, None),
             verdict,
             window: own,
             neighbours: neighbours?,
             windows: segments.iter().map(|segment| u64::from(segment.count)).sum(),
             bundle: model.digest,
-        }))
+            region: None,
+        };
+        Ok(Some(Draft { context, about, near: near_count, question }))
     }
 
     /// The last message on the device's subject says whether this one is out; the guard keeps it from going out twice.
@@ -177,7 +226,7 @@ impl<B: Bus> Contexts<B> {
         if reached.is_some_and(|reached| reached.0 == about.0 && reached >= about) {
             return Ok(());
         }
-        if self.config.normal_closes && matches!(context.verdict, Verdict::KnownNormal { .. }) {
+        if self.config.normal_closes && matches!(context.verdict, Verdict::KnownNormal { tier: Tier::Gateway, .. }) {
             self.say_normal(context).await?;
         }
         let payload = serde_json::to_vec(context).map_err(|error| away(error.to_string()))?;
@@ -192,7 +241,7 @@ impl<B: Bus> Contexts<B> {
             guard: Some(last.map_or(0, |last| last.sequence)),
         };
         self.bus.publish(vec![message]).await.map_err(|error| away(error.to_string()))?;
-        self.telemetry.decision(kind(&context.verdict), 1);
+        self.telemetry.decision(verdict::kind(&context.verdict), 1);
         Ok(())
     }
 
@@ -223,6 +272,16 @@ impl<B: Bus> Contexts<B> {
     }
 }
 
+/// What another site's window is filed under; an alert of this site has no `/` in its name.
+pub fn elsewhere_tag(site: &str, alert: &str) -> String {
+    format!("{}/{}", names::encode(site), names::encode(alert))
+}
+
+/// Whether a window is another site's.
+fn is_elsewhere(searcher: &Searcher, window: WindowId) -> Result<bool, IndexError> {
+    Ok(searcher.tag(window)?.is_some_and(|tag| tag.contains('/')))
+}
+
 /// Incarnation and message of DETECTIONS, and which one of that message's alerts.
 type About = (i64, u64, u32);
 
@@ -231,87 +290,9 @@ fn about_of(text: &str) -> Option<About> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Whether somebody said it, and not index itself.
-fn is_said(window: &Neighbour) -> bool {
-    window.label.as_ref().is_some_and(|label| label.origin != ORIGIN)
-}
-
-/// What near windows, nearest first, say: the label that most of the nearest labelled ones carry, if enough do; else whether
-/// the device or others have shown the like.
-fn verdict(near: &[&Neighbour], device: &str, votes: usize) -> Verdict {
-    let is_own = |other: &Neighbour| SeriesName::device_token(&other.series) == device;
-    let labelled = near.iter().filter_map(|other| Some((other, other.label.as_ref()?)));
-    let labelled: Vec<_> = labelled.filter(|(other, _)| is_said(other)).collect();
-    if let Some((_, first)) = labelled.first() {
-        let alike: Vec<_> = labelled.iter().filter(|(_, label)| label.name == first.name).collect();
-        if alike.len() >= votes && 2 * alike.len() > labelled.len() {
-            return match first.name.as_str() {
-                Label::NORMAL => {
-                    Verdict::KnownNormal { votes: alike.len(), sibling: alike.iter().any(|(other, _)| !is_own(other)) }
-                }
-                name => Verdict::Fault { name: name.to_owned(), votes: alike.len() },
-            };
-        }
-    }
-    if near.is_empty() {
-        Verdict::NovelToGateway
-    } else if near.iter().any(|other| is_own(other)) {
-        Verdict::Recurring
-    } else {
-        Verdict::NovelToDevice
-    }
-}
-
-fn kind(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Fault { .. } => "fault",
-        Verdict::KnownNormal { .. } => "known_normal",
-        Verdict::Recurring => "recurring",
-        Verdict::NovelToDevice => "novel_to_device",
-        Verdict::NovelToGateway => "novel_to_gateway",
-    }
-}
-
-fn text(verdict: &Verdict, near: usize) -> String {
-    match verdict {
-        Verdict::Fault { name, votes } => format!("matches fault {name} (said of {votes} windows like it)"),
-        Verdict::KnownNormal { votes, sibling: true } => {
-            format!("known normal on siblings (said of {votes} windows like it)")
-        }
-        Verdict::KnownNormal { votes, sibling: false } => format!("known normal (said of {votes} windows like it)"),
-        Verdict::Recurring => format!("seen on this device before ({near} near windows, no label)"),
-        Verdict::NovelToDevice => format!("new to this device, seen on others ({near} near windows, no label)"),
-        Verdict::NovelToGateway => "new to this gateway".into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use eddy_vectors::index::Facts;
-
     use super::*;
-
-    fn near(series: &str, label: Option<(&str, &str)>) -> Neighbour {
-        let facts = Facts { start: 0, end: 1, sequence: 1, filled: 1, flags: 0, score: 0.0 };
-        let label = label.map(|(name, origin)| Label { name: name.into(), origin: origin.into(), time: 0 });
-        Neighbour { window: 1, distance: 0.1, series: series.into(), facts, label }
-    }
-
-    #[test]
-    fn labels_count_before_neighbours_without_and_never_those_that_index_gave() {
-        let of = |near: &[Neighbour], votes| verdict(&near.iter().collect::<Vec<_>>(), "d", votes);
-        assert_eq!(of(&[], 1), Verdict::NovelToGateway);
-        assert_eq!(of(&[near("e/t", None)], 1), Verdict::NovelToDevice);
-        assert_eq!(of(&[near("e/t", None), near("d/t", None)], 1), Verdict::Recurring);
-        let normal = |series| near(series, Some(("normal", "cli")));
-        let leak = |series| near(series, Some(("leak", "cli")));
-        assert_eq!(of(&[normal("e/t")], 1), Verdict::KnownNormal { votes: 1, sibling: true });
-        assert_eq!(of(&[normal("d/t")], 1), Verdict::KnownNormal { votes: 1, sibling: false });
-        assert_eq!(of(&[normal("e/t")], 2), Verdict::NovelToDevice, "one vote of two");
-        assert_eq!(of(&[leak("e/t"), leak("f/t"), normal("d/t")], 2), Verdict::Fault { name: "leak".into(), votes: 2 });
-        assert_eq!(of(&[leak("e/t"), normal("d/t")], 1), Verdict::Recurring, "they do not agree");
-        assert_eq!(of(&[near("e/t", Some(("normal", ORIGIN)))], 1), Verdict::NovelToDevice);
-    }
 
     #[test]
     fn what_a_message_is_about_comes_back() {

@@ -14,7 +14,9 @@ mod builder;
 mod changes;
 mod config;
 mod context;
+mod region;
 mod sink;
+mod verdict;
 
 pub use app::Index;
 pub use config::Config;

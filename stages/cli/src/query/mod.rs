@@ -1,9 +1,10 @@
 //! `eddy query`: windows like one, from the gateway's index.
 
 mod pictures;
+mod region;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use eddy_schemas::{
     rfc3339,
     search::{FoundWindow, Like, SearchAnswer, SearchRequest},
@@ -27,7 +28,7 @@ pub struct QueryArgs {
     /// Only windows of this device
     #[arg(long)]
     pub device: Option<String>,
-    /// Only windows of other devices than the asked one
+    /// Only windows of other devices than the asked one; of the region's: of other sites than this
     #[arg(long, conflicts_with = "device")]
     pub others: bool,
     /// Only windows of this channel
@@ -45,12 +46,27 @@ pub struct QueryArgs {
     /// The share of the true nearest to be found, to 1 [default: the index's]
     #[arg(long)]
     pub recall: Option<f32>,
+    /// Who is asked
+    #[arg(long, value_enum, default_value_t = Scope::Gateway)]
+    pub scope: Scope,
+    /// Only windows of this site, of the region's
+    #[arg(long, value_name = "SITE")]
+    pub of_site: Option<String>,
     /// The answer as one line of JSON
     #[arg(long)]
     pub json: bool,
     /// Which gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
+}
+
+/// Whose windows are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// This gateway's index
+    Gateway,
+    /// All sites of the region, through this gateway
+    Region,
 }
 
 /// An alert's id, or a series at a time.
@@ -76,6 +92,7 @@ pub fn request(like: Like) -> SearchRequest {
         since: None,
         until: None,
         label: None,
+        with_vector: false,
     }
 }
 
@@ -95,6 +112,13 @@ pub async fn ask(gateway: &Gateway, request: &SearchRequest) -> anyhow::Result<S
 /// If nothing is known of what was asked, or the index does not answer.
 pub async fn run(args: &QueryArgs) -> anyhow::Result<()> {
     let gateway = args.gateway.connect().await?;
+    if args.scope == Scope::Region {
+        return region::run(args, &gateway).await;
+    }
+    anyhow::ensure!(
+        args.of_site.is_none(),
+        "--of-site: a gateway has windows of its own site; `--scope region` has those of others"
+    );
     let mut request = SearchRequest {
         k: args.k.into(),
         radius: args.radius,

@@ -1,13 +1,13 @@
 //! What a tier does with streams beside reading and writing them: makes them, lists them, purges them; and plain requests.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
 use super::{NatsBus, unavailable};
-use crate::bus::BusError;
+use crate::bus::{Bus as _, BusError, Stored};
 
 /// A stream to be.
 #[derive(Clone, Debug)]
@@ -61,6 +61,24 @@ impl NatsBus {
         names.retain(|name| name.starts_with(prefix));
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// The last message on each subject of `stream` that `filter` matches.
+    ///
+    /// # Errors
+    /// That there is no such stream, or that the server does not answer.
+    pub async fn last_of_each(&self, stream: &str, filter: &str) -> Result<BTreeMap<String, Stored>, BusError> {
+        let handle = self.jetstream.get_stream_no_info(stream).await.map_err(unavailable)?;
+        let subjects = handle.info_with_subjects(filter).await.map_err(unavailable)?;
+        let subjects: Vec<(String, usize)> = subjects.try_collect().await.map_err(unavailable)?;
+        let mut last = BTreeMap::new();
+        for (subject, _) in subjects {
+            // One that was purged meanwhile is none.
+            if let Some(stored) = self.last(stream, &subject).await? {
+                last.insert(subject, stored);
+            }
+        }
+        Ok(last)
     }
 
     /// Bytes that a stream holds, and its bound.
