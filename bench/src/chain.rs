@@ -34,6 +34,8 @@ pub struct Outcome {
     pub told: Vec<f32>,
     /// Every alert, in order.
     pub alerts: Vec<CloudEvent>,
+    /// What detect would publish on DETECTIONS, in order, if that was asked for.
+    pub messages: Vec<Message>,
     /// The largest state that was seen between two messages, all series together.
     pub state_max: StateBytes,
     /// The state at the end, all series together.
@@ -49,6 +51,15 @@ impl Outcome {
         let opened = self.alerts.iter().filter(|alert| alert.data.phase == Phase::Opened);
         opened.map(|alert| table::time(&alert.data.opened)).collect()
     }
+}
+
+/// A message as it stands on DETECTIONS.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its subject.
+    pub subject: String,
+    /// Its bytes.
+    pub payload: Bytes,
 }
 
 /// A score row.
@@ -84,6 +95,7 @@ pub struct Chain {
     detect: Detect,
     meters: [Meter; 3],
     outcome: Outcome,
+    keeps_messages: bool,
 }
 
 impl Pipeline {
@@ -114,6 +126,7 @@ impl Pipeline {
             detect: detect.map_err(problems)?,
             meters: Default::default(),
             outcome: Outcome::default(),
+            keeps_messages: false,
         })
     }
 }
@@ -127,6 +140,11 @@ pub(crate) fn problems(problems: Vec<String>) -> anyhow::Error {
 }
 
 impl Chain {
+    /// The same, and its outcome has the messages too.
+    pub fn with_messages(self) -> Self {
+        Self { keeps_messages: true, ..self }
+    }
+
     /// Adds a reading that arrived when it happened.
     ///
     /// # Errors
@@ -167,6 +185,11 @@ impl Chain {
         for samples in samples {
             for embeddings in step(&mut self.embed, samples)?.main {
                 let out = step(&mut self.detect, embeddings)?;
+                if self.keeps_messages {
+                    let scores = out.main.iter().map(|payload| ("scores.bench.0".to_owned(), payload.clone()));
+                    let messages = out.alerts.iter().cloned().chain(scores);
+                    self.outcome.messages.extend(messages.map(|(subject, payload)| Message { subject, payload: payload.into() }));
+                }
                 for scores in out.main {
                     let scores = Scores::decode(&scores)?;
                     let told = (0..scores.rows.len()).filter_map(|row| scores.window(row));
@@ -178,7 +201,7 @@ impl Chain {
                         flags: scores.flags[row],
                     }));
                 }
-                for alert in &out.alerts {
+                for (_, alert) in &out.alerts {
                     self.outcome.alerts.push(serde_json::from_slice(alert)?);
                 }
             }
@@ -213,7 +236,8 @@ impl Chain {
 /// What came out of it.
 pub(crate) struct Stepped {
     pub(crate) main: Vec<Vec<u8>>,
-    alerts: Vec<Vec<u8>>,
+    /// Subject and bytes.
+    alerts: Vec<(String, Vec<u8>)>,
 }
 
 /// One message through a stage.
@@ -236,7 +260,7 @@ pub(crate) fn step<S: Stage>(stage: &mut S, payload: Vec<u8>) -> Result<Stepped>
             return Err(anyhow!("{}: rejected: {}", S::SPEC.name, rejected.rejection.detail));
         }
         stepped.main.extend(out.main.iter_mut().filter(|batch| batch.rows() > 0).map(Batch::encode));
-        stepped.alerts.extend(out.alerts.into_iter().map(|alert| alert.payload));
+        stepped.alerts.extend(out.alerts.into_iter().map(|alert| (alert.subject, alert.payload)));
     }
     Ok(stepped)
 }

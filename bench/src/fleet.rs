@@ -10,6 +10,7 @@ use eddy_schemas::{SeriesName, Timestamp, alert::Phase, quality};
 use serde::Deserialize;
 
 use crate::{
+    chain::Outcome,
     pipeline::{Pipeline, Settings},
     table,
 };
@@ -18,6 +19,7 @@ use crate::{
 struct Truth {
     period_s: i64,
     weeks: f64,
+    channels: Vec<String>,
     devices: Vec<String>,
     events: Vec<Event>,
 }
@@ -47,7 +49,7 @@ pub fn run(settings: &Settings, data: &Path) -> Result<()> {
     let mut by_kind: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     let (mut found, mut all, mut wrong, mut right, mut state_max) = (0, 0, 0, 0, 0);
     for device in &truth.devices {
-        let (opened, state) = episodes(&pipeline, data, device, truth.period_s)?;
+        let (opened, state) = episodes(&pipeline, data, device, truth.period_s, truth.channels.len())?;
         state_max = state_max.max(state);
         let events: Vec<&Event> = truth.events.iter().filter(|event| event.device == *device).collect();
         let mut hits: HashMap<&str, &str> = HashMap::new();
@@ -84,16 +86,15 @@ pub fn run(settings: &Settings, data: &Path) -> Result<()> {
     Ok(())
 }
 
-/// When the device's episodes opened, and by which channel and head; bytes of its state per series.
-fn episodes(
-    pipeline: &Pipeline,
-    data: &Path,
-    device: &str,
-    period_s: i64,
-) -> Result<(Vec<(Timestamp, String)>, usize)> {
+/// One device of the fleet through the stages.
+///
+/// # Errors
+/// If its file cannot be read.
+pub fn run_device(pipeline: &Pipeline, data: &Path, device: &str, period_s: i64, messages: bool) -> Result<Outcome> {
     let file = data.join(format!("{}.csv.gz", eddy_schemas::names::encode(device)));
     let table = table::read(&file, b',')?;
-    let mut chain = pipeline.chain_of_samples(0)?;
+    let chain = pipeline.chain_of_samples(0)?;
+    let mut chain = if messages { chain.with_messages() } else { chain };
     let names: Vec<String> = table.header[1..].iter().map(|channel| SeriesName::encode(device, channel)).collect();
     let period = period_s * 1_000_000_000;
     let mut newest = vec![Timestamp::MIN; names.len()];
@@ -109,8 +110,19 @@ fn episodes(
             newest[at] = time;
         }
     }
-    let outcome = chain.finish()?;
-    let state = outcome.state_end.detect / names.len();
+    chain.finish()
+}
+
+/// When the device's episodes opened, and by which channel and head; bytes of its state per series.
+fn episodes(
+    pipeline: &Pipeline,
+    data: &Path,
+    device: &str,
+    period_s: i64,
+    channels: usize,
+) -> Result<(Vec<(Timestamp, String)>, usize)> {
+    let outcome = run_device(pipeline, data, device, period_s, false)?;
+    let state = outcome.state_end.detect / channels.max(1);
     let opened = outcome.alerts.iter().filter(|alert| alert.data.phase == Phase::Opened);
     let told = opened.map(|alert| {
         let data = &alert.data;

@@ -3,7 +3,7 @@
 //! [`inputs`] reads the public benchmarks, [`chain`] runs one of their streams through the stages in this process,
 //! [`result`] picks what stands in a result file, [`eval`] does that for a whole folder, and [`score`] judges the result
 //! files as the benchmarks' own scorers do. Labels are read by [`score`] alone. [`fleet`] is the made-up fleet. [`embedded`]
-//! tells the vectors of a stream's windows.
+//! tells the vectors of a stream's windows, [`windows`] those of any recorded file.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;
@@ -16,3 +16,4 @@ pub mod result;
 pub mod score;
 pub mod state;
 pub mod table;
+pub mod windows;

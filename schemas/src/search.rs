@@ -40,6 +40,9 @@ pub struct SearchRequest {
     /// Whether the vector that is asked about is told, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub with_vector: bool,
+    /// Whose vectors are compared with [`Like::Vector`]: the digest of a bundle; without it the newest one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
 }
 
 fn ten() -> usize {
@@ -63,7 +66,7 @@ pub enum Like {
         /// Nanoseconds since the Unix epoch.
         time: Timestamp,
     },
-    /// A vector of the newest model.
+    /// A vector: see [`SearchRequest::bundle`].
     Vector(Vec<f32>),
 }
 

@@ -36,7 +36,7 @@ pub async fn contexts(client: &Client) -> Vec<Context> {
 }
 
 /// Score rows that carry a vector, by series and end.
-async fn told(client: &Client) -> BTreeSet<(String, i64)> {
+pub async fn told(client: &Client) -> BTreeSet<(String, i64)> {
     let messages = client.read("DETECTIONS", &["scores.>"], ReadFrom::Start).await.unwrap();
     let all: Vec<_> = messages.try_collect().await.unwrap();
     let mut windows = BTreeSet::new();
@@ -49,7 +49,7 @@ async fn told(client: &Client) -> BTreeSet<(String, i64)> {
     windows
 }
 
-async fn stats(client: &Client) -> Option<IndexStats> {
+pub async fn stats(client: &Client) -> Option<IndexStats> {
     let answer = client.request(&format!("eddy.search.{SITE}.stats"), Bytes::new()).await.ok()?;
     Some(serde_json::from_slice(&answer).unwrap())
 }

@@ -20,6 +20,7 @@ mod index;
 mod index_region;
 mod notify;
 mod region;
+mod remembered;
 mod rubbish;
 mod schema;
 mod sources;

@@ -1,10 +1,15 @@
 //! `eddy-eval`: what `eddy eval` runs. A binary of its own, so that `eddy` does not carry the inference engine.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
-use clap::Parser;
-use eddy_bench::eval::{self, EvalArgs};
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use eddy_bench::{
+    eval::{self, EvalArgs},
+    windows::{self, WindowsArgs},
+};
 use eddy_runtime::config::ConfigError;
+use eddy_schemas::{SeriesName, rfc3339};
 
 /// Bad config or a bad command line (sysexits' EX_USAGE).
 const EXIT_USAGE: u8 = 64;
@@ -32,9 +37,20 @@ Exit codes:
 /// Runs the public benchmarks through the stages, and scores the results
 #[derive(Debug, Parser)]
 #[command(name = "eddy eval", bin_name = "eddy eval", version, after_help = AFTER)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
     #[command(flatten)]
-    eval: EvalArgs,
+    eval: Option<EvalArgs>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What other commands of `eddy` ask of the stages; a folder of benchmarks that is called so is given as `./windows`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tells the windows of a recorded file, for `eddy query --like FILE`
+    #[command(hide = true)]
+    Windows(WindowsArgs),
 }
 
 fn main() -> ExitCode {
@@ -46,25 +62,46 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    match eval::run(&arguments.eval) {
-        Ok(report) => {
-            for failure in &report.failed {
-                eprintln!("eddy eval: {}: {}", failure.what, failure.problem);
-            }
-            if arguments.eval.json {
-                println!("{}", serde_json::to_string(&report).expect("numbers and strings are JSON"));
-            } else {
-                println!("{report}");
-            }
-            match (report.inputs, report.failed.len()) {
-                (_, 0) => ExitCode::SUCCESS,
-                (0, _) => ExitCode::from(EXIT_FAILED),
-                _ => ExitCode::from(EXIT_SOME_FAILED),
-            }
-        }
-        Err(error) => {
-            eprintln!("eddy eval: {error:#}");
-            ExitCode::from(if error.is::<ConfigError>() { EXIT_USAGE } else { EXIT_FAILED })
+    let done = match (&arguments.command, &arguments.eval) {
+        (Some(Command::Windows(args)), _) => tell_windows(args).map(|()| ExitCode::SUCCESS),
+        (None, Some(args)) => run_benchmarks(args),
+        // clap asks for one of them.
+        (None, None) => Ok(ExitCode::from(EXIT_USAGE)),
+    };
+    done.unwrap_or_else(|error| {
+        let name = if arguments.command.is_some() { "windows" } else { "eval" };
+        eprintln!("eddy {name}: {error:#}");
+        ExitCode::from(if error.is::<ConfigError>() { EXIT_USAGE } else { EXIT_FAILED })
+    })
+}
+
+fn tell_windows(args: &WindowsArgs) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for window in windows::run(args)? {
+        if args.json {
+            serde_json::to_writer(&mut out, &window)?;
+            writeln!(out)?;
+        } else {
+            let (series, end) = (SeriesName::encode(&window.device, &window.channel), rfc3339(window.end));
+            writeln!(out, "{series} {end} tail {:.1e} score {:.2}", window.tail, window.score)?;
         }
     }
+    Ok(())
+}
+
+fn run_benchmarks(args: &EvalArgs) -> Result<ExitCode> {
+    let report = eval::run(args)?;
+    for failure in &report.failed {
+        eprintln!("eddy eval: {}: {}", failure.what, failure.problem);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(match (report.inputs, report.failed.len()) {
+        (_, 0) => ExitCode::SUCCESS,
+        (0, _) => ExitCode::from(EXIT_FAILED),
+        _ => ExitCode::from(EXIT_SOME_FAILED),
+    })
 }

@@ -86,6 +86,9 @@ pub enum SinkError {
     /// Trying again may help: a full disk, a bus that is away.
     #[error("{0}")]
     Again(String),
+    /// It will not, but a process that is started anew may go on.
+    #[error("{0}")]
+    Restart(String),
     /// It will not: the message names the way out.
     #[error("{0}")]
     Fatal(String),
@@ -97,6 +100,9 @@ pub enum StoreLoopError {
     /// Positions, store and stream do not fit, or another instance writes.
     #[error("{0}")]
     Contract(String),
+    /// What only a process that is started anew can put right.
+    #[error("{0}")]
+    Restart(String),
 }
 
 /// What the loop has to do with the world.
@@ -128,6 +134,7 @@ pub async fn run<B: Bus, S: Sink>(
         match session(&mut sink, &outside, &stop).await {
             Ok(()) => break,
             Err(End::Contract(problem)) => return Err(StoreLoopError::Contract(problem)),
+            Err(End::Restart(problem)) => return Err(StoreLoopError::Restart(problem)),
             Err(End::Again(reason)) => {
                 tracing::warn!(reason, "opening the feed anew");
                 outside.telemetry.consumer_reset();
@@ -142,6 +149,7 @@ pub async fn run<B: Bus, S: Sink>(
 /// Why a session ended.
 enum End {
     Again(String),
+    Restart(String),
     Contract(String),
 }
 
@@ -158,6 +166,7 @@ impl From<SinkError> for End {
     fn from(error: SinkError) -> Self {
         match error {
             SinkError::Again(problem) => Self::Again(problem),
+            SinkError::Restart(problem) => Self::Restart(problem),
             SinkError::Fatal(problem) => Self::Contract(problem),
         }
     }
@@ -225,8 +234,8 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
         if came || is_time {
             if let Err(error) = sink.tick().await {
                 match error {
-                    SinkError::Fatal(problem) => return Err(End::Contract(problem)),
                     SinkError::Again(problem) => tracing::warn!(problem, "trying again"),
+                    ends => return Err(ends.into()),
                 }
             }
             ticked = Instant::now();
@@ -250,7 +259,7 @@ async fn write<S: Sink>(
                 telemetry.has_room();
                 return Ok(reached);
             }
-            Err(SinkError::Fatal(problem)) => return Err(End::Contract(problem)),
+            Err(ends @ (SinkError::Fatal(_) | SinkError::Restart(_))) => return Err(ends.into()),
             Err(SinkError::Again(problem)) => {
                 telemetry.backpressure();
                 tracing::error!(problem, "nothing was written; trying again");

@@ -1,7 +1,12 @@
 //! `eddy eval`: hands over to `eddy-eval`, the binary beside this one, as git does with its own commands. What it needs
 //! (the stages, the inference engine) is not carried by `eddy`.
 
-use std::{ffi::OsString, os::unix::process::CommandExt as _, path::Path, process::Command};
+use std::{
+    ffi::OsString,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Error, Result, ensure};
 use clap::Args;
@@ -16,16 +21,25 @@ pub struct EvalArgs {
     arguments: Vec<OsString>,
 }
 
+/// Where `eddy-eval` lies.
+///
+/// # Errors
+/// That it does not lie beside this program.
+pub fn binary() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where this program lies cannot be told")?;
+    let binary = own.parent().unwrap_or(Path::new(".")).join(BINARY);
+    ensure!(
+        binary.is_file(),
+        "{}: not there; `cargo build --bins` builds it, and it belongs beside eddy",
+        binary.display()
+    );
+    Ok(binary)
+}
+
 /// Becomes `eddy-eval`; returns only with why it cannot.
 pub fn run(args: &EvalArgs) -> Error {
     let become_it = || -> Result<Error> {
-        let own = std::env::current_exe().context("where this program lies cannot be told")?;
-        let binary = own.parent().unwrap_or(Path::new(".")).join(BINARY);
-        ensure!(
-            binary.is_file(),
-            "{}: not there; `cargo build --bins` builds it, and it belongs beside eddy",
-            binary.display()
-        );
+        let binary = binary()?;
         let error = Command::new(&binary).args(&args.arguments).exec();
         Ok(Error::new(error).context(binary.display().to_string()))
     };

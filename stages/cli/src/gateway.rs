@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Args;
-use eddy_runtime::client::{Client, ClientError, Endpoint};
+use eddy_runtime::client::{Client, Endpoint};
 use serde::{Deserialize, Serialize};
 
 use crate::supervise::register::{self, MachineFile};
@@ -28,6 +29,12 @@ pub struct GatewayFile {
     pub site: String,
     /// How many shards the site has.
     pub shards: u32,
+    /// The config file that its stages run with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<PathBuf>,
+    /// Whether they were told of a bundle other than the one in `DIR/bundle`.
+    #[serde(default)]
+    pub own_bundle: bool,
 }
 
 impl GatewayFile {
@@ -85,7 +92,7 @@ impl GatewayArgs {
     ///
     /// # Errors
     /// If nobody answers there.
-    pub async fn connect(&self) -> Result<Gateway, ClientError> {
+    pub async fn connect(&self) -> anyhow::Result<Gateway> {
         self.bus.connect(self.site.clone()).await
     }
 }
@@ -95,16 +102,24 @@ impl BusArgs {
     ///
     /// # Errors
     /// If nobody answers there.
-    pub async fn connect(&self, site: Option<String>) -> Result<Gateway, ClientError> {
+    pub async fn connect(&self, site: Option<String>) -> anyhow::Result<Gateway> {
         let file = GatewayFile::read(&self.dir);
         let known = file.as_ref().map(|file| (file.machine.url.clone(), file.site.clone()));
         let url = self.url.clone().or(known.as_ref().map(|(url, _)| url.clone()));
         // A gateway that was named by --url is another one than the folder's: its site is not known from there.
         let site_of_file = known.filter(|(known_url, _)| self.url.as_ref().is_none_or(|url| url == known_url));
         let site = site.or(site_of_file.map(|(_, site)| site));
+        let is_guess = url.is_none();
         let mut endpoint = Endpoint::new(url.unwrap_or_else(|| DEFAULT_URL.to_owned()), "eddy-cli");
         endpoint.credentials.clone_from(&self.credentials);
-        let client = Client::connect(&endpoint).await?;
+        let mut connected = Client::connect(&endpoint).await.map_err(anyhow::Error::from);
+        if is_guess {
+            connected = connected.with_context(|| {
+                let dir = self.dir.display();
+                format!("{dir} holds no gateway.json, so no gateway runs there; {DEFAULT_URL} was tried instead")
+            });
+        }
+        let client = connected?;
         Ok(Gateway { client, site: site.unwrap_or_else(|| DEFAULT_SITE.to_owned()), file })
     }
 }

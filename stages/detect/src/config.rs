@@ -54,6 +54,18 @@ pub struct Config {
     pub series_max: usize,
     /// Most channels of a device that are judged together.
     pub joint_channels_max: usize,
+    /// Which windows are told with their vector.
+    pub tell_windows: TellWindows,
+}
+
+/// Which windows are told with the vector of the head that may leave the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TellWindows {
+    /// Those that were new to their series' memory, and those of alerts.
+    Kept,
+    /// Every one with as many real samples as the head wants.
+    All,
 }
 
 impl Config {

@@ -19,5 +19,5 @@ mod stage;
 pub mod told;
 mod turn;
 
-pub use config::Config;
+pub use config::{Config, TellWindows};
 pub use stage::Detect;

@@ -22,7 +22,7 @@ use eddy_schemas::{
 };
 
 use crate::{
-    Config,
+    Config, TellWindows,
     episode::Step,
     joint::Round,
     plan::Plan,
@@ -254,7 +254,10 @@ impl Detect {
             }
         };
         push_round(cut, out);
-        let leaving = self.plan.leaving.filter(|_| marks & (flags::KEPT | flags::ALERTED) != 0);
+        let leaving = self.plan.leaving.filter(|head| {
+            let is_whole = || window.filled >= self.plan.heads[*head].min_rows;
+            marks & (flags::KEPT | flags::ALERTED) != 0 || self.config.tell_windows == TellWindows::All && is_whole()
+        });
         let told = leaving.map(|head| Told {
             span: window.period.saturating_mul(i64::from(self.plan.heads[head].window) - 1),
             filled: window.filled,

@@ -15,6 +15,9 @@ use crate::context::found;
 /// Most neighbours of one answer.
 const NEIGHBOURS_MAX: usize = 1_000;
 
+/// The largest number that f16 holds.
+const COMPONENT_MAX: f32 = 65_504.0;
+
 /// The names of the endpoints.
 pub const SEARCH: &str = "search";
 /// See [`SEARCH`].
@@ -100,8 +103,11 @@ impl Answers {
         if let Some(radius) = request.radius.filter(|radius| radius.is_nan() || *radius < 0.0) {
             return Err(wrong(format!("radius = {radius}: 0 or more is taken")));
         }
+        if let Like::Vector(vector) = &request.like {
+            in_range(vector)?;
+        }
         self.searcher.refresh().map_err(failed)?;
-        let (own, vector, model) = self.subject(&request.like)?;
+        let (own, vector, model) = self.subject(request)?;
         let token = |name: &Option<String>| name.as_deref().map(names::encode);
         let filter = Filter {
             device: token(&request.device),
@@ -134,12 +140,10 @@ impl Answers {
     }
 
     /// The window that is asked about, if it is one of the index's; its vector, and whose it is.
-    fn subject(&self, like: &Like) -> Result<(Option<Neighbour>, Vec<f32>, Model), Refusal> {
+    fn subject(&self, request: &SearchRequest) -> Result<(Option<Neighbour>, Vec<f32>, Model), Refusal> {
+        let like = &request.like;
         let window = match like {
-            Like::Vector(vector) => {
-                let model = self.searcher.models().pop().ok_or_else(|| missing("the index is empty"))?;
-                return Ok((None, vector.clone(), model));
-            }
+            Like::Vector(vector) => return Ok((None, vector.clone(), self.model(request.bundle.as_deref())?)),
             Like::Window(window) => Some(*window),
             Like::Alert(alert) => self.searcher.tagged(alert).map_err(failed)?.first().copied(),
             Like::At { device, channel, time } => self.nearest_in_time(device, channel, *time).map_err(failed)?,
@@ -147,6 +151,17 @@ impl Answers {
         let found = window.map(|window| self.searcher.window(window)).transpose().map_err(failed)?.flatten();
         let (own, vector, model) = found.ok_or_else(|| missing(nothing(like)))?;
         Ok((Some(own), vector, model))
+    }
+
+    /// The model of a bundle, or the newest.
+    fn model(&self, bundle: Option<&str>) -> Result<Model, Refusal> {
+        let models = self.searcher.models();
+        let newest = models.last().cloned().ok_or_else(|| missing("the index is empty"))?;
+        let Some(bundle) = bundle else { return Ok(newest) };
+        let found = models.into_iter().rev().find(|model| model.digest == bundle);
+        found.ok_or_else(|| {
+            missing(format!("no window of bundle {bundle}: the newest ones are of {}, and those of two are never compared", newest.digest))
+        })
     }
 
     fn nearest_in_time(&self, device: &str, channel: &str, time: Timestamp) -> Result<Option<u64>, IndexError> {
@@ -161,6 +176,18 @@ impl Answers {
             }
         }
         Ok(nearest.map(|(_, window)| window))
+    }
+}
+
+/// Vectors are stored as f16: what lies beyond has no neighbours but by rounding.
+fn in_range(vector: &[f32]) -> Result<(), Refusal> {
+    let beyond = |x: &f32| !x.is_finite() || x.abs() > COMPONENT_MAX;
+    match vector.iter().position(beyond) {
+        Some(at) => Err(wrong(format!(
+            "component {at} of the vector is {}: -{COMPONENT_MAX} to {COMPONENT_MAX} is taken, as f16 holds it",
+            vector[at]
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use eddy_runtime::{
     config::CommonConfig,
     program::{EXIT_STATE, Program},
     service::{self, Refusal, Service},
-    store_loop,
+    store_loop::{self, StoreLoopError},
     telemetry::Telemetry,
 };
 use eddy_schemas::names;
@@ -99,7 +99,10 @@ impl Program for Index {
         serving.abort();
         following.abort();
         let _ = tokio::task::spawn_blocking(move || building.join()).await;
-        ended.map_err(|error| (EXIT_STATE, error.to_string()))
+        ended.map_err(|error| {
+            let code = if matches!(error, StoreLoopError::Restart(_)) { EXIT_FAILED } else { EXIT_STATE };
+            (code, error.to_string())
+        })
     }
 
     fn recover(self, common: &CommonConfig) -> Result<String, (u8, String)> {

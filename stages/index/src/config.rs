@@ -51,6 +51,9 @@ pub struct Config {
     pub region_pause_s: f64,
 }
 
+/// How many times what the index may hold its catalog's map must span.
+const MAP_FACTOR: u64 = 2;
+
 impl Config {
     /// Every key that holds what it cannot.
     pub fn problems(&self) -> Vec<String> {
@@ -79,6 +82,13 @@ impl Config {
         check("region_deadline_ms", self.region_deadline_ms as f64, 1.0, 1e4);
         check("region_failures_max", f64::from(self.region_failures_max), 1.0, 1e6);
         check("region_pause_s", self.region_pause_s, 1.0, 1e5);
+        // All of it can lie in the catalog while builds lag behind, and deleting from a full map needs room itself.
+        let (map, needed) = (self.map_mb, self.bytes_max_mb.saturating_mul(MAP_FACTOR));
+        if map < needed {
+            problems.push(format!(
+                "index.map_mb = {map}: at least {MAP_FACTOR} x index.bytes_max_mb = {needed} is taken; it is address space, not memory or disk"
+            ));
+        }
         problems
     }
 
@@ -115,6 +125,9 @@ mod tests {
         for key in ["index.trees = 0", "index.near = 0", "index.recall = 1.5", "index.map_mb = 1"] {
             assert!(problems.contains(key), "{problems}");
         }
+        let narrow = Config { map_mb: 2_000, bytes_max_mb: 1_024, ..config() };
+        let problems = narrow.problems().join("\n");
+        assert!(problems.contains("index.map_mb = 2000: at least 2 x index.bytes_max_mb = 2048"), "{problems}");
         assert_eq!(config().limits().segment_span, 168 * 3_600_000_000_000);
     }
 }

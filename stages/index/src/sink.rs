@@ -44,6 +44,7 @@ pub fn sink_error(error: &IndexError) -> SinkError {
 
 impl<B: Bus, R: Region> Sink for IndexSink<B, R> {
     fn position(&self) -> Result<Option<Position>, SinkError> {
+        self.in_place()?;
         let text = self.store.position().map_err(|error| sink_error(&error))?;
         let wrong = |error| SinkError::Fatal(format!("index in {}: {error}", self.store.path().display()));
         text.map(|text| text.parse().map_err(wrong)).transpose()
@@ -56,6 +57,7 @@ impl<B: Bus, R: Region> Sink for IndexSink<B, R> {
     ) -> Result<Option<u64>, SinkError> {
         let changes = Changes::of(turn.deliveries);
         let Some(reached) = changes.reached else { return Ok(None) };
+        self.in_place()?;
         let position = reaches(reached).to_string();
         block_in_place(|| self.commit(turn, &changes, &position)).map_err(|error| sink_error(&error))?;
         for problem in &changes.refused {
@@ -67,6 +69,22 @@ impl<B: Bus, R: Region> Sink for IndexSink<B, R> {
     }
 
     async fn tick(&mut self) -> Result<(), SinkError> {
+        self.in_place()?;
+        let told = self.tell_contexts().await;
+        // What was deleted under it may look damaged.
+        self.in_place().and(told)
+    }
+}
+
+impl<B: Bus, R: Region> IndexSink<B, R> {
+    /// The folder may have been deleted: a process that is started anew makes it again from the stream.
+    fn in_place(&self) -> Result<(), SinkError> {
+        let path = self.store.path().display();
+        let gone = || format!("index in {path} was deleted or replaced while it ran; it is made again from the stream");
+        if self.store.is_in_place() { Ok(()) } else { Err(SinkError::Restart(gone())) }
+    }
+
+    async fn tell_contexts(&mut self) -> Result<(), SinkError> {
         let mut failed = Ok(());
         // One that cannot be told holds up those of its device, whose order says what is out, and no other.
         let mut blocked = BTreeSet::new();
@@ -93,16 +111,14 @@ impl<B: Bus, R: Region> Sink for IndexSink<B, R> {
                 let window = draft.window();
                 match self.contexts.tell(draft, answer, &mut blocked).await {
                     Ok(()) => self.sent.push(window),
-                    Err(SinkError::Fatal(problem)) => return Err(SinkError::Fatal(problem)),
-                    Err(error) => failed = Err(error),
+                    Err(SinkError::Again(problem)) => failed = Err(SinkError::Again(problem)),
+                    Err(ends) => return Err(ends),
                 }
             }
         }
         failed
     }
-}
 
-impl<B: Bus, R: Region> IndexSink<B, R> {
     fn commit(&mut self, turn: &Turn<'_>, changes: &Changes, position: &str) -> Result<(), IndexError> {
         let mut batch = self.store.batch()?;
         for window in &self.sent {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs::File,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -125,6 +126,8 @@ pub struct Store {
     pub(super) series: Mutex<HashMap<String, SeriesId>>,
     /// Held as long as the file is open: one writer to a folder, in memory as on disk.
     _lock: File,
+    /// The catalog's file as it was opened: see [`Store::is_in_place`].
+    file: (u64, u64),
     /// Fewer trees for segments whose build took too long.
     pub(super) trees: Mutex<HashMap<SegmentId, usize>>,
 }
@@ -146,7 +149,9 @@ impl Store {
         let known: Vec<String> = catalog.all_segments(&txn)?.iter().map(SegmentRecord::folder).collect();
         drop(txn);
         let (shared, series) = (Shared::new(catalog), Mutex::new(series));
-        let store = Self { shared, limits, series, _lock: lock, trees: Mutex::default() };
+        let missing = || IndexError::Io { path: path.to_owned(), source: std::io::ErrorKind::NotFound.into() };
+        let file = identity(path).ok_or_else(missing)?;
+        let store = Self { shared, limits, series, _lock: lock, file, trees: Mutex::default() };
         let folder = path.join(segment::FOLDER);
         let io = |source| IndexError::Io { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(io)?;
@@ -166,6 +171,12 @@ impl Store {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.catalog().path
+    }
+
+    /// Whether its catalog still lies in its folder. Where somebody deleted it, what is written goes to a file that nobody
+    /// will find again.
+    pub fn is_in_place(&self) -> bool {
+        identity(self.path()) == Some(self.file)
     }
 
     /// A searcher of this process.
@@ -292,6 +303,12 @@ impl Store {
         }
         Ok(stats)
     }
+}
+
+/// Which file the catalog in a folder is: device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path.join("data.mdb")).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn lock_folder(path: &Path) -> Result<File, IndexError> {

@@ -1,7 +1,10 @@
 //! `eddy query`: windows like one, from the gateway's index.
 
+mod file;
 mod pictures;
 mod region;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -9,6 +12,9 @@ use eddy_schemas::{
     rfc3339,
     search::{FoundWindow, Like, SearchAnswer, SearchRequest},
 };
+use serde::Serialize;
+
+use file::{FileQuestion, FileWindow};
 
 use crate::{
     alerts::{Since, parse_since},
@@ -19,19 +25,19 @@ use crate::{
 /// Query's part of the command line.
 #[derive(Args, Clone, Debug)]
 pub struct QueryArgs {
-    /// An alert's id, or DEVICE/CHANNEL@TIME
-    #[arg(long, value_name = "ALERT|SERIES@TIME", value_parser = parse_like)]
-    pub like: Like,
+    /// An alert's id, DEVICE/CHANNEL@TIME, or a file that `eddy replay` reads
+    #[arg(long, value_name = "ALERT|SERIES@TIME|FILE", value_parser = parse_like)]
+    pub like: About,
     /// How many neighbours
     #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub k: u16,
-    /// Only windows of this device
+    /// Only windows of this device; with a FILE: ask about this device of it
     #[arg(long)]
     pub device: Option<String>,
     /// Only windows of other devices than the asked one; of the region's: of other sites than this
     #[arg(long, conflicts_with = "device")]
     pub others: bool,
-    /// Only windows of this channel
+    /// Only windows of this channel; with a FILE: ask about this channel of it
     #[arg(long)]
     pub channel: Option<String>,
     /// Only windows that end since: `30m`, `7d` ago, or a time
@@ -52,6 +58,9 @@ pub struct QueryArgs {
     /// Only windows of this site, of the region's
     #[arg(long, value_name = "SITE")]
     pub of_site: Option<String>,
+    /// With a FILE: the config that the gateway's stages run with [default: that of the gateway in --dir]
+    #[arg(long, env = "EDDY_CONFIG", value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
     /// The answer as one line of JSON
     #[arg(long)]
     pub json: bool,
@@ -69,14 +78,31 @@ pub enum Scope {
     Region,
 }
 
-/// An alert's id, or a series at a time.
-fn parse_like(text: &str) -> Result<Like, String> {
+/// What is asked about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum About {
+    /// Something that the index knows.
+    Known(Like),
+    /// The most unusual window of a recorded file.
+    File(PathBuf),
+}
+
+/// A file that is there; else an alert's id, or a series at a time.
+fn parse_like(text: &str) -> Result<About, String> {
+    if Path::new(text).is_file() {
+        return Ok(About::File(text.into()));
+    }
     let Some((series, time)) = text.rsplit_once('@') else {
-        return if text.is_empty() { Err("expected an alert's id".into()) } else { Ok(Like::Alert(text.to_owned())) };
+        return match text {
+            "" => Err("expected an alert's id".into()),
+            // No id has one of these.
+            path if path.contains(['/', '.']) => Err("there is no such file".into()),
+            alert => Ok(About::Known(Like::Alert(alert.to_owned()))),
+        };
     };
     let (device, channel) = series.rsplit_once('/').ok_or("expected DEVICE/CHANNEL@TIME")?;
     let time = eddy_schemas::time_of(time).ok_or("expected a time like 2026-01-31T12:00:00Z after @")?;
-    Ok(Like::At { device: device.to_owned(), channel: channel.to_owned(), time })
+    Ok(About::Known(Like::At { device: device.to_owned(), channel: channel.to_owned(), time }))
 }
 
 /// A request for the ten nearest.
@@ -93,6 +119,7 @@ pub fn request(like: Like) -> SearchRequest {
         until: None,
         label: None,
         with_vector: false,
+        bundle: None,
     }
 }
 
@@ -119,29 +146,29 @@ pub async fn run(args: &QueryArgs) -> anyhow::Result<()> {
         args.of_site.is_none(),
         "--of-site: a gateway has windows of its own site; `--scope region` has those of others"
     );
-    let mut request = SearchRequest {
+    let (asked, file) = match &args.like {
+        About::Known(like) => (known(args, like, &gateway).await?, None),
+        About::File(path) => {
+            let window = most_unusual(args, path, &gateway).await?;
+            let like = Like::Vector(window.vector.clone());
+            (SearchRequest { bundle: Some(window.bundle.clone()), ..request(like) }, Some(window))
+        }
+    };
+    let asked = SearchRequest {
         k: args.k.into(),
         radius: args.radius,
         recall: args.recall,
-        device: args.device.clone(),
-        channel: args.channel.clone(),
         since: args.since.map(Since::time),
         label: args.label.clone(),
-        ..request(args.like.clone())
+        ..asked
     };
-    if args.others {
-        request.other_than_device = Some(match &args.like {
-            Like::At { device, .. } => device.clone(),
-            like => {
-                let own = ask(&gateway, &SearchRequest { k: 1, ..self::request(like.clone()) }).await?.query;
-                own.context("the index does not know the device")?.device
-            }
-        });
-    }
-    let answer = ask(&gateway, &request).await?;
+    let answer = ask(&gateway, &asked).await?;
     if args.json {
-        output::line(&serde_json::to_string(&answer)?);
+        output::line(&serde_json::to_string(&Answered { file: file.as_ref(), answer: &answer })?);
         return Ok(());
+    }
+    if let (About::File(path), Some(window)) = (&args.like, &file) {
+        output::line(&line("asked", &window.as_found(), &file::picture(path, window)?));
     }
     let windows: Vec<&FoundWindow> = answer.query.iter().chain(&answer.neighbours).collect();
     let mut pictures = pictures::of(&gateway, &windows).await?.into_iter();
@@ -155,6 +182,52 @@ pub async fn run(args: &QueryArgs) -> anyhow::Result<()> {
     let ms = answer.took_us as f64 / 1e3;
     output::line(&format!("{} of {} windows, {ms:.1} ms", answer.neighbours.len(), answer.windows));
     Ok(())
+}
+
+/// An answer as JSON, with the file's window that was asked about.
+#[derive(Serialize)]
+struct Answered<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a FileWindow>,
+    #[serde(flatten)]
+    answer: &'a SearchAnswer,
+}
+
+/// A question about something that the index knows.
+async fn known(args: &QueryArgs, like: &Like, gateway: &Gateway) -> anyhow::Result<SearchRequest> {
+    let mut asked = request(like.clone());
+    (asked.device, asked.channel) = (args.device.clone(), args.channel.clone());
+    if args.others {
+        asked.other_than_device = Some(match like {
+            Like::At { device, .. } => device.clone(),
+            like => {
+                let own = ask(gateway, &SearchRequest { k: 1, ..request(like.clone()) }).await?.query;
+                own.context("the index does not know the device")?.device
+            }
+        });
+    }
+    Ok(asked)
+}
+
+/// The window of a file that is asked about; says which one, where it was chosen among several series.
+async fn most_unusual(args: &QueryArgs, path: &Path, gateway: &Gateway) -> anyhow::Result<FileWindow> {
+    anyhow::ensure!(!args.others, "--others: a file is of no device of the gateway's; leave it out");
+    let question = FileQuestion {
+        path,
+        device: args.device.as_deref(),
+        channel: args.channel.as_deref(),
+        config: args.config.as_deref(),
+    };
+    let window = file::most_unusual(&question, gateway, &args.gateway).await?;
+    if window.series > 1 {
+        let (device, channel) = (output::printable(&window.device), output::printable(&window.channel));
+        eprintln!(
+            "eddy: {} has {} series; asked is its most unusual window, of {device}/{channel} (--device and --channel choose)",
+            path.display(),
+            window.series
+        );
+    }
+    Ok(window)
 }
 
 fn line(first: &str, window: &FoundWindow, picture: &str) -> String {
@@ -195,11 +268,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_is_an_alert_or_a_series_at_a_time() {
-        assert_eq!(parse_like("00ff"), Ok(Like::Alert("00ff".into())));
+    fn what_is_asked_is_an_alert_a_series_at_a_time_or_a_file() {
+        assert_eq!(parse_like("00ff"), Ok(About::Known(Like::Alert("00ff".into()))));
         let at = Like::At { device: "a/b".into(), channel: "t".into(), time: 1_000_000_000 };
-        assert_eq!(parse_like("a/b/t@1970-01-01T00:00:01Z"), Ok(at));
-        for wrong in ["", "pump@1970-01-01T00:00:01Z", "pump/t@yesterday"] {
+        assert_eq!(parse_like("a/b/t@1970-01-01T00:00:01Z"), Ok(About::Known(at)));
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert_eq!(parse_like(file), Ok(About::File(file.into())));
+        for wrong in ["", "pump@1970-01-01T00:00:01Z", "pump/t@yesterday", "gone.csv", "data/gone"] {
             assert!(parse_like(wrong).is_err(), "{wrong}");
         }
         assert_eq!(

@@ -47,7 +47,7 @@ pub(super) async fn of(gateway: &Gateway, windows: &[&FoundWindow]) -> Result<Ve
 }
 
 /// The mean of each of at most [`WIDTH`] equal parts, between the least and the greatest of them.
-fn picture(samples: &[f64]) -> String {
+pub(super) fn picture(samples: &[f64]) -> String {
     let parts = WIDTH.min(samples.len());
     let mean = |part: usize| {
         let of = &samples[part * samples.len() / parts..(part + 1) * samples.len() / parts];

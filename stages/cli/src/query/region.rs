@@ -8,7 +8,7 @@ use eddy_schemas::{
 };
 use serde_json::json;
 
-use super::{QueryArgs, Scope, span};
+use super::{About, QueryArgs, Scope, span};
 use crate::{alerts::Since, gateway::Gateway, output, region};
 
 /// Looks up the vector at the gateway's index, and asks the region.
@@ -40,8 +40,15 @@ pub(super) async fn run(args: &QueryArgs, gateway: &Gateway) -> anyhow::Result<(
 
 /// What is asked about: the vector that the gateway's index has of it, or else the alert, by its name.
 async fn about(args: &QueryArgs, gateway: &Gateway) -> anyhow::Result<wire::SearchRequest> {
-    let of_index = SearchRequest { k: 1, with_vector: true, ..super::request(args.like.clone()) };
-    match (super::ask(gateway, &of_index).await, &args.like) {
+    let like = match &args.like {
+        About::Known(like) => like,
+        About::File(path) => {
+            let window = super::most_unusual(args, path, gateway).await?;
+            return Ok(wire::SearchRequest { vector: window.vector, bundle: window.bundle, ..Default::default() });
+        }
+    };
+    let of_index = SearchRequest { k: 1, with_vector: true, ..super::request(like.clone()) };
+    match (super::ask(gateway, &of_index).await, like) {
         (Ok(answer), _) => {
             let vector = answer.vector.context("this gateway's index is of a release that tells no vectors")?;
             Ok(wire::SearchRequest { vector, bundle: answer.bundle, ..Default::default() })

@@ -135,7 +135,10 @@ impl Running {
             config: &plan.config.machine,
             server_name: format!("eddy-{token}"),
             access: Access::loopback(),
-            about: serde_json::json!({"site": plan.site, "shards": plan.shards}),
+            about: serde_json::json!({
+                "site": plan.site, "shards": plan.shards,
+                "config_file": plan.config_file, "own_bundle": plan.own_bundle,
+            }),
             loud: plan.loud,
         })
         .await?;

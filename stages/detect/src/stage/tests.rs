@@ -16,6 +16,7 @@ mod forgiven;
 mod peaks;
 mod slow;
 mod source;
+mod windows;
 
 const DIGEST: &str = "digest";
 const COMMISSIONING_ROWS: i64 = 400;
