@@ -188,7 +188,9 @@ impl Chain {
                 if self.keeps_messages {
                     let scores = out.main.iter().map(|payload| ("scores.bench.0".to_owned(), payload.clone()));
                     let messages = out.alerts.iter().cloned().chain(scores);
-                    self.outcome.messages.extend(messages.map(|(subject, payload)| Message { subject, payload: payload.into() }));
+                    self.outcome
+                        .messages
+                        .extend(messages.map(|(subject, payload)| Message { subject, payload: payload.into() }));
                 }
                 for scores in out.main {
                     let scores = Scores::decode(&scores)?;

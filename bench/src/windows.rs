@@ -83,11 +83,15 @@ type Counts = BTreeMap<String, usize>;
 /// # Errors
 /// A file that cannot be read, or that is too short; what is wrong with the configuration.
 pub fn run(args: &WindowsArgs) -> Result<Vec<FileWindow>> {
-    let settings = Settings { set: [&args.settings.set[..], &["detect.tell_windows=all".into()]].concat(), ..args.settings.clone() };
+    let settings = Settings {
+        set: [&args.settings.set[..], &["detect.tell_windows=all".into()]].concat(),
+        ..args.settings.clone()
+    };
     let pipeline = Pipeline::new(&settings)?;
     let least = pipeline.least_rows()?;
     let counts = wanted(count(args)?, args)?;
-    let usable: Counts = counts.iter().filter(|(_, rows)| **rows >= least).map(|(name, rows)| (name.clone(), *rows)).collect();
+    let usable: Counts =
+        counts.iter().filter(|(_, rows)| **rows >= least).map(|(name, rows)| (name.clone(), *rows)).collect();
     if usable.is_empty() {
         let (name, rows) = counts.iter().max_by_key(|(_, rows)| **rows).context("no reading")?;
         bail!(
@@ -157,7 +161,8 @@ fn wanted(counts: Counts, args: &WindowsArgs) -> Result<Counts> {
     let (device, channel) = (args.device.as_deref().map(names::encode), args.channel.as_deref().map(names::encode));
     let is_wanted = |name: &str| {
         let (of, called) = name.split_once('/').unwrap_or((name, ""));
-        device.as_deref().is_none_or(|device| device == of) && channel.as_deref().is_none_or(|channel| channel == called)
+        device.as_deref().is_none_or(|device| device == of)
+            && channel.as_deref().is_none_or(|channel| channel == called)
     };
     let known: Vec<String> = counts.keys().take(20).cloned().collect();
     let wanted: Counts = counts.into_iter().filter(|(name, _)| is_wanted(name)).collect();
@@ -172,7 +177,8 @@ fn judged(pipeline: &Pipeline, args: &WindowsArgs, usable: &Counts) -> Result<Ve
         let least = shortest.entry(SeriesName::device_token(name)).or_insert(*rows);
         *least = (*least).min(*rows);
     }
-    let rows_of = |name: &str| shortest.get(SeriesName::device_token(name)).map_or(0, |rows| pipeline.commissioned_by(*rows));
+    let rows_of =
+        |name: &str| shortest.get(SeriesName::device_token(name)).map_or(0, |rows| pipeline.commissioned_by(*rows));
     let mut chains: BTreeMap<usize, Chain> = BTreeMap::new();
     for name in usable.keys() {
         let rows = rows_of(name);
@@ -195,7 +201,9 @@ fn judged(pipeline: &Pipeline, args: &WindowsArgs, usable: &Counts) -> Result<Ve
 
 fn told(scores: &Scores, series: usize, windows: &mut Vec<FileWindow>) {
     for row in 0..scores.rows.len() {
-        let Some(window) = scores.window(row).filter(|_| scores.flags[row] & flags::COMMISSIONING == 0) else { continue };
+        let Some(window) = scores.window(row).filter(|_| scores.flags[row] & flags::COMMISSIONING == 0) else {
+            continue;
+        };
         let name = scores.rows.name(row);
         let Some(SeriesName { device, channel }) = SeriesName::parse(name) else { continue };
         let end = scores.rows.time[row];
@@ -253,9 +261,12 @@ mod tests {
         let all = run(&args).unwrap();
         // What commissions the series is not told; every window after it is, in order of time within a series.
         assert_eq!(all.len(), 4 * (1_200 - 400));
-        let of_one: Vec<&FileWindow> = all.iter().filter(|window| (&*window.device, &*window.channel) == ("one", "a")).collect();
+        let of_one: Vec<&FileWindow> =
+            all.iter().filter(|window| (&*window.device, &*window.channel) == ("one", "a")).collect();
         assert!(of_one.len() == 800 && of_one.is_sorted_by_key(|window| window.end));
-        assert!(of_one.iter().all(|window| window.vector.len() == 16 && window.end - window.start == 63 * 60_000_000_000));
+        assert!(
+            of_one.iter().all(|window| window.vector.len() == 16 && window.end - window.start == 63 * 60_000_000_000)
+        );
         let most = run(&WindowsArgs { unusual: Some(1), ..args.clone() }).unwrap();
         let row = |window: &FileWindow| (window.end / 1_000_000_000 - 1_700_000_000) / 60;
         assert_eq!((most.len(), &*most[0].device, &*most[0].channel, most[0].series), (1, "two", "b", 4));

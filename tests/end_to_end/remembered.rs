@@ -77,7 +77,8 @@ async fn all_windows_are_found_where_detect_tells_all_and_a_file_finds_itself() 
     let windows = told(&gateway.client).await;
     let is_told = |window: &(String, i64)| windows.contains(window);
     assert!(kept.1.iter().all(is_told) && kept.1.len() * 3 < windows.len(), "{} {}", kept.1.len(), windows.len());
-    let scored: usize = all.scores.iter().filter(|(series, _)| !series.ends_with("/*")).map(|(_, rows)| rows.len()).sum();
+    let scored: usize =
+        all.scores.iter().filter(|(series, _)| !series.ends_with("/*")).map(|(_, rows)| rows.len()).sum();
     // All but those that begin a series, or come after a long gap.
     assert!(windows.len() * 20 > scored * 19, "{} of {scored}", windows.len());
     assert_eq!(stats(&gateway.client).await.unwrap().windows, windows.len() as u64);
@@ -88,7 +89,10 @@ async fn all_windows_are_found_where_detect_tells_all_and_a_file_finds_itself() 
     let found = answer(&query(&gateway, &["--like", file, "--json", "-k", "3"]));
     let (asked, first) = (&found["file"], &found["neighbours"][0]);
     // The file is what the gateway was sent, so its windows are the gateway's.
-    assert_eq!((first["device"].as_str(), &first["channel"], &first["end"]), (Some("harbour-1"), &asked["channel"], &asked["end"]));
+    assert_eq!(
+        (first["device"].as_str(), &first["channel"], &first["end"]),
+        (Some("harbour-1"), &asked["channel"], &asked["end"])
+    );
     assert!(first["distance"].as_f64().unwrap() < 0.05, "{first}");
     let shown = query(&gateway, &["--like", file, "-k", "2", "--channel", "voc"]);
     let text = String::from_utf8(shown.stdout).unwrap();
@@ -107,7 +111,10 @@ async fn a_file_that_cannot_be_asked_about_says_why() {
     let short = file(folder.path(), "harbour-1", 40);
     for (arguments, part) in [
         (vec!["--like", short.to_str().unwrap()], "40 readings"),
-        (vec!["--like", short.to_str().unwrap(), "--device", "nobody"], "no such device or channel; it has some%20file/humidity"),
+        (
+            vec!["--like", short.to_str().unwrap(), "--device", "nobody"],
+            "no such device or channel; it has some%20file/humidity",
+        ),
         (vec!["--like", short.to_str().unwrap(), "--others"], "leave it out"),
         (vec!["--like", "/gone/file.csv"], "no such file"),
     ] {

@@ -160,7 +160,10 @@ impl Answers {
         let Some(bundle) = bundle else { return Ok(newest) };
         let found = models.into_iter().rev().find(|model| model.digest == bundle);
         found.ok_or_else(|| {
-            missing(format!("no window of bundle {bundle}: the newest ones are of {}, and those of two are never compared", newest.digest))
+            missing(format!(
+                "no window of bundle {bundle}: the newest ones are of {}, and those of two are never compared",
+                newest.digest
+            ))
         })
     }
 

@@ -68,7 +68,11 @@ impl FileWindow {
 }
 
 /// The most unusual window of the file, with the bundle and configuration of the gateway as far as they are known.
-pub(super) async fn most_unusual(question: &FileQuestion<'_>, gateway: &Gateway, args: &GatewayArgs) -> Result<FileWindow> {
+pub(super) async fn most_unusual(
+    question: &FileQuestion<'_>,
+    gateway: &Gateway,
+    args: &GatewayArgs,
+) -> Result<FileWindow> {
     let mut command = Command::new(eval::binary()?);
     command.args(["windows", "--json", "--unusual", "1"]).arg(question.path);
     command.args(["--start", &ROWS.start.to_string(), "--period", &ROWS.period.to_string()]);
