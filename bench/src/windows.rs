@@ -4,7 +4,7 @@
 //! the configuration says, but at most half of its shortest series. What lies in that part is learned from, and is not told.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     path::PathBuf,
 };
 
@@ -182,8 +182,8 @@ fn judged(pipeline: &Pipeline, args: &WindowsArgs, usable: &Counts) -> Result<Ve
     let mut chains: BTreeMap<usize, Chain> = BTreeMap::new();
     for name in usable.keys() {
         let rows = rows_of(name);
-        if !chains.contains_key(&rows) {
-            chains.insert(rows, pipeline.chain(rows)?.with_messages());
+        if let Entry::Vacant(chain) = chains.entry(rows) {
+            chain.insert(pipeline.chain(rows)?.with_messages());
         }
     }
     read(args, |name, time, value| match chains.get_mut(&rows_of(name)).filter(|_| usable.contains_key(name)) {

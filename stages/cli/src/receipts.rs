@@ -72,11 +72,17 @@ pub async fn run(args: &ReceiptsArgs) -> anyhow::Result<()> {
     // A site's classes, the most urgent first; of each the chain that goes on last.
     chains.sort_by_key(|chain| (chain.site.clone(), priority(chain), chain.current, chain.taken, chain.chain.clone()));
     if args.json {
-        output::line(&serde_json::json!({ "chains": chains }).to_string());
+        let told = serde_json::json!({ "chains": chains, "missing_shards": answer.missing_shards });
+        output::line(&told.to_string());
     } else {
         lines(&chains).iter().for_each(|line| output::line(line));
     }
     let of = args.site.as_ref().map_or_else(|| "any site".to_owned(), |site| format!("site {:?}", site));
+    let unheard = &answer.missing_shards;
+    ensure!(
+        unheard.is_empty(),
+        "shards {unheard:?} of the hub did not answer in time: what they hold is not known; ask again"
+    );
     ensure!(!chains.is_empty(), "the region has nothing of {of}: no batch has come there yet");
     let lacking = chains.iter().filter(|chain| !chain.missing.is_empty()).count();
     ensure!(lacking == 0, "something is missing of {lacking} of {} chains", chains.len());

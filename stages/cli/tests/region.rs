@@ -5,13 +5,13 @@ use std::process::Output;
 
 use bytes::Bytes;
 use eddy_cli::{
-    gateway::GatewayFile,
-    up::{
-        config::{DEFAULTS, GatewayConfig},
+    supervise::{
+        Kind,
         journal::Journal,
         register::Register,
-        server::Server,
+        server::{Access, Server, ServerPlan},
     },
+    up::config::{DEFAULTS, GatewayConfig},
 };
 use eddy_schemas::region::wire;
 use futures_util::StreamExt;
@@ -33,9 +33,13 @@ impl Setting {
         let path = dir.path().join("eddy.toml");
         std::fs::write(&path, "[gateway]\nport = 0\nmonitor_port = 0\n").unwrap();
         let (_, config) = eddy_runtime::config::load::<GatewayConfig>("gateway", DEFAULTS, Some(&path), []).unwrap();
-        let journal = Journal::open(dir.path(), false).unwrap();
-        let register = Register::new(dir.path(), journal, GatewayFile { site: "s 1".into(), ..GatewayFile::default() });
-        let server = Server::start(dir.path(), "test", &config, register.clone()).await.unwrap();
+        let journal = Journal::open(dir.path(), "gateway.log", false).unwrap();
+        let about = json!({"site": "s 1", "shards": 1});
+        let register = Register::new(dir.path(), "gateway.json", journal, about);
+        let access = Access::loopback();
+        let plan = ServerPlan { dir: dir.path(), name: "test", access: &access, config: &config.machine };
+        let kind = Kind { command: "up", table: "gateway", log: "gateway.log", file: "gateway.json" };
+        let server = Server::start(&plan, kind, register.clone()).await.unwrap();
         let client = async_nats::connect(register.file().url).await.unwrap();
         Self { dir, server, client }
     }
@@ -158,7 +162,7 @@ async fn receipts_say_what_is_missing_by_their_exit_code_too() {
                 "" => vec![gap, chain("plant 1", "alerts")],
                 _ => vec![],
             };
-            Ok(wire::ReceiptsResponse { chains }.encode_to_vec())
+            Ok(wire::ReceiptsResponse { chains, missing_shards: Vec::new() }.encode_to_vec())
         })
         .await;
     let told = lines(&setting.eddy(&["receipts", "--site", "plant 1"]).await);

@@ -95,7 +95,7 @@ impl<B: Bus> Follower<B> {
                     }
                 }
                 Err(SinkError::Again(problem)) => problem,
-                Err(SinkError::Fatal(problem)) => return Err(problem),
+                Err(SinkError::Fatal(problem) | SinkError::Restart(problem)) => return Err(problem),
             };
             if tries >= TRIES {
                 return Err(ended);

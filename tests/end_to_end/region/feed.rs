@@ -72,7 +72,7 @@ impl Feed {
     fn message(&self, subject: &str, guard: u64) -> Vec<Publication> {
         let mut scores = ScoresBuilder::new(BUNDLE);
         let alerting = DEVICES[(self.step / ALERT_EVERY) as usize % DEVICES.len()];
-        let alerts = self.step % ALERT_EVERY == 0;
+        let alerts = self.step.is_multiple_of(ALERT_EVERY);
         let mut end = 0;
         for window in 0..self.windows {
             end = (self.step as i64 * self.windows + window + 1) * MINUTE;

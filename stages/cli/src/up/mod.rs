@@ -159,7 +159,13 @@ impl Running {
         provision::provision(&client, &plan.site, plan.shards, &plan.config.streams).await?;
         machine.start_workers(stages::workers(plan, &url)?);
         machine.keep(tokio::spawn(sweep(client.clone(), plan.config.clone(), machine.register.journal.clone())));
-        let file = GatewayFile { machine: machine.file(), site: plan.site.clone(), shards: plan.shards };
+        let file = GatewayFile {
+            machine: machine.file(),
+            site: plan.site.clone(),
+            shards: plan.shards,
+            config_file: plan.config_file.clone(),
+            own_bundle: plan.own_bundle,
+        };
         Ok(Gateway { client, site: plan.site.clone(), file: Some(file) })
     }
 

@@ -22,7 +22,10 @@ pub(super) async fn of(client: &async_nats::Client, site: &str) -> anyhow::Resul
     if let Some(problem) = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error")) {
         anyhow::bail!("the hub says: {problem}");
     }
-    Ok(Receipts(ReceiptsResponse::decode(answer.payload)?.chains))
+    let answer = ReceiptsResponse::decode(answer.payload)?;
+    let unheard = answer.missing_shards;
+    anyhow::ensure!(unheard.is_empty(), "shards {unheard:?} of the hub did not answer in time");
+    Ok(Receipts(answer.chains))
 }
 
 impl Receipts {

@@ -27,7 +27,8 @@ async fn alerts(queue: &Queue, region: &Region, count: usize) -> Vec<Duration> {
         let given = Instant::now();
         Oracle::default().push(queue, Class::Alerts, entry(Class::Alerts, &number.to_string(), &mut random, 600));
         let arrived = loop {
-            match region.state().count(SITE, Class::Alerts) {
+            let counted = region.state().count(SITE, Class::Alerts);
+            match counted {
                 (count, Some(at)) if count > before => break at,
                 _ => sleep(MS).await,
             }
