@@ -12,7 +12,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo test lint fuzz tools clients build release bundle recording clean
+.PHONY: all demo demo-region test lint fuzz tools clients build release bundle recording clean
 
 all: build
 
@@ -46,6 +46,10 @@ release: tools
 # The same build as the tests' (dependencies are optimised in it); `make release` makes what gateways run.
 demo: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --recording fixtures/fleet
+
+# Three gateways and their region on this machine, and a link that is cut.
+demo-region: build
+	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --sites 3 --recording fixtures/fleet
 
 # --- checks ----------------------------------------------------------------
 test: build clients

@@ -12,6 +12,7 @@ pub mod eval;
 pub mod fleet;
 pub mod inputs;
 pub mod pipeline;
+pub mod quantized;
 pub mod result;
 pub mod score;
 pub mod state;

@@ -1,5 +1,5 @@
-//! `eddy-bench`: load on a real gateway, quality of detection on the made-up fleet, and the index of windows beside others. The public
-//! benchmarks are `eddy eval`'s.
+//! `eddy-bench`: load on a real gateway, quality of detection on the made-up fleet, the index of windows beside others, and the way to the
+//! region. The public benchmarks are `eddy eval`'s.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,7 @@ use eddy_bench::{fleet, pipeline::Settings};
 
 mod ann;
 mod load;
+mod sync;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -19,6 +20,7 @@ mod load;
   eddy-bench throughput
   eddy-bench footprint --series 30000
   eddy-bench ann --n 10000,100000
+  eddy-bench sync --json
   eddy-bench fleet fixtures/fleet --set detect.alerts_per_day=2.0"
 )]
 struct Arguments {
@@ -43,6 +45,8 @@ enum Command {
     Footprint(load::FootprintArgs),
     /// Measures the index of windows while it is written and when it is built, beside other libraries.
     Ann(ann::AnnArgs),
+    /// Measures what a gateway costs its uplink, and how fast alerts are on one that bulk has filled.
+    Sync(sync::SyncArgs),
     /// The index under measurement, in a process of its own; `ann` starts it.
     #[command(hide = true)]
     AnnStore(ann::StoreArgs),
@@ -58,6 +62,7 @@ fn main() -> Result<()> {
         Command::Throughput(args) => load::run(load::Load::Throughput(args)),
         Command::Footprint(args) => load::run(load::Load::Footprint(args)),
         Command::Ann(args) => ann::run(&args),
+        Command::Sync(args) => sync::run(&args),
         Command::AnnStore(args) => ann::run_store(&args),
         Command::FloorHop(args) => load::run(load::Load::Hop(args)),
     }

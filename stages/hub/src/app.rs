@@ -30,7 +30,7 @@ use crate::{
     copy::Plan,
     filed,
     follow::Troubles,
-    grpc::Grpc,
+    grpc::{Grpc, Tls},
     janitor::Janitor,
     lead::{self, Leading},
     merge::Rules,
@@ -67,7 +67,10 @@ impl Program for Hub {
     type Config = Config;
 
     fn new(config: Config, _: &CommonConfig) -> Result<Self, Vec<String>> {
-        let problems = config.problems();
+        let mut problems = config.problems();
+        if problems.is_empty() && config.grpc.is_served() {
+            problems.extend(Tls::load(&config.grpc).err());
+        }
         if problems.is_empty() { Ok(Self { config }) } else { Err(problems) }
     }
 

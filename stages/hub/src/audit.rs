@@ -137,6 +137,8 @@ impl Audit {
             tracing::warn!(detail, "audit log");
             audit.decide("hub", "audit", "ok", &detail)?;
         }
+        // Kept elsewhere it shows a log whose end was cut off (`eddy audit verify --holds`).
+        tracing::info!(head = %audit.head(), "audit log");
         Ok(audit)
     }
 

@@ -17,35 +17,38 @@ pub(super) const SITES: [&str; 8] = ["north", "south", "east", "west", "hill", "
 const RECORDED: &str = ".csv.gz";
 
 /// All of it.
-pub(super) struct Layout {
+pub struct Layout {
     certs: PathBuf,
     /// The hub machine's folder.
-    pub(super) hub: PathBuf,
+    pub hub: PathBuf,
     /// Its config file.
-    pub(super) hub_config: PathBuf,
+    pub hub_config: PathBuf,
     /// The sites.
-    pub(super) sites: Vec<SiteLayout>,
+    pub sites: Vec<SiteLayout>,
 }
 
 /// A site's.
 #[derive(Clone, Debug)]
-pub(super) struct SiteLayout {
+pub struct SiteLayout {
     /// Its name.
-    pub(super) name: String,
+    pub name: String,
     /// The gateway's folder.
-    pub(super) dir: PathBuf,
+    pub dir: PathBuf,
     /// Its config file.
-    pub(super) config: PathBuf,
+    pub config: PathBuf,
     /// Its share of the recording.
-    pub(super) recording: PathBuf,
+    pub recording: PathBuf,
     /// Whose readings are in it.
-    pub(super) devices: Vec<String>,
+    pub devices: Vec<String>,
     certs: PathBuf,
 }
 
 impl Layout {
     /// Makes everything in `dir` but the gateways' configs, which name the links.
-    pub(super) fn make(dir: &Path, recording: &Path, sites: usize) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, or there are fewer recorded devices than sites.
+    pub fn make(dir: &Path, recording: &Path, sites: usize) -> anyhow::Result<Self> {
         let dir = fs::canonicalize(dir).with_context(|| dir.display().to_string())?;
         let certs = dir.join("certs");
         let names: Vec<String> = SITES[..sites.min(SITES.len())].iter().map(|name| (*name).to_owned()).collect();
@@ -74,7 +77,10 @@ impl Layout {
     }
 
     /// A plain client at the hub's server that may do everything.
-    pub(super) async fn connect(&self, url: &str) -> anyhow::Result<async_nats::Client> {
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn connect(&self, url: &str) -> anyhow::Result<async_nats::Client> {
         let file = |name: &str| self.certs.join(name);
         let options = async_nats::ConnectOptions::new()
             .add_root_certificates(file("ca.pem"))
@@ -99,11 +105,17 @@ impl SiteLayout {
         Ok(Self { name, dir: own, config, recording, devices, certs: certs.to_owned() })
     }
 
-    /// Writes its config, with its link to the region.
-    pub(super) fn configure(&self, link: SocketAddr) -> anyhow::Result<()> {
+    /// Writes its config, with its link to the region, and how long what is not urgent waits for a batch to fill, if it is not as
+    /// shipped.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn configure(&self, link: SocketAddr, linger_s: Option<f64>) -> anyhow::Result<()> {
         let file = |extension: &str| self.certs.join(format!("site-{}.{extension}", self.name));
+        let linger = linger_s.map(|seconds| format!("[sync]\nlinger_s = {seconds:?}\n\n")).unwrap_or_default();
         let text = format!(
             "[site]\nname = {:?}\n\n[gateway]\nport = 0\nmonitor_port = 0\n\n\
+             {linger}\
              [sync.hub]\nurl = \"tls://{link}\"\ntls_ca_file = {:?}\ntls_cert_file = {:?}\ntls_key_file = {:?}\n",
             self.name,
             self.certs.join("ca.pem"),
@@ -141,7 +153,7 @@ mod tests {
         assert_eq!(devices, ["a and e", "b c", "d"]);
         let file = layout.sites[1].recording.join("b%20c.csv.gz");
         assert_eq!(fs::read_to_string(file).unwrap(), "b%20c.csv.gz");
-        layout.sites[0].configure("127.0.0.1:9".parse().unwrap()).unwrap();
+        layout.sites[0].configure("127.0.0.1:9".parse().unwrap(), Some(1.0)).unwrap();
         assert!(crate::up::Plan::load(&layout.sites[0].dir, Some(&layout.sites[0].config)).unwrap().hub);
         assert_eq!(crate::hub::Plan::load(&layout.hub, Some(&layout.hub_config)).unwrap().sites.len(), 3);
         let other = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! `eddy demo --sites N`: so many gateways and a hub on one machine, and a link that is cut while something happens.
 
-mod layout;
+pub mod layout;
 pub mod oracle;
 mod receipts;
 
@@ -44,6 +44,7 @@ struct Region {
 /// That something did not start, was lost or doubled on the way to the region, or that too few faults were found.
 pub async fn run(dir: &Path, recording: &Path, sites: usize, rows: u32) -> anyhow::Result<()> {
     let truth = Truth::read(recording)?;
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let layout = Layout::make(dir, recording, sites)?;
     let region = start(&layout).await?;
     let shown = tokio::select! {
@@ -84,7 +85,8 @@ async fn start(layout: &Layout) -> anyhow::Result<Region> {
 
 async fn start_site(layout: SiteLayout, hub: SocketAddr, seed: u64) -> anyhow::Result<Site> {
     let link = Link::to(hub, seed)?;
-    layout.configure(link.address())?;
+    // A week goes by in seconds: what is not urgent waits less than it would.
+    layout.configure(link.address(), Some(1.0))?;
     let mut plan = up::Plan::load(&layout.dir, Some(&layout.config))?;
     plan.loud = false;
     let running = Running::start(&plan).await?;

@@ -1,0 +1,135 @@
+//! Bytes of a recorded fleet on its gateway's link, period by period of event time.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use eddy_schemas::{
+    names,
+    sync::{Class, subject_of, wire::Batch},
+};
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
+
+use super::{
+    recorded::{Period, Recorded},
+    sites::{IDLE, RECORDED, Site, Sites},
+};
+
+/// How long a batch that must come may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Five minutes.
+const PERIOD_S: f64 = 300.0;
+/// What a reading is: a time and a value.
+const READING_BYTES: f64 = 16.0;
+/// Acks of what came last are on their way for so long at most.
+const SETTLE: Duration = Duration::from_millis(3);
+
+/// Bytes a device and five minutes, of TCP payload in both directions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cost {
+    /// The median of periods in which no alert changed and no window was kept.
+    pub(super) quiet: f64,
+    pub(super) mean: f64,
+    pub(super) worst: f64,
+    /// Of the connection alone; it is in none of the others.
+    pub(super) idle: f64,
+    /// Bytes of readings for each byte on the link.
+    pub(super) reduction: f64,
+    pub(super) devices: u64,
+    pub(super) periods: usize,
+}
+
+/// Brings the recording to the region.
+pub(super) async fn measure(sites: &Sites, recorded: &Recorded) -> Result<Cost> {
+    let site = &sites.sites[RECORDED];
+    let idle = &sites.sites[IDLE];
+    let mut arrivals = Arrivals::of(&sites.region, &site.name).await?;
+    let (began, idle_before) = (Instant::now(), bytes(idle));
+    let (mut all, mut quiet) = (Vec::new(), Vec::new());
+    let mut before = bytes(site);
+    for (at, period) in recorded.periods.iter().enumerate() {
+        publish(site, period).await?;
+        // The first period closes no other: there is nothing to sum up yet.
+        let kept = arrivals.wait(period, at > 0).await?;
+        tokio::time::sleep(SETTLE).await;
+        let after = bytes(site);
+        let cost = (after - before) as f64 / recorded.devices as f64;
+        before = after;
+        all.push(cost);
+        if !kept && period.alerts.is_empty() {
+            quiet.push(cost);
+        }
+    }
+    ensure!(!quiet.is_empty(), "there is no quiet period in the recording");
+    quiet.sort_by(f64::total_cmp);
+    let total: f64 = all.iter().sum::<f64>() * recorded.devices as f64;
+    let idle = (bytes(idle) - idle_before) as f64 * PERIOD_S / began.elapsed().as_secs_f64();
+    Ok(Cost {
+        quiet: quiet[quiet.len() / 2],
+        mean: all.iter().sum::<f64>() / all.len() as f64,
+        worst: all.iter().copied().fold(0.0, f64::max),
+        idle: idle / recorded.devices as f64,
+        reduction: recorded.readings as f64 * READING_BYTES / total,
+        devices: recorded.devices,
+        periods: all.len(),
+    })
+}
+
+fn bytes(site: &Site) -> u64 {
+    let traffic = site.link.traffic();
+    traffic.up + traffic.down
+}
+
+async fn publish(site: &Site, period: &Period) -> Result<()> {
+    let client = &site.running.gateway.client;
+    for alert in &period.alerts {
+        let mut alert = alert.clone();
+        site.name.clone_into(&mut alert.data.site);
+        client.publish(&alert.nats_subject(), &[], alert.to_json().into()).await?;
+    }
+    if !period.scores.is_empty() {
+        let subject = format!("scores.{}.0", names::encode(&site.name));
+        client.publish(&subject, &[], Bytes::from(period.scores.clone())).await?;
+    }
+    Ok(())
+}
+
+/// Batches as they come to the hub's server.
+struct Arrivals {
+    batches: async_nats::Subscriber,
+    site: String,
+    /// Alerts and contexts that have come, and that must have.
+    came: (u64, u64),
+    due: (u64, u64),
+}
+
+impl Arrivals {
+    async fn of(region: &async_nats::Client, site: &str) -> Result<Self> {
+        let batches = region.subscribe(format!("sync.{}.>", names::encode(site))).await?;
+        region.flush().await?;
+        Ok(Self { batches, site: site.to_owned(), came: (0, 0), due: (0, 0) })
+    }
+
+    /// Waits for all that a period brings; whether windows were among it.
+    async fn wait(&mut self, period: &Period, sums_up: bool) -> Result<bool> {
+        self.due.0 += period.alerts.len() as u64;
+        self.due.1 += period.opened();
+        let (mut summed, mut kept) = (!sums_up, false);
+        let [alerts, contexts, deltas, summaries] = [Class::Alerts, Class::Contexts, Class::Deltas, Class::Summaries]
+            .map(|class| subject_of(&self.site, class));
+        while !summed || self.came.0 < self.due.0 || self.came.1 < self.due.1 {
+            let Ok(Some(message)) = timeout(PATIENCE, self.batches.next()).await else {
+                anyhow::bail!("of {:?} alerts and contexts {:?} came, and no more", self.due, self.came);
+            };
+            let subject = message.subject.as_str();
+            let (_, entries) = Batch::read(&message.payload).map_err(anyhow::Error::msg)?;
+            let count = entries.entries.len() as u64;
+            self.came.0 += if subject == alerts { count } else { 0 };
+            self.came.1 += if subject == contexts { count } else { 0 };
+            kept |= subject == deltas;
+            summed |= subject == summaries;
+        }
+        Ok(kept)
+    }
+}

@@ -1,0 +1,104 @@
+//! What a gateway costs its uplink, and how fast alerts are that share it with bulk: `eddy-bench sync`.
+//!
+//! A region and its gateways run as `eddy hub up` and `eddy up` would run them, with TLS, on links of
+//! [`eddy_fixtures::link`]; what goes over a link is counted there, payloads of TCP in both directions. [`recorded`] is what a
+//! gateway's detect says of a recorded fleet; [`cost`] brings it to a region period by period, as it would have come in time;
+//! [`full`] fills a slow link and sends alerts past what fills it; [`sites`] is what they run on. How well windows are found that
+//! were told in few bytes is computed without any of it ([`eddy_bench::quantized`]).
+
+mod cost;
+mod full;
+mod recorded;
+mod sites;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use eddy_bench::quantized;
+use serde_json::{Value, json};
+
+use crate::load::unless_stopped;
+use sites::Sites;
+
+/// Sync's part of the command line.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct SyncArgs {
+    /// A recorded fleet: a folder of .csv.gz files [default: fixtures/fleet of the source]
+    #[arg(long, value_name = "DIR")]
+    recording: Option<PathBuf>,
+    /// How long the slow link is kept full, in seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3600))]
+    seconds: u64,
+    /// What the slow link carries each way, in bytes a second
+    #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    bytes_per_s: u64,
+    /// What the slow link takes each way, in milliseconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=2_000))]
+    delay_ms: u64,
+    /// Print one JSON object in place of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures, and prints the figures.
+///
+/// # Errors
+/// Whatever keeps it from measuring.
+pub(crate) fn run(args: &SyncArgs) -> Result<()> {
+    let recording = args.recording.clone().unwrap_or_else(quantized::fleet);
+    say("windows told in few bytes");
+    let recalls = quantized::recalls(&recording)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (cost, full) = runtime.block_on(unless_stopped(async {
+        say("the recording through a gateway");
+        let recorded = recorded::record(&recording).await?;
+        let sites = Sites::start(&recording).await?;
+        let measured = async {
+            say(&format!("{} periods of it to a region", recorded.periods.len()));
+            let cost = cost::measure(&sites, &recorded).await?;
+            say(&format!("a link of {} bytes a second, full for {} s", args.bytes_per_s, args.seconds));
+            Ok((cost, full::measure(&sites, args).await?))
+        };
+        let measured = measured.await;
+        sites.stop().await;
+        measured
+    }))?;
+    let figures = json!({
+        "alert_p50_ms": full.alert_ms(0.5),
+        "alert_p99_ms": full.alert_ms(0.99),
+        "alerts": full.alerts(),
+        "link_use": full.link_use,
+        "link_bytes_per_s": args.bytes_per_s,
+        "link_delay_ms": args.delay_ms,
+        "bytes_per_device_5min_quiet": cost.quiet,
+        "bytes_per_device_5min_mean": cost.mean,
+        "bytes_per_device_5min_worst": cost.worst,
+        "bytes_per_device_5min_idle": cost.idle,
+        "devices": cost.devices,
+        "periods": cost.periods,
+        "reduction_ratio": cost.reduction,
+        "recall_ratio_int8": recalls.int8,
+        "recall_ratio_pq": recalls.product,
+        "vectors": recalls.stored,
+    });
+    if args.json {
+        println!("{figures}")
+    } else {
+        print!("{}", text(&figures))
+    }
+    Ok(())
+}
+
+/// For people: a figure a line.
+fn text(figures: &Value) -> String {
+    let lines = figures.as_object().into_iter().flatten().map(|(name, value)| match value.as_f64() {
+        Some(number) if !value.is_u64() => format!("{name:<28} {number:>10.3}\n"),
+        _ => format!("{name:<28} {value:>10}\n"),
+    });
+    lines.collect()
+}
+
+/// Progress.
+fn say(text: &str) {
+    eprintln!("eddy-bench: {text}");
+}
