@@ -10,7 +10,7 @@ use eddy_runtime::{bundle::Bundle, client::Client};
 use eddy_schemas::{
     Control, ControlKind,
     context::{Asked, Tier, Verdict},
-    region::{GATEWAY_STREAM, LabelNews, wire},
+    region::{LabelNews, wire},
 };
 use futures_util::StreamExt as _;
 use prost::Message as _;
@@ -74,19 +74,6 @@ async fn answer(url: &str) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// The stream that sync mirrors into.
-async fn region(gateway: &Gateway) {
-    let context = async_nats::jetstream::new(async_nats::connect(gateway.server.url()).await.unwrap());
-    let config = async_nats::jetstream::stream::Config {
-        name: GATEWAY_STREAM.into(),
-        subjects: vec!["region.>".into()],
-        max_messages_per_subject: 1,
-        allow_direct: true,
-        ..Default::default()
-    };
-    context.create_stream(config).await.unwrap();
-}
-
 async fn publish_sketch(client: &Client) {
     let bundle = bundle();
     client.publish(&format!("region.{SITE}.sketch.{bundle}.0"), &[], sketch(&bundle)).await.unwrap();
@@ -95,7 +82,6 @@ async fn publish_sketch(client: &Client) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn contexts_tell_what_the_region_knows_and_are_told_without_it() {
     let mut gateway = Gateway::start(&ROOMY).await;
-    region(&gateway).await;
     publish_sketch(&gateway.client).await;
     let answering = answer(&gateway.server.url()).await;
     gateway.start_stage("index");

@@ -13,6 +13,7 @@ mod hub;
 mod kills;
 mod links;
 mod machine;
+mod offline;
 mod site;
 
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use async_nats::jetstream;
 use eddy_cli::demo::region::oracle::{self, Comparison, Sent, Told};
 
 use hub::Hub;
+pub use machine::grpc;
 use site::Site;
 
 /// How long the region may take until it has everything.

@@ -1,6 +1,7 @@
 //! A real stage process.
 
 use std::{
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -61,6 +62,20 @@ impl StageProcess {
     /// Everything that it logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A metric of a class, as it tells it now; 0 where it tells none.
+    pub fn metric(&self, name: &str, class: &str) -> u64 {
+        let log = self.log();
+        let running = log.lines().rfind(|line| line.contains("running")).unwrap();
+        let address = running.rsplit("address=").next().unwrap().trim();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let class = format!("class=\"{class}\"");
+        let of = |line: &&str| line.starts_with(name) && line.contains(&class);
+        text.lines().find(of).map_or(0, |line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64)
     }
 
     /// The environment that it runs with.

@@ -16,8 +16,10 @@ use super::{
     sites::{IDLE, RECORDED, Site, Sites},
 };
 
-/// How long a batch that must come may take.
+/// How long a batch may take that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a summary may take, which does not come where every device was silent.
+const SUMMARY_PATIENCE: Duration = Duration::from_millis(1_500);
 /// Five minutes.
 const PERIOD_S: f64 = 300.0;
 /// What a reading is: a time and a value.
@@ -48,10 +50,11 @@ pub(super) async fn measure(sites: &Sites, recorded: &Recorded) -> Result<Cost> 
     let (began, idle_before) = (Instant::now(), bytes(idle));
     let (mut all, mut quiet) = (Vec::new(), Vec::new());
     let mut before = bytes(site);
-    for (at, period) in recorded.periods.iter().enumerate() {
+    let mut sums_up = false;
+    for period in &recorded.periods {
         publish(site, period).await?;
-        // The first period closes no other: there is nothing to sum up yet.
-        let kept = arrivals.wait(period, at > 0).await?;
+        let kept = arrivals.wait(period, sums_up).await?;
+        sums_up = period.is_judged;
         tokio::time::sleep(SETTLE).await;
         let after = bytes(site);
         let cost = (after - before) as f64 / recorded.devices as f64;
@@ -119,7 +122,12 @@ impl Arrivals {
         let [alerts, contexts, deltas, summaries] = [Class::Alerts, Class::Contexts, Class::Deltas, Class::Summaries]
             .map(|class| subject_of(&self.site, class));
         while !summed || self.came.0 < self.due.0 || self.came.1 < self.due.1 {
-            let Ok(Some(message)) = timeout(PATIENCE, self.batches.next()).await else {
+            let has_all = self.came.0 >= self.due.0 && self.came.1 >= self.due.1;
+            let patience = if has_all { SUMMARY_PATIENCE } else { PATIENCE };
+            let Ok(Some(message)) = timeout(patience, self.batches.next()).await else {
+                if has_all {
+                    break;
+                }
                 anyhow::bail!("of {:?} alerts and contexts {:?} came, and no more", self.due, self.came);
             };
             let subject = message.subject.as_str();

@@ -13,7 +13,7 @@ use eddy_runtime::client::ReadFrom;
 use eddy_schemas::{
     Scores, ScoresBuilder, Timestamp, Told,
     alert::{CloudEvent, Phase},
-    time_of,
+    flags, time_of,
 };
 use futures_util::TryStreamExt as _;
 
@@ -29,6 +29,8 @@ pub(super) struct Period {
     pub(super) alerts: Vec<CloudEvent>,
     /// The batch of scores, with the windows that are told.
     pub(super) scores: Vec<u8>,
+    /// Whether some of them are summed up, once the period is over.
+    pub(super) is_judged: bool,
 }
 
 impl Period {
@@ -91,7 +93,8 @@ async fn read(running: &Running) -> Result<Vec<Period>> {
         periods.entry(period).or_default().alerts = alerts;
     }
     for (period, mut batch) in batches {
-        periods.entry(period).or_default().scores = batch.encode();
+        let period = periods.entry(period).or_default();
+        (period.scores, period.is_judged) = (batch.0.encode(), batch.1);
     }
     Ok(periods.into_values().collect())
 }
@@ -100,11 +103,12 @@ fn period_of(time: Timestamp) -> i64 {
     time.div_euclid(PERIOD)
 }
 
-/// Each row to the batch of its period.
-fn deal_out(scores: &Scores, batches: &mut BTreeMap<i64, ScoresBuilder>) {
+/// Each row to the batch of its period, and whether that has one which is judged.
+fn deal_out(scores: &Scores, batches: &mut BTreeMap<i64, (ScoresBuilder, bool)>) {
     for row in 0..scores.rows.len() {
         let time = scores.rows.time[row];
-        let batch = batches.entry(period_of(time)).or_insert_with(|| ScoresBuilder::new(&scores.bundle));
+        let new = || (ScoresBuilder::new(&scores.bundle), false);
+        let (batch, is_judged) = batches.entry(period_of(time)).or_insert_with(new);
         if let Some(control) = scores.rows.control(row) {
             batch.push_control(control);
             continue;
@@ -112,7 +116,8 @@ fn deal_out(scores: &Scores, batches: &mut BTreeMap<i64, ScoresBuilder>) {
         let window = scores.window(row);
         let vector: Vec<f32> = window.iter().flat_map(|window| &window.vector).map(|x| x.to_f32()).collect();
         let told = window.map(|window| Told { span: window.span, filled: window.filled, vector: &vector });
-        let (score, tail, flags) = (scores.score[row], scores.tail[row], scores.flags[row]);
-        batch.push(scores.rows.name(row), time, score, tail, flags, told);
+        let (score, tail, flagged) = (scores.score[row], scores.tail[row], scores.flags[row]);
+        *is_judged |= flagged & (flags::COMMISSIONING | flags::JOINT) == 0;
+        batch.push(scores.rows.name(row), time, score, tail, flagged, told);
     }
 }

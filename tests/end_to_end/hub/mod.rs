@@ -19,6 +19,7 @@ use prost::Message;
 use self::site::{Site, connect};
 use crate::{
     faults::{Dice, seed},
+    region::grpc,
     server::Server,
     stage::StageProcess,
 };
@@ -39,7 +40,9 @@ fn start(folder: &Path, url: &str, name: &str) -> StageProcess {
         ("EDDY_HUB_SITE_MB", "64".into()),
         ("EDDY_HUB_MAP_MB", "256".into()),
     ];
-    let environment: Vec<_> = environment.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut environment: Vec<_> = environment.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    // One asks the other for what that leads.
+    environment.extend(grpc(folder));
     StageProcess::start("hub", &own, &environment)
 }
 

@@ -17,7 +17,7 @@ use prost::Message as _;
 
 use eddy_cli::demo::region::oracle::{Told, Window, id};
 
-use super::{feed, site::tail};
+use super::{feed, machine::grpc, site::tail};
 use crate::{server::Server, stage::StageProcess};
 
 const SHARDS: u32 = 2;
@@ -61,7 +61,10 @@ impl Hub {
             ("EDDY_HUB_LAPSE_AFTER_MS", "600".to_owned()),
             ("EDDY_HUB_TAKEOVER_AFTER_MS", "800".to_owned()),
         ];
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let mut all: Vec<_> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        // One asks the other for what that leads.
+        all.extend(grpc(self.folder.path()));
+        all
     }
 
     /// Where its server listens.
@@ -124,12 +127,13 @@ impl Hub {
         }
     }
 
-    /// What the region says that it can prove of a site, as soon as somebody answers.
+    /// What the region says that it can prove of a site, as soon as all shards have somebody who answers.
     pub async fn receipts(&self, site: &str) -> ReceiptsResponse {
         let bus = feed::bus(&self.url()).await.unwrap();
         loop {
             match ask(&bus, site).await {
-                Ok(receipts) => return receipts,
+                Ok(receipts) if receipts.missing_shards.is_empty() => return receipts,
+                Ok(receipts) => println!("without shards {:?}", receipts.missing_shards),
                 Err(problem) => println!("{problem}"),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -20,6 +20,23 @@ pub fn eddy(arguments: &[&str]) -> Output {
     Command::new(binary("eddy")).args(arguments).env_remove("EDDY_SEED").output().unwrap()
 }
 
+/// The environment of a hub process that can be asked by others, with certificates in `folder`, which are made at the first time.
+pub fn grpc(folder: &Path) -> Vec<(String, String)> {
+    let certs = folder.join("certs");
+    if !certs.is_dir() {
+        let made = eddy(&["certs", "--out", certs.to_str().unwrap()]);
+        assert!(made.status.success(), "{made:?}");
+    }
+    let file = |name: &str| certs.join(name).display().to_string();
+    let pairs = [
+        ("EDDY_HUB_GRPC_LISTEN", "127.0.0.1:0".to_owned()),
+        ("EDDY_HUB_GRPC_CA_FILE", file("ca.pem")),
+        ("EDDY_HUB_GRPC_CERT_FILE", file("hub.pem")),
+        ("EDDY_HUB_GRPC_KEY_FILE", file("hub.key")),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 impl Machine {
     /// With certificates, for these sites and an operator called `olga`.
     pub fn start(sites: &[&str]) -> Self {

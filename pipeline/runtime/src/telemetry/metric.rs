@@ -40,6 +40,7 @@ pub enum Metric {
     SyncGapEntries,
     SyncQueueEntries,
     SyncQueueBytes,
+    SyncQueueGapEntries,
     SyncLinkBytes,
     SyncRoundTripSeconds,
     SyncInFlightBytes,
@@ -56,7 +57,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::ReceivedMessages,
         Self::ReceivedRows,
         Self::EmittedMessages,
@@ -91,6 +92,7 @@ impl Metric {
         Self::SyncGapEntries,
         Self::SyncQueueEntries,
         Self::SyncQueueBytes,
+        Self::SyncQueueGapEntries,
         Self::SyncLinkBytes,
         Self::SyncRoundTripSeconds,
         Self::SyncInFlightBytes,
@@ -137,6 +139,7 @@ impl Metric {
             Self::SyncGapEntries => ("eddy_sync_gap_entries_total", Counter, Some("class"), Unit::Count, "Entries of which the region was told that they will never come"),
             Self::SyncQueueEntries => ("eddy_sync_queue_entries", Gauge, Some("class"), Unit::Count, "Entries that the region does not have yet"),
             Self::SyncQueueBytes => ("eddy_sync_queue_bytes", Gauge, Some("class"), Unit::Bytes, "Their bytes on disk"),
+            Self::SyncQueueGapEntries => ("eddy_sync_queue_gap_entries", Gauge, Some("class"), Unit::Count, "Entries that will never come, mostly since a budget was full, of which the region was not told yet"),
             Self::SyncLinkBytes => ("eddy_sync_link_bytes", Gauge, None, Unit::Bytes, "Bytes a second that the link to the region was seen to carry"),
             Self::SyncRoundTripSeconds => ("eddy_sync_round_trip_seconds", Gauge, None, Unit::Seconds, "Its shortest round trip of late, with the region's write to disk"),
             Self::SyncInFlightBytes => ("eddy_sync_in_flight_bytes", Gauge, None, Unit::Bytes, "Bytes sent and not acknowledged"),

@@ -86,9 +86,10 @@ pub(super) async fn most_unusual(
     if !own_bundle && question.config.is_none() {
         command.envs(bundle::environment(&std::path::absolute(&args.bus.dir)?.join("bundle")));
     }
-    let ran = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().await.context("eddy-eval")?;
-    // What is wrong it has said itself.
-    ensure!(ran.status.success(), "{} cannot be asked about", question.path.display());
+    let ran = command.stdin(Stdio::null()).output().await.context("eddy-eval")?;
+    let said = String::from_utf8_lossy(&ran.stderr);
+    ensure!(ran.status.success(), "{} cannot be asked about: {}", question.path.display(), said.trim());
+    eprint!("{said}");
     let line = ran.stdout.split(|byte| *byte == b'\n').next().unwrap_or_default();
     serde_json::from_slice(line).context("eddy-eval is of another release")
 }

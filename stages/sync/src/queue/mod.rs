@@ -63,6 +63,13 @@ pub struct Depth {
     pub gaps: u64,
 }
 
+impl Depth {
+    /// How many of the numbers that the region does not have lie in gaps: their entries will never come.
+    pub fn lost(&self) -> u64 {
+        self.next.saturating_sub(self.oldest).saturating_sub(self.entries)
+    }
+}
+
 /// The queue. All of it blocks on the disk.
 #[derive(Debug)]
 pub struct Queue {

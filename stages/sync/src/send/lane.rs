@@ -73,6 +73,8 @@ pub struct Lane {
     is_own: bool,
     /// How often in a row the region seemed to be set back.
     doubts: u32,
+    /// How many lost entries were last told of.
+    told_lost: u64,
 }
 
 /// A batch of this chain.
@@ -100,6 +102,7 @@ impl Lane {
             trail: VecDeque::new(),
             is_own: false,
             doubts: 0,
+            told_lost: 0,
         }
     }
 
@@ -161,10 +164,23 @@ impl Lane {
     /// Takes what the queue holds now.
     pub fn look(&mut self, depth: Depth, now: Instant) {
         self.depth = depth;
+        self.tell_lost();
         match (self.has_unsent(), self.since) {
             (true, None) => self.since = Some(now),
             (false, Some(_)) => self.since = None,
             _ => {}
+        }
+    }
+
+    /// Says what will never come, whenever it has doubled: a budget that is full for weeks takes something every few seconds.
+    fn tell_lost(&mut self) {
+        let lost = self.depth.lost();
+        if lost == 0 {
+            self.told_lost = 0;
+        } else if lost >= 2 * self.told_lost.max(1) || self.told_lost == 0 {
+            self.told_lost = lost;
+            let (class, waiting, oldest) = (self.class.token(), self.depth.entries, self.depth.oldest);
+            tracing::warn!(class, lost, waiting, oldest, "entries expired before the region had them; it will be told");
         }
     }
 

@@ -110,6 +110,7 @@ impl<U: Uplink> Life<U> {
         for lane in &self.lanes {
             self.outside.telemetry.gauge_class(Metric::SyncQueueEntries, lane.class.token(), lane.depth.entries);
             self.outside.telemetry.gauge_class(Metric::SyncQueueBytes, lane.class.token(), lane.depth.bytes);
+            self.outside.telemetry.gauge_class(Metric::SyncQueueGapEntries, lane.class.token(), lane.depth.lost());
         }
     }
 
