@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use eddy_bench::{fleet, pipeline::Settings};
 
 mod ann;
+mod hub;
 mod load;
 mod sync;
 
@@ -21,6 +22,7 @@ mod sync;
   eddy-bench footprint --series 30000
   eddy-bench ann --n 10000,100000
   eddy-bench sync --json
+  eddy-bench hub --n 1000000
   eddy-bench fleet fixtures/fleet --set detect.alerts_per_day=2.0"
 )]
 struct Arguments {
@@ -47,6 +49,8 @@ enum Command {
     Ann(ann::AnnArgs),
     /// Measures what a gateway costs its uplink, and how fast alerts are on one that bulk has filled.
     Sync(sync::SyncArgs),
+    /// Measures how fast the region answers a gateway over a slow link.
+    Hub(hub::HubArgs),
     /// The index under measurement, in a process of its own; `ann` starts it.
     #[command(hide = true)]
     AnnStore(ann::StoreArgs),
@@ -62,6 +66,7 @@ fn main() -> Result<()> {
         Command::Throughput(args) => load::run(load::Load::Throughput(args)),
         Command::Footprint(args) => load::run(load::Load::Footprint(args)),
         Command::Ann(args) => ann::run(&args),
+        Command::Hub(args) => hub::run(&args),
         Command::Sync(args) => sync::run(&args),
         Command::AnnStore(args) => ann::run_store(&args),
         Command::FloorHop(args) => load::run(load::Load::Hop(args)),

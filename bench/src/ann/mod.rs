@@ -5,6 +5,7 @@
 //! that. [`peers`] runs the others, each in a process too. All write what they found ([`files`]), and [`truth`] judges it.
 //! Everything runs on one thread an activity.
 
+mod drawn;
 mod files;
 mod floats;
 mod peers;
@@ -31,6 +32,7 @@ use eddy_bench::{
 };
 use serde_json::{Value, json};
 
+pub(crate) use drawn::{Queried, RecordedWindows};
 pub(crate) use store::{StoreArgs, run as run_store};
 
 use crate::load::{self, figures::rounded, peer};
@@ -99,10 +101,9 @@ pub(crate) fn run(args: &AnnArgs) -> Result<()> {
     ensure!(args.insert_per_s >= 0.0, "--insert-per-s: at least 0");
     let wanted = Wanted { head: "learned".into(), dimensions: args.dimensions };
     let largest = args.n.iter().max().map_or(0, |n| *n as usize);
-    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ann");
     let pipeline = Pipeline::new(&args.settings)?;
     let recorded = Recorded::find(&args.data)?;
-    let windows = Windows::get(&pipeline, &wanted, &recorded, largest + usize::from(args.queries), &cache)?;
+    let windows = Windows::get(&pipeline, &wanted, &recorded, largest + usize::from(args.queries), &cache())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let figures = runtime.block_on(load::unless_stopped(measure(args, &windows)))?;
     if args.json {
@@ -111,6 +112,11 @@ pub(crate) fn run(args: &AnnArgs) -> Result<()> {
         print!("{}", show::text(&figures));
     }
     Ok(())
+}
+
+/// Where windows are kept that were drawn once.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ann")
 }
 
 /// Figures of all sizes and engines.

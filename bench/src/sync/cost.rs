@@ -12,8 +12,9 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::{
+    IDLE, RECORDED,
     recorded::{Period, Recorded},
-    sites::{IDLE, RECORDED, Site, Sites},
+    sites::{Site, Sites},
 };
 
 /// How long a batch may take that must come.

@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use super::{
-    SyncArgs,
-    sites::{FULL, Site, Sites},
+    FULL, SyncArgs,
+    sites::{Site, Sites},
 };
 
 /// Between alerts, milliseconds.

@@ -9,7 +9,7 @@
 mod cost;
 mod full;
 mod recorded;
-mod sites;
+pub(crate) mod sites;
 
 use std::path::PathBuf;
 
@@ -19,6 +19,13 @@ use serde_json::{Value, json};
 
 use crate::load::unless_stopped;
 use sites::Sites;
+
+/// Whose link carries the recording, whose carries nothing, and whose is filled: their places.
+const RECORDED: usize = 0;
+const IDLE: usize = 1;
+const FULL: usize = 2;
+/// A period of five minutes takes milliseconds here, and so must what is waited for, so that batches are as they would be.
+const COST_CONFIG: &str = "linger_s = 0.005\ncommit_interval_ms = 10";
 
 /// Sync's part of the command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,7 +59,7 @@ pub(crate) fn run(args: &SyncArgs) -> Result<()> {
     let (cost, full) = runtime.block_on(unless_stopped(async {
         say("the recording through a gateway");
         let recorded = recorded::record(&recording).await?;
-        let sites = Sites::start(&recording).await?;
+        let sites = Sites::start(&recording, [COST_CONFIG, "", ""]).await?;
         let measured = async {
             say(&format!("{} periods of it to a region", recorded.periods.len()));
             let cost = cost::measure(&sites, &recorded).await?;
@@ -90,7 +97,7 @@ pub(crate) fn run(args: &SyncArgs) -> Result<()> {
 }
 
 /// For people: a figure a line.
-fn text(figures: &Value) -> String {
+pub(crate) fn text(figures: &Value) -> String {
     let lines = figures.as_object().into_iter().flatten().map(|(name, value)| match value.as_f64() {
         Some(number) if !value.is_u64() => format!("{name:<28} {number:>10.3}\n"),
         _ => format!("{name:<28} {value:>10}\n"),

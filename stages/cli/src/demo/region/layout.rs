@@ -105,17 +105,15 @@ impl SiteLayout {
         Ok(Self { name, dir: own, config, recording, devices, certs: certs.to_owned() })
     }
 
-    /// Writes its config, with its link to the region, and how long what is not urgent waits for a batch to fill, if it is not as
-    /// shipped.
+    /// Writes its config, with its link to the region, and keys of the table `sync` that are not as shipped.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn configure(&self, link: SocketAddr, linger_s: Option<f64>) -> anyhow::Result<()> {
+    pub fn configure(&self, link: SocketAddr, sync: &str) -> anyhow::Result<()> {
         let file = |extension: &str| self.certs.join(format!("site-{}.{extension}", self.name));
-        let linger = linger_s.map(|seconds| format!("[sync]\nlinger_s = {seconds:?}\n\n")).unwrap_or_default();
         let text = format!(
             "[site]\nname = {:?}\n\n[gateway]\nport = 0\nmonitor_port = 0\n\n\
-             {linger}\
+             [sync]\n{sync}\n\n\
              [sync.hub]\nurl = \"tls://{link}\"\ntls_ca_file = {:?}\ntls_cert_file = {:?}\ntls_key_file = {:?}\n",
             self.name,
             self.certs.join("ca.pem"),
@@ -153,7 +151,7 @@ mod tests {
         assert_eq!(devices, ["a and e", "b c", "d"]);
         let file = layout.sites[1].recording.join("b%20c.csv.gz");
         assert_eq!(fs::read_to_string(file).unwrap(), "b%20c.csv.gz");
-        layout.sites[0].configure("127.0.0.1:9".parse().unwrap(), Some(1.0)).unwrap();
+        layout.sites[0].configure("127.0.0.1:9".parse().unwrap(), "linger_s = 1.0").unwrap();
         assert!(crate::up::Plan::load(&layout.sites[0].dir, Some(&layout.sites[0].config)).unwrap().hub);
         assert_eq!(crate::hub::Plan::load(&layout.hub, Some(&layout.hub_config)).unwrap().sites.len(), 3);
         let other = tempfile::tempdir().unwrap();

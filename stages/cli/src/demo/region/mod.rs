@@ -86,7 +86,7 @@ async fn start(layout: &Layout) -> anyhow::Result<Region> {
 async fn start_site(layout: SiteLayout, hub: SocketAddr, seed: u64) -> anyhow::Result<Site> {
     let link = Link::to(hub, seed)?;
     // A week goes by in seconds: what is not urgent waits less than it would.
-    layout.configure(link.address(), Some(1.0))?;
+    layout.configure(link.address(), "linger_s = 1.0")?;
     let mut plan = up::Plan::load(&layout.dir, Some(&layout.config))?;
     plan.loud = false;
     let running = Running::start(&plan).await?;
