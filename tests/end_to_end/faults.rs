@@ -31,7 +31,7 @@ impl Dice {
     }
 }
 
-async fn undisturbed(per_message: usize) -> crate::oracle::Outcome {
+pub async fn undisturbed(per_message: usize) -> crate::oracle::Outcome {
     let gateway = Gateway::start(&ROOMY).await;
     send(&gateway.client, &recording(), per_message).await;
     gateway.wait_until_through().await;

@@ -147,7 +147,7 @@ pub async fn connect(url: &str) -> Client {
 }
 
 /// Whether each stage's checkpoint covers all of its input, from the source on.
-async fn is_through(client: &Client) -> bool {
+pub async fn is_through(client: &Client) -> bool {
     let hops = [
         ("READINGS", format!("readings.{SITE}.0"), vec!["INGEST", "CONTROL"]),
         ("SAMPLES", format!("samples.{SITE}.0"), vec!["READINGS"]),

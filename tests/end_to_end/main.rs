@@ -14,6 +14,7 @@ mod stage;
 mod bounds;
 mod bus;
 mod faults;
+mod full_disk;
 mod hub;
 mod identity;
 mod index;

@@ -18,6 +18,15 @@ pub struct Device {
     pub readings: Vec<Reading>,
 }
 
+impl Device {
+    /// Its first readings, and the rest.
+    pub fn cut(&self, at: usize) -> (Self, Self) {
+        let (first, rest) = self.readings.split_at(at);
+        let of = |readings: &[Reading]| Self { name: self.name.clone(), readings: readings.to_vec() };
+        (of(first), of(rest))
+    }
+}
+
 /// Some devices of the committed recording, `rows` rows of each (a row is one reading a channel).
 pub fn fleet(devices: &[&str], rows: usize) -> Vec<Device> {
     devices.iter().map(|device| read(device, rows)).collect()
