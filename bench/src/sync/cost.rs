@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use eddy_schemas::{
-    names,
+    ScoresBuilder, names,
     sync::{Class, subject_of, wire::Batch},
 };
 use futures_util::StreamExt as _;
@@ -21,6 +21,8 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a summary may take, which does not come where every device was silent.
 const SUMMARY_PATIENCE: Duration = Duration::from_millis(1_500);
+/// What is held is written after ten milliseconds, as these gateways are configured.
+const HELD: Duration = Duration::from_millis(12);
 /// Five minutes.
 const PERIOD_S: f64 = 300.0;
 /// What a reading is: a time and a value.
@@ -95,6 +97,9 @@ async fn publish(site: &Site, period: &Period) -> Result<()> {
     if !period.scores.is_empty() {
         let subject = format!("scores.{}.0", names::encode(&site.name));
         client.publish(&subject, &[], Bytes::from(period.scores.clone())).await?;
+        // In five minutes what is held is written by itself; here the next message makes it so.
+        tokio::time::sleep(HELD).await;
+        client.publish(&subject, &[], ScoresBuilder::new("").encode().into()).await?;
     }
     Ok(())
 }
