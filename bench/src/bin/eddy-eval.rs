@@ -1,9 +1,9 @@
 //! `eddy-eval`: what `eddy eval` runs. A binary of its own, so that `eddy` does not carry the inference engine.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use eddy_bench::{
     eval::{self, EvalArgs},
     windows::{self, WindowsArgs},
@@ -37,39 +37,42 @@ Exit codes:
 /// Runs the public benchmarks through the stages, and scores the results
 #[derive(Debug, Parser)]
 #[command(name = "eddy eval", bin_name = "eddy eval", version, after_help = AFTER)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-struct Arguments {
+struct EvalLine {
     #[command(flatten)]
-    eval: Option<EvalArgs>,
-    #[command(subcommand)]
-    command: Option<Command>,
+    args: EvalArgs,
 }
 
-/// What other commands of `eddy` ask of the stages; a folder of benchmarks that is called so is given as `./windows`.
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Tells the windows of a recorded file, for `eddy query --like FILE`
-    #[command(hide = true)]
-    Windows(WindowsArgs),
+/// Tells the windows of a recorded file, for `eddy query --like FILE`
+#[derive(Debug, Parser)]
+#[command(name = "eddy-eval windows", bin_name = "eddy-eval windows", version)]
+struct WindowsLine {
+    #[command(flatten)]
+    args: WindowsArgs,
 }
+
+/// What other commands of `eddy` ask for; a folder of benchmarks that is called so is given as `./windows`.
+const WINDOWS: &str = "windows";
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let mut line: Vec<OsString> = std::env::args_os().collect();
+    if line.get(1).is_some_and(|first| first == WINDOWS) {
+        line.remove(1);
+        return run(line, WINDOWS, |line: WindowsLine| tell_windows(&line.args).map(|()| ExitCode::SUCCESS));
+    }
+    run(line, "eval", |line: EvalLine| run_benchmarks(&line.args))
+}
+
+/// Reads a command line, and does what it says.
+fn run<L: Parser>(line: Vec<OsString>, name: &str, work: impl FnOnce(L) -> Result<ExitCode>) -> ExitCode {
+    let line = match L::try_parse_from(line) {
+        Ok(line) => line,
         Err(error) => {
             // Nothing is left to do if that cannot be printed.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let done = match (&arguments.command, &arguments.eval) {
-        (Some(Command::Windows(args)), _) => tell_windows(args).map(|()| ExitCode::SUCCESS),
-        (None, Some(args)) => run_benchmarks(args),
-        // clap asks for one of them.
-        (None, None) => Ok(ExitCode::from(EXIT_USAGE)),
-    };
-    done.unwrap_or_else(|error| {
-        let name = if arguments.command.is_some() { "windows" } else { "eval" };
+    work(line).unwrap_or_else(|error| {
         eprintln!("eddy {name}: {error:#}");
         ExitCode::from(if error.is::<ConfigError>() { EXIT_USAGE } else { EXIT_FAILED })
     })

@@ -71,14 +71,18 @@ pub struct Outcome {
     pub replayed: u64,
     /// Something is to go out.
     pub news: bool,
-    /// What, how it ended: why the first of them did, and how many did.
-    pub audit: BTreeMap<(String, &'static str), (String, u64)>,
+    /// What, how it ended: why the first of them did, and how many more did.
+    pub audit: BTreeMap<(String, &'static str), (Vec<String>, u64)>,
 }
 
+/// So many alike of one transaction are told one by one.
+const ALIKE_MAX: usize = 16;
+
 impl Outcome {
-    /// Of many alike in one transaction one is told, and how many there were: rubbish must not fill the log.
+    /// Of many alike in one transaction the first are told, and how many more there were: rubbish must not fill the log.
     fn audit(&mut self, what: String, outcome: &'static str, detail: impl Into<String>) {
-        self.audit.entry((what, outcome)).or_insert_with(|| (detail.into(), 0)).1 += 1;
+        let (told, more) = self.audit.entry((what, outcome)).or_default();
+        if told.len() < ALIKE_MAX { told.push(detail.into()) } else { *more += 1 }
     }
 }
 

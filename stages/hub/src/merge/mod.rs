@@ -168,10 +168,14 @@ impl SiteSink {
         }
         self.told = reaches;
         let Some(audit) = &self.audit else { return };
-        for ((what, how), (why, count)) in &outcome.audit {
-            let more = if *count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
-            tracing::warn!(site = self.site.name, what, how, why, count, "not as it should be");
-            audit.note(what, &self.site.name, how, &format!("{why}{more}"));
+        for ((what, how), (told, more)) in &outcome.audit {
+            let (first, count) = (told.first(), told.len() as u64 + more);
+            tracing::warn!(site = self.site.name, what, how, why = first, count, "not as it should be");
+            for (at, why) in told.iter().enumerate() {
+                let is_last = *more > 0 && at + 1 == told.len();
+                let more = if is_last { format!(" (and {more} more)") } else { String::new() };
+                audit.note(what, &self.site.name, how, &format!("{why}{more}"));
+            }
         }
     }
 }

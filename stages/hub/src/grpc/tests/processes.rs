@@ -71,6 +71,9 @@ fn start(name: &str, folder: &Path, url: &str, ca: &Ca) -> Process {
 /// A site's first batch of deltas: a window of each device, `base` and its number away on the first axis, and of an alert each.
 async fn send(bus: &NatsBus, site: &str, base: u32) {
     let device = |number: u32| format!("pump-{number}");
+    // Half a unit apart.
+    let place = |number: u32| (base + number) as f32 / 2.0;
+    let coded = |number: u32| eddy_vectors::quantizer::int8::encode(&[place(number), 0.0, 0.0]).unwrap();
     let delta = |number: u32| VectorDelta {
         action: Action::Insert.into(),
         series: number + 1,
@@ -83,8 +86,8 @@ async fn send(bus: &NatsBus, site: &str, base: u32) {
         flags: 1,
         score: 0.25,
         codes: Codes::Int8.into(),
-        scale: 0.5,
-        vector: Bytes::from(vec![(base + number) as u8, 0, 0]),
+        scale: coded(number).0,
+        vector: coded(number).1.into(),
         alert: format!("{site} {number}"),
         opens: true,
     };
