@@ -15,6 +15,7 @@ use eddy_schemas::{
         Class, subject_of,
         wire::{Batch, entry::What},
     },
+    time_of,
 };
 use futures_util::StreamExt as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -117,11 +118,17 @@ async fn hear(mut batches: async_nats::Subscriber, told: mpsc::Sender<(String, I
 async fn send(site: &Site, until: Instant) -> Result<HashMap<String, Instant>> {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut published = HashMap::new();
+    let client = &site.running.gateway.client;
+    let scored = format!("scores.{}.0", names::encode(&site.name));
     while Instant::now() < until {
         sleep(Duration::from_millis(random.random_range(BETWEEN))).await;
         let event = event(&site.name, published.len() as u64);
         let at = Instant::now();
-        site.running.gateway.client.publish(&event.nats_subject(), &[], event.to_json().into()).await?;
+        // As detect does: an alert, and the scores that it came with.
+        let alert = client.send(&event.nats_subject(), &[], event.to_json().into()).await?;
+        let scores = client.send(&scored, &[], opening(&event, &mut random).into()).await?;
+        alert.stored().await?;
+        scores.stored().await?;
         published.insert(event.data.alert, at);
     }
     Ok(published)
@@ -145,6 +152,17 @@ async fn fill(site: &Site, args: &SyncArgs) -> Result<()> {
         site.running.gateway.client.publish(&subject, &[], scores.encode().into()).await?;
     }
     Ok(())
+}
+
+/// The row of the window that opened an alert.
+fn opening(event: &CloudEvent, random: &mut ChaCha8Rng) -> Vec<u8> {
+    let vector: Vec<f32> = (0..DIMENSIONS).map(|_| random.random_range(-1.0..1.0)).collect();
+    let mut scores = ScoresBuilder::new(BUNDLE);
+    let told = Told { span: 63 * SECOND, filled: 64, vector: &vector };
+    let end = time_of(&event.time).unwrap_or_default();
+    let series = SeriesName::encode(&event.data.device, "vibration");
+    scores.push(&series, end, 1.0, 1e-6, flags::KEPT | flags::ALERTED, Some(told));
+    scores.encode()
 }
 
 fn event(site: &str, number: u64) -> CloudEvent {

@@ -18,6 +18,9 @@ use eddy_bench::quantized;
 use serde_json::{Value, json};
 
 use crate::load::unless_stopped;
+use cost::Cost;
+use full::Full;
+use recorded::Recorded;
 use sites::Sites;
 
 /// Whose link carries the recording, whose carries nothing, and whose is filled: their places.
@@ -42,9 +45,21 @@ pub(crate) struct SyncArgs {
     /// What the slow link takes each way, in milliseconds
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=2_000))]
     delay_ms: u64,
+    /// Only one of the two [default: both]
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Print one JSON object in place of a table
     #[arg(long)]
     json: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Bytes of the recording
+    Cost,
+    /// Alerts on a full link
+    Link,
 }
 
 /// Measures, and prints the figures.
@@ -56,34 +71,34 @@ pub(crate) fn run(args: &SyncArgs) -> Result<()> {
     say("windows told in few bytes");
     let recalls = quantized::recalls(&recording)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let wants = |part| args.only.is_none_or(|only| only == part);
     let (cost, full) = runtime.block_on(unless_stopped(async {
-        say("the recording through a gateway");
-        let recorded = recorded::record(&recording).await?;
-        let sites = Sites::start(&recording, [COST_CONFIG, "", ""]).await?;
-        let measured = async {
-            say(&format!("{} periods of it to a region", recorded.periods.len()));
-            let cost = cost::measure(&sites, &recorded).await?;
-            say(&format!("a link of {} bytes a second, full for {} s", args.bytes_per_s, args.seconds));
-            Ok((cost, full::measure(&sites, args).await?))
+        let recorded = match wants(Part::Cost) {
+            true => {
+                say("the recording through a gateway");
+                Some(recorded::record(&recording).await?)
+            }
+            false => None,
         };
-        let measured = measured.await;
+        let sites = Sites::start(&recording, [COST_CONFIG, "", ""]).await?;
+        let measured = measure(args, &sites, recorded, wants(Part::Link)).await;
         sites.stop().await;
         measured
     }))?;
     let figures = json!({
-        "alert_p50_ms": full.alert_ms(0.5),
-        "alert_p99_ms": full.alert_ms(0.99),
-        "alerts": full.alerts(),
-        "link_use": full.link_use,
+        "alert_p50_ms": full.as_ref().map(|full| full.alert_ms(0.5)),
+        "alert_p99_ms": full.as_ref().map(|full| full.alert_ms(0.99)),
+        "alerts": full.as_ref().map(Full::alerts),
+        "link_use": full.as_ref().map(|full| full.link_use),
         "link_bytes_per_s": args.bytes_per_s,
         "link_delay_ms": args.delay_ms,
-        "bytes_per_device_5min_quiet": cost.quiet,
-        "bytes_per_device_5min_mean": cost.mean,
-        "bytes_per_device_5min_worst": cost.worst,
-        "bytes_per_device_5min_idle": cost.idle,
-        "devices": cost.devices,
-        "periods": cost.periods,
-        "reduction_ratio": cost.reduction,
+        "bytes_per_device_5min_quiet": cost.map(|cost| cost.quiet),
+        "bytes_per_device_5min_mean": cost.map(|cost| cost.mean),
+        "bytes_per_device_5min_worst": cost.map(|cost| cost.worst),
+        "bytes_per_device_5min_idle": cost.map(|cost| cost.idle),
+        "devices": cost.map(|cost| cost.devices),
+        "periods": cost.map(|cost| cost.periods),
+        "reduction_ratio": cost.map(|cost| cost.reduction),
         "recall_ratio_int8": recalls.int8,
         "recall_ratio_pq": recalls.product,
         "vectors": recalls.stored,
@@ -94,6 +109,24 @@ pub(crate) fn run(args: &SyncArgs) -> Result<()> {
         print!("{}", text(&figures))
     }
     Ok(())
+}
+
+async fn measure(
+    args: &SyncArgs,
+    sites: &Sites,
+    recorded: Option<Recorded>,
+    link: bool,
+) -> Result<(Option<Cost>, Option<Full>)> {
+    let (mut cost, mut full) = (None, None);
+    if let Some(recorded) = recorded {
+        say(&format!("{} periods of it to a region", recorded.periods.len()));
+        cost = Some(cost::measure(sites, &recorded).await?);
+    }
+    if link {
+        say(&format!("a link of {} bytes a second, full for {} s", args.bytes_per_s, args.seconds));
+        full = Some(full::measure(sites, args).await?);
+    }
+    Ok((cost, full))
 }
 
 /// For people: a figure a line.
