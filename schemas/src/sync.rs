@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use serde::{Deserialize, Serialize};
 
 use crate::names;
 
@@ -45,6 +46,35 @@ impl Class {
     pub fn of_token(token: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.token() == token)
     }
+}
+
+/// The method by which sync is asked how the way to the region stands: `eddy.region.<site>.uplink`, answered without the region.
+pub const UPLINK: &str = "uplink";
+
+/// The answer, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkStats {
+    /// Where the region is.
+    pub hub: String,
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// Classes that have ever had something, highest priority first.
+    pub classes: Vec<ClassStats>,
+}
+
+/// What a class has that the region has not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassStats {
+    /// See [`Class::token`].
+    pub class: String,
+    /// The next entry's number: so many were there, less one.
+    pub next: u64,
+    /// Entries that wait.
+    pub waiting: u64,
+    /// What they take on disk.
+    pub waiting_bytes: u64,
+    /// Entries that will never come, of which the region was not told yet.
+    pub lost: u64,
 }
 
 /// The hub's stream of a site.

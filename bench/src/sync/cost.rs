@@ -25,6 +25,9 @@ const SUMMARY_PATIENCE: Duration = Duration::from_millis(1_500);
 const HELD: Duration = Duration::from_millis(12);
 /// Five minutes.
 const PERIOD_S: f64 = 300.0;
+/// After so long a new connection has said what there is to say at first; and so long it is measured.
+const CONNECTED: Duration = Duration::from_secs(15);
+const IDLE_FOR: Duration = Duration::from_secs(75);
 /// What a reading is: a time and a value.
 const READING_BYTES: f64 = 16.0;
 /// Acks of what came last are on their way for so long at most.
@@ -37,7 +40,7 @@ pub(super) struct Cost {
     pub(super) quiet: f64,
     pub(super) mean: f64,
     pub(super) worst: f64,
-    /// Of the connection alone; it is in none of the others.
+    /// Of a gateway's connection alone, whatever its devices; it is in none of the others.
     pub(super) idle: f64,
     /// Bytes of readings for each byte on the link.
     pub(super) reduction: f64,
@@ -48,9 +51,8 @@ pub(super) struct Cost {
 /// Brings the recording to the region.
 pub(super) async fn measure(sites: &Sites, recorded: &Recorded) -> Result<Cost> {
     let site = &sites.sites[RECORDED];
-    let idle = &sites.sites[IDLE];
+    let idle = idle(&sites.sites[IDLE]).await;
     let mut arrivals = Arrivals::of(&sites.region, &site.name).await?;
-    let (began, idle_before) = (Instant::now(), bytes(idle));
     let (mut all, mut quiet) = (Vec::new(), Vec::new());
     let mut before = bytes(site);
     let mut sums_up = false;
@@ -70,16 +72,23 @@ pub(super) async fn measure(sites: &Sites, recorded: &Recorded) -> Result<Cost> 
     ensure!(!quiet.is_empty(), "there is no quiet period in the recording");
     quiet.sort_by(f64::total_cmp);
     let total: f64 = all.iter().sum::<f64>() * recorded.devices as f64;
-    let idle = (bytes(idle) - idle_before) as f64 * PERIOD_S / began.elapsed().as_secs_f64();
     Ok(Cost {
         quiet: quiet[quiet.len() / 2],
         mean: all.iter().sum::<f64>() / all.len() as f64,
         worst: all.iter().copied().fold(0.0, f64::max),
-        idle: idle / recorded.devices as f64,
+        idle,
         reduction: recorded.readings as f64 * READING_BYTES / total,
         devices: recorded.devices,
         periods: all.len(),
     })
+}
+
+/// What a connection costs in five minutes on which nothing is to be said.
+async fn idle(site: &Site) -> f64 {
+    tokio::time::sleep(CONNECTED).await;
+    let (began, before) = (Instant::now(), bytes(site));
+    tokio::time::sleep(IDLE_FOR).await;
+    (bytes(site) - before) as f64 * PERIOD_S / began.elapsed().as_secs_f64()
 }
 
 fn bytes(site: &Site) -> u64 {

@@ -95,7 +95,7 @@ pub(crate) fn run(args: &SyncArgs) -> Result<()> {
         "bytes_per_device_5min_quiet": cost.map(|cost| cost.quiet),
         "bytes_per_device_5min_mean": cost.map(|cost| cost.mean),
         "bytes_per_device_5min_worst": cost.map(|cost| cost.worst),
-        "bytes_per_device_5min_idle": cost.map(|cost| cost.idle),
+        "bytes_per_gateway_5min_idle": cost.map(|cost| cost.idle),
         "devices": cost.map(|cost| cost.devices),
         "periods": cost.map(|cost| cost.periods),
         "reduction_ratio": cost.map(|cost| cost.reduction),

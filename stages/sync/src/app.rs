@@ -15,7 +15,7 @@ use crate::{
     collect,
     config::Config,
     downlink::{self, Downlink},
-    proxy,
+    proxy::Proxy,
     queue::{Queue, QueueError},
     send::{self, Health, Outside},
     sketches::{self, Sketches},
@@ -108,8 +108,9 @@ impl Program for Sync {
         let every = Duration::from_secs(config.sketch_poll_s);
         let sketches = tail(sketches::STREAM, sketches::SUBJECTS, false, every).follow(sketches, stop.clone());
         parts.spawn(async move { sketches.await.map_err(|error| unusable(&error)) });
-        let asked = (Duration::from_millis(config.ask_timeout_ms), config.asks_max);
-        let asking = proxy::serve(bus, hub.clone(), site, asked, stop);
+        let ask_timeout = Duration::from_millis(config.ask_timeout_ms);
+        let proxy = Proxy { hub: hub.clone(), url: config.hub.url.clone(), queue: queue.clone(), timeout: ask_timeout };
+        let asking = proxy.serve(bus, site, config.asks_max, stop);
         parts.spawn(async move {
             asking.await;
             Ok(())

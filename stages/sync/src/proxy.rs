@@ -1,6 +1,7 @@
-//! Questions of this gateway to its region: passed on, answered or refused within a deadline.
+//! Questions of this gateway to its region: passed on, answered or refused within a deadline; and how the way there stands, which is
+//! answered here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use eddy_runtime::{
@@ -10,39 +11,77 @@ use eddy_runtime::{
 use eddy_schemas::{
     names,
     region::{RECEIPTS, REQUEST_PREFIX, SEARCH, STATS},
+    sync::{Class, ClassStats, UPLINK, UplinkStats},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::spawn_blocking};
+
+use crate::queue::{Queue, QueueError};
 
 /// How long is waited before the service is registered again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// A question's bytes at most: a slow link has other things to carry.
 const QUESTION_BYTES_MAX: usize = 64 << 10;
 
-/// Keeps the service registered until `stop` says true.
-pub async fn serve(
-    gateway: NatsBus,
-    hub: NatsBus,
-    site: String,
-    (timeout, at_once): (Duration, usize),
-    stop: watch::Receiver<bool>,
-) {
-    let subject = |method: &str| format!("{REQUEST_PREFIX}.{}.{method}", names::encode(&site));
-    let service = Service {
-        name: "eddy-sync".into(),
-        description: format!("what the region knows, for {site}"),
-        endpoints: [SEARCH, RECEIPTS, STATS].map(|method| (method.to_owned(), subject(method))).into(),
-        at_once,
-    };
-    let answer = move |method: String, question: Bytes| {
-        let hub = hub.clone();
-        async move { ask(&hub, &method, question, timeout).await }
-    };
-    while !*stop.borrow() {
-        if let Err(error) = service::serve(gateway.clone(), service.clone(), answer.clone(), stop.clone()).await {
-            tracing::warn!(%error, "questions to the region are not answered; trying again");
-            tokio::time::sleep(AGAIN).await;
+/// What is asked, and of whom.
+#[derive(Clone)]
+pub struct Proxy {
+    /// The region's NATS.
+    pub hub: NatsBus,
+    /// Its URL, as it is configured.
+    pub url: String,
+    /// What waits for it.
+    pub queue: Arc<Queue>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+impl Proxy {
+    /// Keeps the service of `site` registered until `stop` says true; so many questions are asked at the same time.
+    pub async fn serve(self, gateway: NatsBus, site: String, at_once: usize, stop: watch::Receiver<bool>) {
+        let subject = |method: &str| format!("{REQUEST_PREFIX}.{}.{method}", names::encode(&site));
+        let service = Service {
+            name: "eddy-sync".into(),
+            description: format!("what the region knows, for {site}"),
+            endpoints: [SEARCH, RECEIPTS, STATS, UPLINK].map(|method| (method.to_owned(), subject(method))).into(),
+            at_once,
+        };
+        let answer = move |method: String, question: Bytes| {
+            let proxy = self.clone();
+            async move {
+                match method.as_str() {
+                    UPLINK => proxy.uplink().await,
+                    method => ask(&proxy.hub, method, question, proxy.timeout).await,
+                }
+            }
+        };
+        while !*stop.borrow() {
+            if let Err(error) = service::serve(gateway.clone(), service.clone(), answer.clone(), stop.clone()).await {
+                tracing::warn!(%error, "questions to the region are not answered; trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
         }
     }
+
+    async fn uplink(self) -> Result<Bytes, Refusal> {
+        let failed = |message: String| Refusal { code: 500, message };
+        let (connected, queue) = (self.hub.is_connected(), self.queue);
+        let classes = spawn_blocking(move || stats(&queue)).await.map_err(|panic| failed(panic.to_string()))?;
+        let stats =
+            UplinkStats { hub: self.url, connected, classes: classes.map_err(|error| failed(error.to_string()))? };
+        serde_json::to_vec(&stats).map(Bytes::from).map_err(|error| failed(error.to_string()))
+    }
+}
+
+fn stats(queue: &Queue) -> Result<Vec<ClassStats>, QueueError> {
+    let mut all = Vec::new();
+    for class in Class::ALL {
+        let depth = queue.depth(class)?;
+        if depth.next > 1 {
+            let (waiting, waiting_bytes, lost) = (depth.entries, depth.bytes, depth.lost());
+            all.push(ClassStats { class: class.token().to_owned(), next: depth.next, waiting, waiting_bytes, lost });
+        }
+    }
+    Ok(all)
 }
 
 async fn ask(hub: &NatsBus, method: &str, question: Bytes, timeout: Duration) -> Result<Bytes, Refusal> {

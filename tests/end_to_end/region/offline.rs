@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use eddy_fixtures::link::{Conditions, State};
+use eddy_schemas::sync::UplinkStats;
 
 use super::{Hub, PATIENCE, Site, sent, told};
 
@@ -38,6 +39,10 @@ async fn weeks_without_a_link_keep_what_is_urgent_and_name_the_rest() {
     }
     assert_eq!(read("alerts", "gap_entries"), 0);
     assert!(plant.sync.log().contains("entries expired before the region had them"), "{}", plant.said());
+    let uplink = plant.client.request("eddy.region.plant.uplink", Default::default()).await.unwrap();
+    let uplink: UplinkStats = serde_json::from_slice(&uplink).unwrap();
+    let deltas = uplink.classes.iter().find(|class| class.class == "deltas").unwrap();
+    assert_eq!((uplink.connected, deltas.waiting, deltas.lost), (false, WAITING_MAX, since - WAITING_MAX));
     // A restart forgets none of it.
     plant.sync.kill_and_restart();
     plant.link_is(Conditions::default());

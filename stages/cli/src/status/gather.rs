@@ -11,8 +11,10 @@ use eddy_schemas::{
     Readings,
     health::{Condition, Health},
     names,
+    region::REQUEST_PREFIX,
     search::IndexStats,
     side::Rejection,
+    sync::{UPLINK, UplinkStats},
 };
 use futures_util::TryStreamExt as _;
 
@@ -80,6 +82,7 @@ pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, Cli
         last_alert: last_alert.and_then(|message| serde_json::from_slice(&message.payload).ok()),
         health,
         index: index(gateway).await,
+        region: region(gateway).await,
         given_up: gateway.file.as_ref().map(|file| file.machine.given_up.clone()).unwrap_or_default(),
         aside,
     })
@@ -88,6 +91,13 @@ pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, Cli
 /// What the index says of itself, if it runs.
 async fn index(gateway: &Gateway) -> Option<IndexStats> {
     let subject = format!("eddy.search.{}.stats", gateway.site_token());
+    let answer = gateway.client.request(&subject, Bytes::new()).await.ok()?;
+    serde_json::from_slice(&answer).ok()
+}
+
+/// What sync says of the way to the region, if it runs.
+async fn region(gateway: &Gateway) -> Option<UplinkStats> {
+    let subject = format!("{REQUEST_PREFIX}.{}.{UPLINK}", gateway.site_token());
     let answer = gateway.client.request(&subject, Bytes::new()).await.ok()?;
     serde_json::from_slice(&answer).ok()
 }

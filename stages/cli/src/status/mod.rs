@@ -6,7 +6,7 @@ pub mod show;
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
-use eddy_schemas::{health::Health, search::IndexStats};
+use eddy_schemas::{health::Health, search::IndexStats, sync::UplinkStats};
 use serde::Serialize;
 
 use crate::{gateway::GatewayArgs, output};
@@ -68,6 +68,8 @@ pub struct Status {
     pub health: Vec<Health>,
     /// What the index holds; `None` if it does not answer.
     pub index: Option<IndexStats>,
+    /// How the way to the region stands; `None` where there is no region, or sync does not answer.
+    pub region: Option<UplinkStats>,
     /// What `eddy up` does not start again, and how it ended.
     pub given_up: BTreeMap<String, String>,
     /// Per stage what it put aside.

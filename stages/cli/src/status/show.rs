@@ -1,6 +1,9 @@
 //! Status for people.
 
-use eddy_schemas::alert::CloudEvent;
+use eddy_schemas::{
+    alert::CloudEvent,
+    sync::{ClassStats, UplinkStats},
+};
 
 use super::Status;
 use crate::{alerts, output::printable};
@@ -44,6 +47,7 @@ pub fn show(status: &Status) -> Vec<String> {
     }
     lines.push(String::new());
     lines.push(index(status));
+    lines.extend(status.region.as_ref().map(region));
     let event = status.last_alert.clone().and_then(|json| serde_json::from_value::<CloudEvent>(json).ok());
     lines.push(format!("last alert: {}", event.as_ref().map_or("none".to_owned(), alerts::line)));
     conditions(status, &mut lines);
@@ -63,6 +67,18 @@ fn index(status: &Status) -> String {
         index.labels,
         bytes(index.bytes),
     )
+}
+
+fn region(uplink: &UplinkStats) -> String {
+    let link = if uplink.connected { "connected" } else { "no connection: all waits in the queue" };
+    let of = |class: &ClassStats| {
+        let lost = if class.lost > 0 { format!(" and {} lost", class.lost) } else { String::new() };
+        format!("{} {} ({}){lost}", class.waiting, class.class, bytes(class.waiting_bytes))
+    };
+    let waiting: Vec<String> = uplink.classes.iter().filter(|class| class.waiting + class.lost > 0).map(of).collect();
+    let waiting =
+        if waiting.is_empty() { "nothing waits".to_owned() } else { format!("waiting: {}", waiting.join(", ")) };
+    format!("region: {} {link}; {waiting}", printable(&uplink.hub))
 }
 
 fn conditions(status: &Status, lines: &mut Vec<String>) {
@@ -118,6 +134,26 @@ fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_for_the_region_and_what_is_lost_is_told() {
+        let class = |class: &str, waiting, lost| ClassStats {
+            class: class.into(),
+            next: 100,
+            waiting,
+            waiting_bytes: 10 * waiting,
+            lost,
+        };
+        let mut uplink =
+            UplinkStats { hub: "tls://hub:4222".into(), connected: true, classes: vec![class("alerts", 0, 0)] };
+        assert_eq!(region(&uplink), "region: tls://hub:4222 connected; nothing waits");
+        uplink.connected = false;
+        uplink.classes = vec![class("alerts", 2, 0), class("deltas", 150, 810)];
+        assert_eq!(
+            region(&uplink),
+            "region: tls://hub:4222 no connection: all waits in the queue; waiting: 2 alerts (20 B), 150 deltas (1500 B) and 810 lost"
+        );
+    }
 
     #[test]
     fn sizes_and_ages_read_well() {
