@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use eddy_vectors::index::{Limits, Model, Searcher, SegmentRecord, Store};
+use eddy_vectors::index::{Kind, Limits, Model, Searcher, SegmentRecord, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ pub(crate) struct StoreArgs {
     /// Components of a vector
     #[arg(long)]
     pub(super) dimensions: usize,
-    /// Merge forests into graphs
+    /// Build graphs, merged into one
     #[arg(long)]
     pub(super) graph: bool,
     /// Windows a second; 0: as fast as they go
@@ -73,7 +73,8 @@ pub(super) struct Restarted {
 }
 
 fn limits(n: usize, graph: bool) -> Limits {
-    let mut limits = Limits { map_bytes: 16 << 30, graph_windows: 0, ..Limits::default() };
+    let kind = if graph { Kind::Graph } else { Kind::Forest };
+    let mut limits = Limits { map_bytes: 16 << 30, kind, graph_windows: 0, ..Limits::default() };
     if graph {
         // So that segments of a size are always four, until one is left.
         let mut size = n.div_ceil(4);

@@ -4,7 +4,7 @@
 //! aarch64, on x86-64 AVX2 is asked for when it runs. AVX-512 would hold two tiles, for other sums.
 
 /// Rows of a tile.
-const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
 /// Rows of equal length in tiles of eight: of each tile first the first components of its rows, then the second ones, and so on.
 /// So distances to eight rows are summed without any sum across a register, whatever the rows' length.
@@ -81,6 +81,7 @@ impl Tiles {
 }
 
 /// The squared distance between two vectors of equal length.
+#[inline]
 pub fn squared(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a, b) = (a.chunks(LANES), b.chunks(LANES));
@@ -90,7 +91,12 @@ pub fn squared(a: &[f32], b: &[f32]) -> f32 {
             *lane += difference * difference;
         }
     }
-    let [a, b, c, d, e, f, g, h] = lanes;
+    summed(lanes)
+}
+
+/// The sum of all lanes, in its one order.
+#[inline]
+pub(crate) fn summed([a, b, c, d, e, f, g, h]: [f32; LANES]) -> f32 {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 

@@ -9,6 +9,7 @@
 //! - [`calibration`]: from a distance to its tail probability among the series' own past.
 //! - [`running`]: mean and deviation of a stream.
 //! - [`fusion`]: many tail probabilities into one.
+//! - [`distance`], [`half_rows`]: distances from a vector to rows of int8 and of f16.
 //! - [`index`]: a store of windows on disk, searchable while it grows.
 //! - [`quantizer`]: vectors in fewer bytes, and [`kmeans`], of which one of its two kinds is made.
 //! - [`sketch`]: what a store knows, in short.
@@ -21,6 +22,7 @@ pub mod coreset;
 pub mod delay;
 pub mod distance;
 pub mod fusion;
+pub mod half_rows;
 pub mod history;
 pub mod index;
 pub mod kmeans;

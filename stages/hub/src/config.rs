@@ -57,8 +57,6 @@ pub struct Config {
     pub notes_mb_max: u64,
     /// Megabytes of address space.
     pub map_mb: u64,
-    /// Trees of a forest.
-    pub trees: usize,
     /// Megabytes.
     pub build_memory_mb: usize,
     /// Seconds.
@@ -106,7 +104,6 @@ impl Config {
         check("notes_max", self.notes_max as f64, 1e3, 1e9);
         check("notes_mb_max", self.notes_mb_max as f64, 1.0, 1e6);
         check("map_mb", self.map_mb as f64, 16.0, 1e7);
-        check("trees", self.trees as f64, 1.0, 100.0);
         check("build_memory_mb", self.build_memory_mb as f64, 8.0, 1e5);
         check("build_time_max_s", self.build_time_max_s, 1.0, 1e5);
         check("summaries_per_device", f64::from(self.summaries_per_device), 1.0, 1e5);
@@ -142,9 +139,9 @@ impl Config {
             graph_windows: self.graph_windows,
             bytes_max: self.bytes_max_mb << 20,
             age_max: hours(24.0 * self.age_max_d),
-            trees: self.trees,
             build_memory: self.build_memory_mb << 20,
             build_time: Duration::from_secs_f64(self.build_time_max_s),
+            ..Limits::default()
         }
     }
 
@@ -180,7 +177,7 @@ mod tests {
             hold: vec![1, 2],
             sites: vec![String::new()],
             takeover_after_ms: 2_000,
-            trees: 0,
+            notes_max: 0,
             ..config()
         };
         let problems = wrong.problems().join("\n");
@@ -188,7 +185,7 @@ mod tests {
             "hub.hold: 2: 0 to hub.shards - 1 = 1",
             "hub.sites: \"\"",
             "hub.takeover_after_ms = 2000: 2550",
-            "hub.trees",
+            "hub.notes_max",
         ] {
             assert!(problems.contains(part), "{part}: {problems}");
         }

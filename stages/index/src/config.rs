@@ -21,8 +21,6 @@ pub struct Config {
     pub age_max_d: f64,
     /// Megabytes of address space.
     pub map_mb: u64,
-    /// Trees of a forest.
-    pub trees: usize,
     /// Megabytes.
     pub build_memory_mb: usize,
     /// Seconds.
@@ -69,7 +67,6 @@ impl Config {
         check("bytes_max_mb", self.bytes_max_mb as f64, 16.0, 1e7);
         check("age_max_d", self.age_max_d, 1.0, 1e5);
         check("map_mb", self.map_mb as f64, 16.0, 1e6);
-        check("trees", self.trees as f64, 1.0, 100.0);
         check("build_memory_mb", self.build_memory_mb as f64, 8.0, 1e5);
         check("build_time_max_s", self.build_time_max_s, 1.0, 1e5);
         check("recall", f64::from(self.recall), 0.01, 1.0);
@@ -101,9 +98,9 @@ impl Config {
             graph_windows: self.graph_windows,
             bytes_max: self.bytes_max_mb << 20,
             age_max: (self.age_max_d * 8.64e13) as i64,
-            trees: self.trees,
             build_memory: self.build_memory_mb << 20,
             build_time: Duration::from_secs_f64(self.build_time_max_s),
+            ..Limits::default()
         }
     }
 }
@@ -120,9 +117,9 @@ mod tests {
     #[test]
     fn the_defaults_are_good_and_every_bound_is_told() {
         assert!(config().problems().is_empty());
-        let wrong = Config { trees: 0, near: 0.0, recall: 1.5, map_mb: 1, ..config() };
+        let wrong = Config { votes: 0, near: 0.0, recall: 1.5, map_mb: 1, ..config() };
         let problems = wrong.problems().join("\n");
-        for key in ["index.trees = 0", "index.near = 0", "index.recall = 1.5", "index.map_mb = 1"] {
+        for key in ["index.votes = 0", "index.near = 0", "index.recall = 1.5", "index.map_mb = 1"] {
             assert!(problems.contains(key), "{problems}");
         }
         let narrow = Config { map_mb: 2_000, bytes_max_mb: 1_024, ..config() };

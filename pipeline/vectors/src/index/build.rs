@@ -1,10 +1,9 @@
-//! Building sealed segments, in the background: into a forest first, later four of a size into a graph, and anew what lost
-//! many windows to deletions.
+//! Building sealed segments, in the background.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -16,22 +15,13 @@ use super::{
     batch::next_segment,
     error::IndexError,
     kind::Bounds,
+    plan::plan,
     segment::{Columns, FOLDER, Segment},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
-    store::{Limits, Shared, Store},
+    store::{Limits, Shared, Store, lock},
     window::{Row, SeriesId},
 };
-use crate::distance;
 
-/// A segment is rebuilt when so many of its windows were deleted since it was built.
-const REBUILD_SHARE: f64 = 0.3;
-/// So many built segments of a size are merged.
-const MERGED: usize = 4;
-/// Vectors of the segment that are asked for, to see what recall an effort reaches, and how many neighbours of each.
-const PROBES: usize = 100;
-const NEIGHBOURS: usize = 10;
-/// No effort beyond the one that reaches this recall is tried.
-const RECALL_MAX: f32 = 0.995;
 /// Vectors that are read in one transaction of the catalog: it may not be held for long.
 const READ_ROWS: u64 = 4_096;
 
@@ -67,11 +57,8 @@ impl Store {
         for segment in &segments {
             deleted.insert(segment.id, catalog.deleted(&txn, segment.id)?);
         }
-        let given_up: BTreeSet<SegmentId> = {
-            let trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
-            trees.iter().filter(|(_, trees)| **trees == 0).map(|(id, _)| *id).collect()
-        };
-        let Some((sources, kind)) = plan(&segments, &deleted, &given_up, &self.limits) else { return Ok(None) };
+        let slow = lock(&self.slow).clone();
+        let Some((sources, kind)) = plan(&segments, &deleted, &slow, &self.limits) else { return Ok(None) };
         let models = catalog.all_models(&txn)?;
         drop(txn);
         let mut txn = catalog.write()?;
@@ -80,9 +67,8 @@ impl Store {
         let count = sources.iter().map(|source| source.count).sum();
         deleted.retain(|id, _| sources.iter().any(|source| source.id == *id));
         let model = models.get(sources[0].model as usize).cloned();
-        let trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner).get(&sources[0].id).copied();
         let mut limits = self.limits.clone();
-        limits.trees = trees.unwrap_or(limits.trees);
+        limits.trees = slow.trees.get(&sources[0].id).copied().unwrap_or(limits.trees);
         Ok(Some(Build {
             shared: self.shared.clone(),
             model: model.ok_or_else(|| IndexError::Damaged {
@@ -143,13 +129,17 @@ impl Store {
         Ok(true)
     }
 
-    /// Notes that a build took too long: the next one of the same segment gets by with half the trees. `false` if one tree was
-    /// too much: it is not tried again before the next start.
+    /// Notes that a build took too long: a forest of the same segment gets by with half the trees, and no graph of as many windows is
+    /// tried. `false` if the segment is not tried again before the next start.
     pub fn took_too_long(&self, build: &BuildId) -> bool {
-        let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
-        let trees = trees.entry(build.source).or_insert(self.limits.trees);
-        *trees /= 2;
-        *trees > 0
+        let mut slow = lock(&self.slow);
+        if build.kind == Kind::Forest {
+            let trees = slow.trees.entry(build.source).or_insert(self.limits.trees);
+            *trees /= 2;
+            return *trees > 0;
+        }
+        slow.graph_windows = Some(slow.graph_windows.map_or(build.windows, |known| known.min(build.windows)));
+        build.is_merged
     }
 }
 
@@ -157,37 +147,9 @@ impl Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuildId {
     source: SegmentId,
-}
-
-/// The segments to build from, and into what: first what waits, then what lost many windows, then graphs.
-fn plan(
-    segments: &[SegmentRecord],
-    deleted: &BTreeMap<SegmentId, RoaringBitmap>,
-    given_up: &BTreeSet<SegmentId>,
-    limits: &Limits,
-) -> Option<(Vec<SegmentRecord>, Kind)> {
-    let is_tried = |segment: &&SegmentRecord| !given_up.contains(&segment.id);
-    let waits = segments.iter().filter(is_tried).find(|segment| segment.sealed && segment.kind == Kind::Exact);
-    if let Some(waiting) = waits {
-        return Some((vec![waiting.clone()], Kind::Forest));
-    }
-    let lost = |segment: &SegmentRecord| {
-        let gone = deleted.get(&segment.id).map_or(0, RoaringBitmap::len).saturating_sub(segment.left_out.into());
-        gone as f64 > REBUILD_SHARE * f64::from(segment.count - segment.left_out.min(segment.count))
-    };
-    let built = |segment: &&SegmentRecord| segment.kind != Kind::Exact;
-    if let Some(holed) = segments.iter().filter(built).filter(is_tried).find(|segment| lost(segment)) {
-        return Some((vec![holed.clone()], holed.kind));
-    }
-    let size = |segment: &SegmentRecord| (segment.count / limits.segment_windows.max(1)).max(1).ilog(MERGED as u32);
-    let run = segments.windows(MERGED).find(|run| {
-        let alike = |segment: &SegmentRecord| {
-            segment.kind != Kind::Exact && segment.model == run[0].model && size(segment) == size(&run[0])
-        };
-        let sum: u64 = run.iter().map(|segment| u64::from(segment.count)).sum();
-        is_tried(&&run[0]) && run.iter().all(alike) && sum <= u64::from(limits.graph_windows)
-    });
-    run.map(|run| (run.to_vec(), Kind::Graph))
+    kind: Kind,
+    windows: u32,
+    is_merged: bool,
 }
 
 impl Build {
@@ -203,7 +165,12 @@ impl Build {
 
     /// What tells it from others.
     pub fn id(&self) -> BuildId {
-        BuildId { source: self.sources[0].id }
+        BuildId {
+            source: self.sources[0].id,
+            kind: self.target.kind,
+            windows: self.target.count,
+            is_merged: self.sources.len() > 1,
+        }
     }
 
     /// Builds on one thread of its own, until `cancel` is set or its time is over.
@@ -224,35 +191,33 @@ impl Build {
     fn build(mut self, cancel: &AtomicBool) -> Result<Built, IndexError> {
         let started = Instant::now();
         let late = || cancel.load(Ordering::Relaxed) || started.elapsed() > self.limits.build_time;
-        let segment = Segment::create(&self.shared.catalog.path, self.target.clone(), self.model.dimensions)?;
-        let mut txn = segment.write()?;
-        let mut columns = Columns::new(self.model.dimensions);
+        let mut segment = Segment::create(&self.shared.catalog.path, self.target.clone(), self.model.dimensions)?;
+        let mut columns = Columns::new(self.target.kind, self.model.dimensions);
         for source in &self.sources {
             let shift = (source.first - self.target.first) as u32;
             let deleted = self.deleted.get(&source.id);
             self.each(source, |local, series, facts, vector| {
+                if local.is_multiple_of(READ_ROWS as u32) && late() {
+                    return Err(IndexError::Cancelled);
+                }
                 columns.push(series, facts, vector.as_deref());
                 match vector {
                     Some(vector) if deleted.is_none_or(|deleted| !deleted.contains(local)) => {
-                        segment.kind().put(&mut txn, local + shift, &vector).map_err(segment.wrap())
+                        segment.put(local + shift, &vector)
                     }
                     _ => Ok(()),
                 }
             })?;
-            if late() {
-                return Err(IndexError::Cancelled);
-            }
         }
-        segment.put_columns(&mut txn, &columns)?;
+        segment.put_columns(&columns)?;
+        drop(columns);
         let bounds = Bounds {
             seed: self.target.first ^ (u64::from(self.target.model) << 48),
             trees: self.limits.trees,
             memory: self.limits.build_memory,
             cancelled: &late,
         };
-        segment.kind().build(&mut txn, &bounds).map_err(segment.wrap())?;
-        txn.commit().map_err(|error| segment.wrap()(error.into()))?;
-        self.target.recall = recall(&segment, &late)?;
+        self.target.recall = segment.build(&bounds)?;
         self.target.bytes = segment.sync()?;
         Ok(Built { sources: self.sources, target: self.target })
     }
@@ -296,64 +261,5 @@ impl Build {
     fn missing(&self, window: u64) -> IndexError {
         let path = self.shared.catalog.path.clone();
         IndexError::Damaged { path, problem: format!("window {window} is missing") }
-    }
-}
-
-/// What recall@10 rising efforts reach, by asking for vectors of the segment itself.
-fn recall(segment: &Segment, cancelled: &dyn Fn() -> bool) -> Result<Vec<(u32, f32)>, IndexError> {
-    let txn = segment.read()?;
-    let step = (segment.record.count as usize / PROBES).max(1);
-    let mut probes: Vec<Probe> = Vec::new();
-    for item in (0..segment.record.count).step_by(step) {
-        if let Some(vector) = segment.vector(&txn, item)? {
-            probes.push(Probe { item, vector, nearest: Vec::new() });
-        }
-    }
-    for item in 0..segment.record.count {
-        if cancelled() {
-            return Err(IndexError::Cancelled);
-        }
-        let Some(vector) = segment.vector(&txn, item)? else { continue };
-        probes.iter_mut().filter(|probe| probe.item != item).for_each(|probe| probe.offer(&vector));
-    }
-    let mut reached = Vec::new();
-    let wanted: usize = probes.iter().map(|probe| probe.nearest.len()).sum();
-    for effort in segment.kind().efforts() {
-        let mut found = 0;
-        for probe in &probes {
-            let near = segment.nearest(&txn, &probe.vector, NEIGHBOURS + 1, Some(*effort), None)?;
-            let others = near.iter().filter(|(item, _)| *item != probe.item);
-            // By distance, so that of equally near ones any will do.
-            found += others.take(NEIGHBOURS).filter(|(_, squared)| *squared <= probe.worst()).count();
-        }
-        let recall = found as f32 / wanted.max(1) as f32;
-        reached.push((*effort, recall));
-        // An effort of a forest counts a window once for each tree.
-        if recall >= RECALL_MAX || *effort / 8 >= segment.record.count {
-            break;
-        }
-    }
-    Ok(reached)
-}
-
-/// A vector that is asked for, and the squared distances of its true neighbours, rising.
-struct Probe {
-    item: u32,
-    vector: Vec<f32>,
-    nearest: Vec<f32>,
-}
-
-impl Probe {
-    fn worst(&self) -> f32 {
-        self.nearest.last().copied().unwrap_or(f32::INFINITY)
-    }
-
-    fn offer(&mut self, vector: &[f32]) {
-        let squared = distance::squared(&self.vector, vector);
-        if self.nearest.len() < NEIGHBOURS || squared < self.worst() {
-            let at = self.nearest.partition_point(|known| *known <= squared);
-            self.nearest.insert(at, squared);
-            self.nearest.truncate(NEIGHBOURS);
-        }
     }
 }

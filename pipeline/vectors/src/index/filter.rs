@@ -142,11 +142,16 @@ impl<'a> Allowed<'a> {
                 && since.is_none_or(|since| end >= since)
                 && until.is_none_or(|until| end < until)
         };
+        let mut among = RoaringBitmap::new();
         // A segment has fewer than 2^32 windows.
         let asked = windows.enumerate().filter(|(_, (series, end))| is_asked(*series, *end)).map(|(at, _)| at as u32);
-        let mut among = RoaringBitmap::new();
-        // They come in order, which is all that could be wrong with them.
-        let _ = among.append(asked);
+        if self.wanted.restricts || since.is_some() || until.is_some() {
+            // They come in order, which is all that could be wrong with them.
+            let _ = among.append(asked);
+        } else {
+            // A deletion or two: not a look at each window.
+            among.insert_range(0..record.count);
+        }
         let local = |window: &WindowId| (window - record.first) as u32;
         if let Some(labelled) = &self.labelled {
             among &= labelled.range(record.first..record.end()).map(local).collect::<RoaringBitmap>();

@@ -1,8 +1,8 @@
 //! A store of windows' vectors on disk, searchable while it grows.
 //!
 //! One process writes ([`Store`]), any number search ([`Searcher`]). A window is searchable as soon as its batch is
-//! committed: exactly, from a tail in memory, until its segment is full, sealed and built in the background into a forest
-//! (arroy) or a graph (hannoy). Segments are runs of windows of one model, cut at the stream's own positions and built from
+//! committed: exactly, from a tail in memory, until its segment is full, sealed and built in the background into a graph (or
+//! a forest: arroy). Segments are runs of windows of one model, cut at the stream's own positions and built from
 //! a seed, so that a store made again from the same stream answers alike. Whole segments age out; single windows are
 //! deleted by a bitmap until a rebuild leaves them out.
 //!
@@ -11,7 +11,7 @@
 //! the catalog names it.
 //!
 //! Read in this order: `window.rs` and `segment_record.rs` (what is stored), `catalog.rs` (where), `batch.rs` and `store.rs`
-//! (writing), `build.rs` (sealed segments), `view.rs`, `filter.rs` and `search.rs` (asking).
+//! (writing), `plan.rs` and `build.rs` (sealed segments), `kind.rs` and `graph/` (into what), `view.rs`, `filter.rs` and `search.rs` (asking).
 
 mod batch;
 mod build;
@@ -19,9 +19,14 @@ mod catalog;
 mod chunk;
 mod error;
 mod filter;
+mod forest;
+mod graph;
+mod hannoy;
 mod kind;
 mod names;
 mod notes;
+mod plan;
+mod probes;
 mod search;
 mod segment;
 mod segment_record;

@@ -409,5 +409,5 @@ fn effort(segment: &Segment, recall: Recall, among: Option<&RoaringBitmap>) -> O
     // What is asked lies a little off what was asked for when the efforts were measured: half of what may be missed is kept back.
     let effort = segment.record.effort((1.0 + recall) / 2.0)?;
     let windows = among.map_or(u64::from(segment.record.count), RoaringBitmap::len);
-    (windows > EXACT_BELOW && u64::from(effort) * segment.scanned_for_one() < windows).then_some(effort)
+    (windows > EXACT_BELOW && u64::from(effort).saturating_mul(segment.scanned_for_one()) < windows).then_some(effort)
 }

@@ -5,14 +5,17 @@
 use std::path::{Path, PathBuf};
 
 use heed::{
-    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls,
+    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls,
     types::{Bytes, Str},
 };
 use roaring::RoaringBitmap;
 
 use super::{
     error::IndexError,
-    kind::{Forest, Graph, KindError, SegmentKind},
+    forest::Forest,
+    graph::Graph,
+    hannoy::Hannoy,
+    kind::{Bounds, KindError, Reached, SegmentKind},
     segment_record::{Kind, SegmentRecord},
     tail::scan,
     window::{Facts, SeriesId},
@@ -40,22 +43,23 @@ pub(super) struct Columns {
     series: Vec<u8>,
     ends: Vec<u8>,
     facts: Vec<u8>,
-    /// For scans: where the effort that a recall asks for would cost more.
-    rows: ScaledTiles,
+    /// For scans: where the effort that a recall asks for would cost more. None where the kind has rows of its own.
+    rows: Option<ScaledTiles>,
     dimensions: usize,
 }
 
 impl Columns {
-    pub(super) fn new(dimensions: usize) -> Self {
-        let rows = ScaledTiles::new(dimensions);
+    pub(super) fn new(kind: Kind, dimensions: usize) -> Self {
+        let rows = (kind != Kind::Graph).then(|| ScaledTiles::new(dimensions));
         Self { series: Vec::new(), ends: Vec::new(), facts: Vec::new(), rows, dimensions }
     }
 
     /// Appends a window; one without a vector is none to be found.
     pub(super) fn push(&mut self, series: SeriesId, facts: &Facts, vector: Option<&[f32]>) {
-        match vector {
-            Some(vector) => self.rows.push(vector),
-            None => self.rows.push(&vec![0.0; self.dimensions]),
+        match (&mut self.rows, vector) {
+            (Some(rows), Some(vector)) => rows.push(vector),
+            (Some(rows), None) => rows.push(&vec![0.0; self.dimensions]),
+            (None, _) => {}
         }
         self.series.extend(series.to_le_bytes());
         self.ends.extend(facts.end.to_le_bytes());
@@ -105,7 +109,8 @@ impl Segment {
         let wrap = |error: KindError| wrong(&path, error);
         let vectors: Box<dyn SegmentKind> = match record.kind {
             Kind::Forest => Box::new(Forest::open(&env, &path, dimensions, create).map_err(wrap)?),
-            Kind::Graph => Box::new(Graph::open(&env, dimensions, create).map_err(wrap)?),
+            Kind::Hannoy => Box::new(Hannoy::open(&env, dimensions).map_err(wrap)?),
+            Kind::Graph => Box::new(Graph::open(&env, dimensions, record.count as usize, create).map_err(wrap)?),
             Kind::Exact => return Err(IndexError::Query(format!("segment {} is not built", record.id))),
         };
         let columns = columns_of(&env, create).map_err(wrap)?;
@@ -120,23 +125,30 @@ impl Segment {
         self.env.read_txn().map_err(|error| self.wrap()(error.into()))
     }
 
-    pub(super) fn write(&self) -> Result<RwTxn<'_>, IndexError> {
-        self.env.write_txn().map_err(|error| self.wrap()(error.into()))
+    /// Adds a window's vector; windows come in their order.
+    pub(super) fn put(&mut self, item: u32, vector: &[f32]) -> Result<(), IndexError> {
+        self.vectors.put(item, vector).map_err(|error| wrong(&self.path, error))
     }
 
-    pub(super) fn kind(&self) -> &dyn SegmentKind {
-        &*self.vectors
+    /// Makes it searchable, and notes what recall efforts reach.
+    pub(super) fn build(&mut self, bounds: &Bounds<'_>) -> Result<Reached, IndexError> {
+        self.vectors.build(bounds).map_err(|error| wrong(&self.path, error))
     }
 
-    pub(super) fn put_columns(&self, txn: &mut RwTxn<'_>, columns: &Columns) -> Result<(), IndexError> {
+    /// Writes the columns, each in a transaction of its own: what is written is in memory until it is committed.
+    pub(super) fn put_columns(&self, columns: &Columns) -> Result<(), IndexError> {
         let named = [
-            ("series", columns.series.as_slice()),
-            ("ends", &columns.ends),
-            ("facts", &columns.facts),
-            ("rows", columns.rows.bytes()),
+            ("series", Some(columns.series.as_slice())),
+            ("ends", Some(&columns.ends)),
+            ("facts", Some(&columns.facts)),
+            ("rows", columns.rows.as_ref().map(ScaledTiles::bytes)),
         ];
-        for (name, bytes) in named {
-            self.columns.put(txn, name, bytes).map_err(|error| self.wrap()(error.into()))?;
+        for (name, bytes) in named.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))) {
+            let written = self.env.write_txn().and_then(|mut txn| {
+                self.columns.put(&mut txn, name, bytes)?;
+                txn.commit()
+            });
+            written.map_err(|error| self.wrap()(error.into()))?;
         }
         Ok(())
     }
@@ -197,7 +209,11 @@ impl Segment {
         effort: Option<u32>,
         among: Option<&RoaringBitmap>,
     ) -> Result<Vec<(u32, f32)>, IndexError> {
-        let Some(effort) = effort else {
+        let found = match effort {
+            Some(effort) => Some(self.vectors.nearest(txn, query, count, effort, among)),
+            None => self.vectors.scanned(txn, query, count, among).transpose(),
+        };
+        let Some(found) = found else {
             let bytes = self.columns.get(txn, "rows").map_err(|error| self.wrap()(error.into()))?.unwrap_or_default();
             let len = self.record.count as usize;
             let rows = ScaledRows::read(query.len(), len, bytes).ok_or_else(|| IndexError::Damaged {
@@ -206,7 +222,7 @@ impl Segment {
             })?;
             return scan(rows, query, count, among, |item| self.vector(txn, item));
         };
-        let found = self.vectors.nearest(txn, query, count, effort, among).map_err(self.wrap())?;
+        let found = found.map_err(self.wrap())?;
         let mut near = Vec::with_capacity(found.len());
         for item in found {
             // Measured here, so that a distance does not depend on what found it.
@@ -224,6 +240,7 @@ impl Segment {
         match self.record.kind {
             Kind::Graph => 100,
             Kind::Forest | Kind::Exact => 20,
+            Kind::Hannoy => u64::MAX,
         }
     }
 }

@@ -10,11 +10,13 @@ pub type SegmentId = u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Row by row: it is open, or waits to be built.
-    Exact,
-    /// A forest of random planes (arroy).
-    Forest,
-    /// A hierarchical graph (hannoy).
-    Graph,
+    Exact = 0,
+    /// By a forest of random planes (arroy).
+    Forest = 1,
+    /// Row by row: an earlier release built it, with hannoy, and it will be built anew.
+    Hannoy = 2,
+    /// By a graph of near vectors.
+    Graph = 3,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
         match self {
             Self::Exact => "exact",
             Self::Forest => "forest",
+            Self::Hannoy => "hannoy",
             Self::Graph => "graph",
         }
     }
@@ -66,7 +69,12 @@ impl SegmentRecord {
 
     /// The name of its folder.
     pub(super) fn folder(&self) -> String {
-        format!("{:08}-{}", self.id, self.kind.as_str())
+        let kind = match self.kind {
+            // As it was called then; numbers are never given out twice.
+            Kind::Hannoy => Kind::Graph.as_str(),
+            kind => kind.as_str(),
+        };
+        format!("{:08}-{kind}", self.id)
     }
 
     pub(super) fn record(&self) -> Vec<u8> {
@@ -95,7 +103,8 @@ impl SegmentRecord {
         let kind = match get.u8()? {
             0 => Kind::Exact,
             1 => Kind::Forest,
-            2 => Kind::Graph,
+            2 => Kind::Hannoy,
+            3 => Kind::Graph,
             _ => return Err(get.error("a segment of an unknown kind")),
         };
         let ends = (get.i64()?, get.i64()?);

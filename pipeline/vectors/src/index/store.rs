@@ -14,6 +14,7 @@ use super::{
     batch::Batch,
     catalog::Catalog,
     error::IndexError,
+    plan::Slow,
     search::Searcher,
     segment::{self, Segment},
     segment_record::{Kind, Model, SegmentId, SegmentRecord},
@@ -29,7 +30,9 @@ pub struct Limits {
     pub segment_windows: u32,
     /// And when the ends of its windows lie so far apart, in nanoseconds.
     pub segment_span: i64,
-    /// Four built segments of a size are merged into a graph, as long as that has at most so many windows; 0: never.
+    /// What a sealed segment is built into: [`Kind::Graph`] or [`Kind::Forest`].
+    pub kind: Kind,
+    /// Four segments of a size are merged into a graph, as long as that has at most so many windows; 0: never.
     pub graph_windows: u32,
     /// All files together; past it the oldest segment goes.
     pub bytes_max: u64,
@@ -37,7 +40,7 @@ pub struct Limits {
     pub age_max: i64,
     /// Trees of a forest.
     pub trees: usize,
-    /// Memory that a build may take, in bytes.
+    /// Memory that a build may take, in bytes: no graph is merged that would take more.
     pub build_memory: usize,
     /// How long a build may take.
     pub build_time: std::time::Duration,
@@ -49,11 +52,12 @@ impl Default for Limits {
             map_bytes: 4 << 30,
             segment_windows: 65_536,
             segment_span: i64::MAX,
+            kind: Kind::Graph,
             graph_windows: 1 << 20,
             bytes_max: u64::MAX,
             age_max: i64::MAX,
             trees: 8,
-            build_memory: 64 << 20,
+            build_memory: 256 << 20,
             build_time: std::time::Duration::from_secs(3_600),
         }
     }
@@ -128,8 +132,7 @@ pub struct Store {
     _lock: File,
     /// The catalog's file as it was opened: see [`Store::is_in_place`].
     file: (u64, u64),
-    /// Fewer trees for segments whose build took too long.
-    pub(super) trees: Mutex<HashMap<SegmentId, usize>>,
+    pub(super) slow: Mutex<Slow>,
 }
 
 impl Store {
@@ -151,7 +154,7 @@ impl Store {
         let (shared, series) = (Shared::new(catalog), Mutex::new(series));
         let missing = || IndexError::Io { path: path.to_owned(), source: std::io::ErrorKind::NotFound.into() };
         let file = identity(path).ok_or_else(missing)?;
-        let store = Self { shared, limits, series, _lock: lock, file, trees: Mutex::default() };
+        let store = Self { shared, limits, series, _lock: lock, file, slow: Mutex::default() };
         let folder = path.join(segment::FOLDER);
         let io = |source| IndexError::Io { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(io)?;

@@ -33,7 +33,7 @@ pub enum Upkeep {
         windows: u32,
         /// How it was to be searched.
         kind: &'static str,
-        /// Whether it is tried again with fewer trees; else it stays searched row by row.
+        /// Whether something smaller is tried instead (fewer trees, fewer windows); else they stay searched row by row.
         again: bool,
     },
     /// So many segments aged out.

@@ -2,6 +2,7 @@
 
 mod chunk;
 mod disk;
+mod earlier;
 mod killed;
 mod model_based;
 mod notes;
@@ -207,7 +208,7 @@ fn models_are_never_compared() {
     batch.commit(Some("10"), "21").unwrap();
     for built in [false, true] {
         if built {
-            assert_eq!(build_all(&store), [Kind::Forest, Kind::Forest]);
+            assert_eq!(build_all(&store), [Kind::Graph, Kind::Graph]);
         }
         let searcher = store.searcher().unwrap();
         let mut asked = query(&[0.5; DIMENSIONS], 100);
@@ -312,19 +313,37 @@ fn a_second_writer_is_fenced_and_what_is_to_be_sent_is_kept() {
 
 #[test]
 fn a_build_that_is_cancelled_or_too_late_leaves_the_store_as_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), Limits { build_time: std::time::Duration::ZERO, ..limits() }).unwrap();
-    add(&store, 0..60);
-    for cancel in [true, false] {
-        let build = store.next_build().unwrap().unwrap();
-        let id = build.id();
-        assert!(matches!(build.run(&AtomicBool::new(cancel)), Err(IndexError::Cancelled)));
-        assert!(store.took_too_long(&id));
+    for kind in [Kind::Forest, Kind::Graph] {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { build_time: std::time::Duration::ZERO, kind, ..limits() };
+        let store = Store::open(folder.path(), limits).unwrap();
+        add(&store, 0..60);
+        let mut tries = 0;
+        for cancel in [true, false] {
+            let build = store.next_build().unwrap().unwrap();
+            tries += 1;
+            assert!(matches!(build.run(&AtomicBool::new(cancel)), Err(IndexError::Cancelled)));
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join("segments")).unwrap().count(), 0);
+        assert_eq!(store.searcher().unwrap().search(&query(&[0.0; DIMENSIONS], 100)).unwrap().len(), 60);
+        while store.took_too_long(&store.next_build().unwrap().unwrap().id()) {
+            tries += 1;
+        }
+        assert_eq!(tries, if kind == Kind::Forest { 4 } else { 2 }, "four trees, two, one; a graph is tried once");
+        assert!(store.next_build().unwrap().is_none(), "it is searched row by row");
     }
-    assert_eq!(std::fs::read_dir(folder.path().join("segments")).unwrap().count(), 0);
-    assert_eq!(store.searcher().unwrap().search(&query(&[0.0; DIMENSIONS], 100)).unwrap().len(), 60);
-    assert!(!store.took_too_long(&store.next_build().unwrap().unwrap().id()), "one tree was left");
-    assert!(store.next_build().unwrap().is_none(), "it is searched row by row");
+}
+
+#[test]
+fn a_merge_that_took_too_long_leaves_what_it_was_to_merge_to_be_built_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    add(&store, 0..160);
+    let build = store.next_build().unwrap().unwrap();
+    assert_eq!(build.windows(), 160);
+    assert!(store.took_too_long(&build.id()));
+    assert_eq!(build_all(&store), [Kind::Graph; 4]);
+    assert_eq!(store.stats().unwrap().segments, 4);
 }
 
 #[test]

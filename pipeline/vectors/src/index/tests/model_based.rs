@@ -44,9 +44,9 @@ struct List {
 
 const AGE: i64 = 150;
 
-fn run(steps: Vec<Step>) {
+fn run(steps: Vec<Step>, kind: Kind) {
     let folder = tempfile::tempdir().unwrap();
-    let limits = || Limits { segment_windows: 25, graph_windows: 110, age_max: AGE, ..limits() };
+    let limits = || Limits { segment_windows: 25, graph_windows: 110, age_max: AGE, kind, ..limits() };
     let mut store = Store::open(folder.path(), limits()).unwrap();
     let mut searcher = store.searcher().unwrap();
     let (mut list, mut late, mut commits) = (List::default(), None, 0u32);
@@ -148,7 +148,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_store_is_the_list_that_was_put_into_it(steps in prop::collection::vec(step(), 1..40)) {
-        run(steps);
+    fn a_store_is_the_list_that_was_put_into_it(
+        steps in prop::collection::vec(step(), 1..40),
+        kind in prop::sample::select(vec![Kind::Graph, Kind::Forest]),
+    ) {
+        run(steps, kind);
     }
 }

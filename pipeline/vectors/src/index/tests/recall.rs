@@ -22,7 +22,7 @@ fn the_recall_that_is_asked_for_is_reached() {
     batch.commit(None, "1").unwrap();
     assert_eq!(build_all(&store).last(), Some(&Kind::Graph));
     let searcher = store.searcher().unwrap();
-    assert_eq!(searcher.segments().iter().map(|one| one.kind).collect::<Vec<_>>(), [Kind::Graph, Kind::Forest]);
+    assert_eq!(searcher.segments().iter().map(|one| one.kind).collect::<Vec<_>>(), [Kind::Graph; 2]);
     let search = |vector: &[f32], recall| {
         let asked = Query { model: &model, recall, ..query(vector, 10) };
         searcher.search(&asked).unwrap()
