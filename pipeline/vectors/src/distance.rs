@@ -164,38 +164,49 @@ impl<'a> ScaledRows<'a> {
         (bytes.len() == expected).then_some(Self { dimensions, len, bytes })
     }
 
-    /// Per row the least and the greatest distance from `query` that its vector can have.
-    pub fn bounds(&self, query: &[f32], mut each: impl FnMut(usize, f32, f32)) {
+    /// Rows whose vectors may lie within a distance of `query`: number, least and greatest distance that the vector can have. That
+    /// distance is infinite at first, and then what `each` returned last.
+    pub fn within(&self, query: &[f32], mut each: impl FnMut(usize, f32, f32) -> f32) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, just asked.
+            unsafe { self.within_avx2(query, &mut each) };
+            return;
+        }
+        self.within_in_lanes(query, &mut each);
+    }
+
+    /// The same code for wider registers.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn within_avx2(&self, query: &[f32], each: &mut impl FnMut(usize, f32, f32) -> f32) {
+        self.within_in_lanes(query, each);
+    }
+
+    #[inline(always)]
+    fn within_in_lanes(&self, query: &[f32], each: &mut impl FnMut(usize, f32, f32) -> f32) {
+        let mut most = f32::INFINITY;
         for (tile, bytes) in self.bytes.chunks_exact(TILE_HEAD + self.dimensions * LANES).enumerate() {
             let (head, components) = bytes.split_at(TILE_HEAD);
-            let (mut scales, mut errors) = ([0.0f32; LANES], [0.0f32; LANES]);
-            let floats = head.chunks_exact(4).filter_map(|four| four.try_into().ok()).map(f32::from_le_bytes);
-            scales.iter_mut().chain(&mut errors).zip(floats).for_each(|(to, from)| *to = from);
-            let squared = scaled(query, components, &scales);
+            let (floats, _) = head.as_chunks();
+            let scales: [f32; LANES] = std::array::from_fn(|lane| f32::from_le_bytes(floats[lane]));
+            let errors: [f32; LANES] = std::array::from_fn(|lane| f32::from_le_bytes(floats[LANES + lane]));
+            let squared = scaled_in_lanes(query, components, &scales);
+            // Sums of floats are off by some parts in a million.
+            let least: [f32; LANES] = std::array::from_fn(|lane| squared[lane].sqrt() * 0.9999 - errors[lane]);
+            // Of most tiles no row is near enough, which is known of all eight at once.
+            if !least.iter().fold(false, |is_near, least| is_near | (*least <= most)) {
+                continue;
+            }
             let rows = LANES.min(self.len - tile * LANES);
-            for (lane, squared) in squared.into_iter().enumerate().take(rows) {
-                // Sums of floats are off by some parts in a million.
-                let (distance, error) = (squared.sqrt(), errors[lane]);
-                each(tile * LANES + lane, (distance * 0.9999 - error).max(0.0), distance * 1.0001 + error);
+            for lane in 0..rows {
+                if least[lane] <= most {
+                    let greatest = squared[lane].sqrt() * 1.0001 + errors[lane];
+                    most = each(tile * LANES + lane, least[lane].max(0.0), greatest);
+                }
             }
         }
     }
-}
-
-fn scaled(query: &[f32], components: &[u8], scales: &[f32; LANES]) -> [f32; LANES] {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, just asked.
-        return unsafe { scaled_avx2(query, components, scales) };
-    }
-    scaled_in_lanes(query, components, scales)
-}
-
-/// The same code for wider registers.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn scaled_avx2(query: &[f32], components: &[u8], scales: &[f32; LANES]) -> [f32; LANES] {
-    scaled_in_lanes(query, components, scales)
 }
 
 #[inline(always)]
@@ -293,16 +304,26 @@ mod tests {
         let mut seen = 0;
         let read = ScaledRows::read(19, 22, tiles.bytes()).unwrap();
         assert!(ScaledRows::read(19, 25, tiles.bytes()).is_none());
-        read.bounds(&query, |row, least, greatest| {
+        read.within(&query, |row, least, greatest| {
             let exact = squared(&query, &if row < 21 { vector(row) } else { vec![0.0; 19] }).sqrt();
             assert!((least..=greatest).contains(&exact), "{row}: {exact} in {least} to {greatest}");
             assert!(greatest - least < 0.02 * exact + 0.2);
             seen += 1;
+            f32::INFINITY
         });
         assert_eq!(seen, 22);
-        let tile = &tiles.bytes()[TILE_HEAD..TILE_HEAD + 19 * LANES];
-        let scales = [0.013; LANES];
-        assert_eq!(scaled(&query, tile, &scales), scaled_in_lanes(&query, tile, &scales));
+        let told = |within: fn(&ScaledRows<'_>, &[f32], &mut dyn FnMut(usize, f32, f32) -> f32)| {
+            let (mut told, mut nearest) = (Vec::new(), f32::INFINITY);
+            within(&read, &query, &mut |row, least, greatest| {
+                told.push((row, least.to_bits(), greatest.to_bits()));
+                nearest = nearest.min(greatest);
+                nearest
+            });
+            told
+        };
+        let nearer = told(|rows, query, each| rows.within(query, each));
+        assert_eq!(nearer, told(|rows, query, mut each| rows.within_in_lanes(query, &mut each)));
+        assert!(nearer.len() < 22, "those that lie farther than another are left out: {}", nearer.len());
         assert_eq!(squared(&[1.0; 9], &[3.0; 9]), 36.0);
     }
 

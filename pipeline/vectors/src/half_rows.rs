@@ -7,6 +7,9 @@ use half::f16;
 
 use crate::distance::{LANES, summed};
 
+/// Bytes that memory gives at once.
+const LINE: usize = 64;
+
 /// Rows of a part, but for the last one.
 pub const PART: usize = 1 << 16;
 
@@ -85,6 +88,12 @@ impl<'a> HalfRows<'a> {
     #[inline(always)]
     fn squared_in_lanes(&self, query: &[f32], rows: &[u32], squared: &mut Vec<f32>) -> bool {
         squared.clear();
+        // All are asked of memory before the first is measured: a walk's rows lie anywhere, and one would wait for the other.
+        let of = |row: &u32| {
+            self.bytes(*row)
+                .and_then(|bytes| Some(bytes.iter().step_by(LINE).fold(*bytes.last()?, |all, byte| all ^ byte)))
+        };
+        std::hint::black_box(rows.iter().filter_map(of).fold(0, |all, byte| all ^ byte));
         for row in rows {
             let Some(bytes) = self.bytes(*row) else { return false };
             squared.push(to_half(query, bytes));

@@ -25,7 +25,7 @@ pub enum IndexError {
         /// The map's size.
         bytes: usize,
     },
-    /// LMDB's, arroy's or hannoy's own.
+    /// LMDB's or arroy's own.
     #[error("index in {path}: {problem}: `eddy-index recover` makes it anew from what DETECTIONS still holds")]
     Damaged {
         /// The folder.

@@ -406,8 +406,7 @@ impl Searcher {
 /// How hard to look; `None`: at everything, where that is exact and as cheap.
 fn effort(segment: &Segment, recall: Recall, among: Option<&RoaringBitmap>) -> Option<u32> {
     let Recall::AtLeast(recall) = recall else { return None };
-    // What is asked lies a little off what was asked for when the efforts were measured: half of what may be missed is kept back.
-    let effort = segment.record.effort((1.0 + recall) / 2.0)?;
+    let effort = segment.record.effort(recall)?;
     let windows = among.map_or(u64::from(segment.record.count), RoaringBitmap::len);
     (windows > EXACT_BELOW && u64::from(effort).saturating_mul(segment.scanned_for_one()) < windows).then_some(effort)
 }

@@ -62,9 +62,21 @@ impl SegmentRecord {
         self.first + u64::from(self.count)
     }
 
-    /// The least effort that reached a recall when the segment was built; `None`: none did.
+    /// The least effort that reached a recall when the segment was built, with some of what may be missed kept back; `None`: none did.
     pub fn effort(&self, recall: f32) -> Option<u32> {
-        self.recall.iter().find(|(_, reached)| *reached >= recall).map(|(effort, _)| *effort)
+        let back = match self.kind {
+            // It was asked for vectors that it did not have, but for some hundreds only.
+            Kind::Graph => 0.1,
+            // It was asked for its own, and what is asked lies a little off.
+            _ => 0.5,
+        };
+        let wanted = recall + (1.0 - recall) * back;
+        let at = self.recall.iter().position(|(_, reached)| *reached >= wanted)?;
+        let (effort, reached) = self.recall[at];
+        // Recall rises ever slower with effort, so what lies on the line between two that were tried reaches at least that.
+        let (less, missed) = at.checked_sub(1).map_or((effort, reached), |before| self.recall[before]);
+        let share = if reached > missed { (wanted - missed) / (reached - missed) } else { 1.0 };
+        Some(less + ((effort - less) as f32 * share).ceil() as u32)
     }
 
     /// The name of its folder.
@@ -149,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_and_knows_its_effort() {
-        let recall = vec![(10, 0.5), (20, 0.96), (40, 0.99)];
+        let recall = vec![(10, 0.5), (20, 0.97), (40, 0.99)];
         let segment = SegmentRecord {
             id: 3,
             model: 1,
@@ -165,6 +177,8 @@ mod tests {
         assert_eq!(SegmentRecord::read(3, &segment.record()), Ok(segment.clone()));
         assert!(SegmentRecord::read(3, &segment.record()[..20]).is_err());
         assert_eq!((segment.effort(0.95), segment.effort(1.0), segment.end()), (Some(20), None, 15));
+        let forest = SegmentRecord { kind: Kind::Forest, ..segment.clone() };
+        assert!(forest.effort(0.95) > segment.effort(0.95), "more is kept back");
         let model = Model { digest: "d".into(), head: "learned".into(), dimensions: 64 };
         assert_eq!(Model::read(&model.record()), Ok(model));
     }

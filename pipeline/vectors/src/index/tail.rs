@@ -73,11 +73,11 @@ pub(super) fn scan<E>(
     // The `count` smallest upper bounds: the greatest of them is a distance within which there are that many.
     let mut within = std::collections::BinaryHeap::with_capacity(count + 1);
     let mut most = f32::INFINITY;
-    rows.bounds(query, |row, least, greatest| {
+    rows.within(query, |row, least, greatest| {
         // A segment has fewer than 2^32 windows.
         let row = row as u32;
-        if least > most || among.is_some_and(|among| !among.contains(row)) {
-            return;
+        if among.is_some_and(|among| !among.contains(row)) {
+            return most;
         }
         if within.len() < count {
             within.push(Ordered(greatest));
@@ -89,6 +89,7 @@ pub(super) fn scan<E>(
             most = within.peek().map_or(most, |greatest| greatest.0);
         }
         least_of.push((least, row));
+        most
     });
     let mut near = Vec::new();
     for (_, row) in least_of.into_iter().filter(|(least, _)| *least <= most) {

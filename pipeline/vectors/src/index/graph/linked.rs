@@ -14,7 +14,7 @@ use crate::index::{
 /// Candidates that are looked at for each window.
 const EFFORT: usize = 96;
 /// Windows that are asked for, at most, and of how many it is one.
-const PROBES: usize = 256;
+const PROBES: usize = 512;
 const PROBES_OF: usize = 16;
 /// Candidates that are kept during a walk.
 const EFFORTS: [u32; 14] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
