@@ -312,17 +312,22 @@ mod tests {
             f32::INFINITY
         });
         assert_eq!(seen, 22);
-        let told = |within: fn(&ScaledRows<'_>, &[f32], &mut dyn FnMut(usize, f32, f32) -> f32)| {
+        let told = |in_lanes: bool| {
             let (mut told, mut nearest) = (Vec::new(), f32::INFINITY);
-            within(&read, &query, &mut |row, least, greatest| {
+            let mut each = |row, least: f32, greatest: f32| {
                 told.push((row, least.to_bits(), greatest.to_bits()));
                 nearest = nearest.min(greatest);
                 nearest
-            });
+            };
+            if in_lanes {
+                read.within_in_lanes(&query, &mut each)
+            } else {
+                read.within(&query, &mut each)
+            };
             told
         };
-        let nearer = told(|rows, query, each| rows.within(query, each));
-        assert_eq!(nearer, told(|rows, query, mut each| rows.within_in_lanes(query, &mut each)));
+        let nearer = told(false);
+        assert_eq!(nearer, told(true));
         assert!(nearer.len() < 22, "those that lie farther than another are left out: {}", nearer.len());
         assert_eq!(squared(&[1.0; 9], &[3.0; 9]), 36.0);
     }

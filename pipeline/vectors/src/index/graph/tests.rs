@@ -110,7 +110,8 @@ fn a_filter_is_held_to_whether_it_leaves_many_few_or_none() {
     let folder = tempfile::tempdir().unwrap();
     let vectors = clustered(5_000, 40, 3);
     let (graph, _) = built(folder.path(), &vectors, &[], 1);
-    let filters: [(&str, fn(u32) -> bool); 5] = [
+    type IsAsked = fn(u32) -> bool;
+    let filters: [(&str, IsAsked); 5] = [
         ("all but one", |item| item != 17),
         ("half", |item| item.is_multiple_of(2)),
         ("whole clusters", |item| item % 40 < 3),
