@@ -16,24 +16,38 @@ use crate::{
 };
 
 #[derive(Debug, Deserialize)]
-struct Truth {
-    period_s: i64,
+pub(crate) struct Truth {
+    pub(crate) period_s: i64,
     weeks: f64,
     channels: Vec<String>,
-    devices: Vec<String>,
-    events: Vec<Event>,
+    pub(crate) devices: Vec<String>,
+    pub(crate) events: Vec<Event>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Event {
-    id: String,
-    device: String,
-    class: String,
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) device: String,
+    pub(crate) class: String,
     kind: String,
-    pattern: String,
+    pub(crate) pattern: String,
     start: String,
     end: String,
     grace_s: i64,
+}
+
+impl Truth {
+    pub(crate) fn read(data: &Path) -> Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(data.join("truth.json")).context("truth.json")?)?)
+    }
+}
+
+impl Event {
+    /// Whether an alert that opened then counts as this event's.
+    pub(crate) fn covers(&self, opened: Timestamp) -> bool {
+        let (from, to) = (table::time(&self.start).ok(), table::time(&self.end).ok());
+        from.zip(to).is_some_and(|(from, to)| (from..=to + self.grace_s * 1_000_000_000).contains(&opened))
+    }
 }
 
 /// Longest gap, in periods, over which windows go on.
@@ -45,7 +59,7 @@ const GAP_PERIODS: i64 = 6;
 /// If a file cannot be read.
 pub fn run(settings: &Settings, data: &Path) -> Result<()> {
     let pipeline = Pipeline::new(settings)?;
-    let truth: Truth = serde_json::from_slice(&std::fs::read(data.join("truth.json")).context("truth.json")?)?;
+    let truth = Truth::read(data)?;
     let mut by_kind: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     let (mut found, mut all, mut wrong, mut right, mut state_max) = (0, 0, 0, 0, 0);
     for device in &truth.devices {
@@ -54,10 +68,7 @@ pub fn run(settings: &Settings, data: &Path) -> Result<()> {
         let events: Vec<&Event> = truth.events.iter().filter(|event| event.device == *device).collect();
         let mut hits: HashMap<&str, &str> = HashMap::new();
         for (time, heads) in &opened {
-            let within = |event: &&&Event| {
-                let (from, to) = (table::time(&event.start).ok(), table::time(&event.end).ok());
-                from.zip(to).is_some_and(|(from, to)| (from..=to + event.grace_s * 1_000_000_000).contains(time))
-            };
+            let within = |event: &&&Event| event.covers(*time);
             match events.iter().find(within) {
                 Some(event) => _ = hits.entry(&event.id).or_insert(heads),
                 None => println!("fleet {device}: of nothing: {} {heads}", eddy_schemas::rfc3339(*time)),

@@ -2,12 +2,13 @@
 //!
 //! [`inputs`] reads the public benchmarks, [`chain`] runs one of their streams through the stages in this process,
 //! [`result`] picks what stands in a result file, [`eval`] does that for a whole folder, and [`score`] judges the result
-//! files as the benchmarks' own scorers do. Labels are read by [`score`] alone. [`fleet`] is the made-up fleet. [`embedded`]
+//! files as the benchmarks' own scorers do. Labels are read by [`score`] alone. [`fleet`] is the made-up fleet, [`episodes`] asks the index about its faults. [`embedded`]
 //! tells the vectors of a stream's windows, [`windows`] those of any recorded file.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;
 pub mod embedded;
+pub mod episodes;
 pub mod eval;
 pub mod fleet;
 pub mod inputs;

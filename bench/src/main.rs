@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use eddy_bench::{fleet, pipeline::Settings};
+use eddy_bench::{
+    episodes::{self, EpisodesArgs},
+    fleet,
+    pipeline::Settings,
+};
 
 mod ann;
 mod hub;
@@ -23,7 +27,8 @@ mod sync;
   eddy-bench ann --n 10000,100000
   eddy-bench sync --json
   eddy-bench hub --n 1000000
-  eddy-bench fleet fixtures/fleet --set detect.alerts_per_day=2.0"
+  eddy-bench fleet fixtures/fleet --set detect.alerts_per_day=2.0
+  eddy-bench fleet fixtures/fleet --episodes --seeds 101,102,103 --json"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -36,6 +41,9 @@ enum Command {
     Fleet {
         /// Folder of the recording, with its truth.json.
         data: PathBuf,
+        /// Tells instead how many faults' alerts find an earlier one of the same fault on another device first
+        #[command(flatten)]
+        episodes: EpisodesArgs,
         #[command(flatten)]
         settings: Settings,
     },
@@ -61,7 +69,8 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Fleet { data, settings } => fleet::run(&settings, &data),
+        Command::Fleet { data, episodes, settings } if episodes.episodes => episodes::run(&settings, &data, &episodes),
+        Command::Fleet { data, settings, .. } => fleet::run(&settings, &data),
         Command::Latency(args) => load::run(load::Load::Latency(args)),
         Command::Throughput(args) => load::run(load::Load::Throughput(args)),
         Command::Footprint(args) => load::run(load::Load::Footprint(args)),

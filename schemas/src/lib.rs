@@ -15,6 +15,7 @@ pub mod context;
 pub mod control;
 pub mod dump;
 mod embeddings;
+pub mod episodes;
 pub mod health;
 pub mod layout;
 mod lists;

@@ -34,6 +34,8 @@ pub mod flags {
     pub const JOINT: u16 = 1 << 5;
     /// Admitted although it looks anomalous, because it persisted: a new regime.
     pub const REGIME: u16 = 1 << 6;
+    /// The window is one of those by which the open episode of its device is compared with others: `vector` is set.
+    pub const EPISODE: u16 = 1 << 7;
 }
 
 /// The channel that stands for all of a device's channels together. No real channel can be called that: it would be encoded.
@@ -51,7 +53,7 @@ pub struct Scores {
     pub tail: ScalarBuffer<f64>,
     /// Per row the [`flags`].
     pub flags: ScalarBuffer<u16>,
-    /// Per row the window with the learned head's vector (little-endian f16), where it was kept or alerted.
+    /// Per row the window with the learned head's vector (little-endian f16), where it was kept, alerted, or is an episode's.
     vector: BinaryArray,
     /// Bytes before a vector's components.
     before: usize,
@@ -88,7 +90,7 @@ impl Scores {
         })
     }
 
-    /// The window of a row that was kept or alerted, with the learned head's vector.
+    /// The window of a row that is told, with the learned head's vector.
     pub fn window(&self, row: usize) -> Option<KeptWindow> {
         if !self.vector.is_valid(row) {
             return None;

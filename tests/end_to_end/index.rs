@@ -139,15 +139,22 @@ fn truth() -> serde_json::Value {
 }
 
 /// The true faults of the recording: device, first and last second in which an alert counts.
-fn faults() -> Vec<(String, String, String)> {
+pub fn faults() -> Vec<(String, String, String)> {
     let truth = truth();
     let text = |event: &serde_json::Value, key: &str| event[key].as_str().unwrap().to_owned();
     let events = truth["events"].as_array().unwrap().iter().filter(|event| event["class"] == "fault");
     events.map(|event| (text(event, "device"), text(event, "start"), text(event, "end"))).collect()
 }
 
+/// The pattern of each of them: the same fault on several devices.
+pub fn patterns() -> Vec<String> {
+    let truth = truth();
+    let events = truth["events"].as_array().unwrap().iter().filter(|event| event["class"] == "fault");
+    events.map(|event| event["pattern"].as_str().unwrap().to_owned()).collect()
+}
+
 /// The fault that was going on when an alert opened; two hours after its end still count.
-fn fault_of(faults: &[(String, String, String)], alert: &CloudEvent) -> Option<usize> {
+pub fn fault_of(faults: &[(String, String, String)], alert: &CloudEvent) -> Option<usize> {
     let opened = eddy_schemas::time_of(&alert.data.opened).unwrap();
     let at = |text: &str| eddy_schemas::time_of(text).unwrap();
     let goes_on = |(device, start, end): &(String, String, String)| {
@@ -157,7 +164,7 @@ fn fault_of(faults: &[(String, String, String)], alert: &CloudEvent) -> Option<u
 }
 
 /// The whole recording of the fleet.
-fn whole_fleet() -> Vec<Device> {
+pub fn whole_fleet() -> Vec<Device> {
     let truth = truth();
     let devices: Vec<&str> = truth["devices"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     fleet(&devices, 7_000)

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// `eddy query …` at this gateway.
-fn query(gateway: &Gateway, arguments: &[&str]) -> Output {
+pub fn query(gateway: &Gateway, arguments: &[&str]) -> Output {
     let environment = gateway.environment(&gateway.state());
     let bundle = environment.into_iter().filter(|(name, _)| name.contains("BUNDLE") || name.contains("TRUSTED"));
     Command::new(binary("eddy"))

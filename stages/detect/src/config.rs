@@ -62,7 +62,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TellWindows {
-    /// Those that were new to their series' memory, and those of alerts.
+    /// Those that were new to their series' memory, those of alerts, and those by which episodes are compared.
     Kept,
     /// Every one with as many real samples as the head wants.
     All,

@@ -3,6 +3,10 @@
 use eddy_schemas::alert::Severity;
 use eddy_vectors::codec::{CodecError, Get, Put};
 
+/// So many periods after its opening an episode is compared with others: sooner most of a window lies before it, and later ones tell
+/// no more.
+pub const COMPARED_AFTER: [i64; 2] = [4, 8];
+
 /// What an episode is told by, from config.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -134,6 +138,13 @@ impl Episode {
             return if is_told { Step::Closed } else { Step::Nothing };
         }
         Step::Nothing
+    }
+
+    /// Whether a row at `time` is one by which it is compared with others: the first one of its series, whose row before was at
+    /// `before` and whose rows lie `period` apart, that is so many periods after the opening.
+    pub fn is_compared_at(&self, before: i64, time: i64, period: i64) -> bool {
+        let age = |time: i64| time.saturating_sub(self.opened) / period.max(1);
+        self.open && COMPARED_AFTER.iter().any(|after| age(before) < *after && *after <= age(time))
     }
 
     /// Somebody called it normal: for those who are told it ends here.
@@ -304,6 +315,21 @@ mod tests {
         check_by(&slow, &[1e-3, 0.5, 0.5, 0.5, 1e-3, 0.5, 0.5, 0.5, 0.5, 0.5], "o.......c.");
         let refractory = Rules { refractory_rows: 0, refractory_ns: 3, ..RULES };
         check_by(&refractory, &[1e-3, 1.0, 1.0, 2e-4, 2e-4, 2e-4, 2e-4], "o.c..o.");
+    }
+
+    #[test]
+    fn it_is_compared_twice_by_each_series_whatever_is_missing() {
+        let episode = Episode { open: true, opened: 1_000, ..Episode::default() };
+        let compared = |times: &[i64]| -> Vec<i64> {
+            let pairs = times.windows(2).filter(|pair| episode.is_compared_at(pair[0], pair[1], 10));
+            pairs.map(|pair| pair[1]).collect()
+        };
+        let every = |step: usize| (900..2_000).step_by(step).collect::<Vec<i64>>();
+        assert_eq!(compared(&every(10)), [1_040, 1_080]);
+        assert_eq!(compared(&every(5)), [1_040, 1_080]);
+        assert_eq!(compared(&[990, 1_003, 1_013, 1_039, 1_044, 1_300, 1_310]), [1_044, 1_300]);
+        assert_eq!(compared(&[990, 1_500, 1_510]), [1_500], "once where both were missed");
+        assert!(!Episode::default().is_compared_at(1_030, 1_040, 10), "no episode is open");
     }
 
     #[test]

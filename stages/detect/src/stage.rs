@@ -229,12 +229,19 @@ impl Detect {
             vectors: &self.vectors,
         };
         let device = self.registry.change(device);
+        let before = device.channels[usize::from(place)].newest;
         let turn = Turn { plan: &self.plan, config: &self.config, site: &self.site, window, place };
         let judged = turn.judge(device);
         let step = turn.step(device, &judged);
         let mut marks = judged.marks;
         if step != Step::Nothing {
             marks |= flags::ALERTED;
+        }
+        let leaving = self.plan.leaving;
+        let is_whole = leaving.is_some_and(|head| window.filled >= self.plan.heads[head].min_rows);
+        let period = device.channels[usize::from(place)].hop;
+        if is_whole && !window.commissioning && device.episode.is_compared_at(before, window.time, period) {
+            marks |= flags::EPISODE;
         }
         if marks & flags::GATED != 0 && device.episode.open {
             device.channels[usize::from(place)].hold(&self.plan, &window);
@@ -254,11 +261,9 @@ impl Detect {
             }
         };
         push_round(cut, out);
-        let leaving = self.plan.leaving.filter(|head| {
-            let is_whole = || window.filled >= self.plan.heads[*head].min_rows;
-            marks & (flags::KEPT | flags::ALERTED) != 0 || self.config.tell_windows == TellWindows::All && is_whole()
-        });
-        let told = leaving.map(|head| Told {
+        let is_told = marks & (flags::KEPT | flags::ALERTED | flags::EPISODE) != 0
+            || self.config.tell_windows == TellWindows::All && is_whole;
+        let told = leaving.filter(|_| is_told).map(|head| Told {
             span: window.period.saturating_mul(i64::from(self.plan.heads[head].window) - 1),
             filled: window.filled,
             vector: &self.vectors[head],

@@ -5,12 +5,17 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use eddy_runtime::service::Refusal;
 use eddy_schemas::{
-    Timestamp, names,
+    Timestamp,
+    episodes::{EpisodesAnswer, EpisodesRequest},
+    names,
     search::{CheckAnswer, CheckRequest, IndexStats, Like, SearchAnswer, SearchRequest},
 };
 use eddy_vectors::index::{Filter, IndexError, Model, Neighbour, Query, Recall, Searcher, Store};
 
-use crate::context::found;
+use crate::{
+    context::found,
+    episodes::{self, Episode},
+};
 
 /// Most neighbours of one answer.
 const NEIGHBOURS_MAX: usize = 1_000;
@@ -24,6 +29,8 @@ pub const SEARCH: &str = "search";
 pub const STATS: &str = "stats";
 /// See [`SEARCH`].
 pub const CHECK: &str = "check";
+/// See [`SEARCH`].
+pub const EPISODES: &str = "episodes";
 
 /// What answers need.
 pub struct Answers {
@@ -56,6 +63,10 @@ impl Answers {
         } else if endpoint == CHECK {
             let request = serde_json::from_slice(payload).map_err(|error| wrong(format!("not a check: {error}")))?;
             serde_json::to_vec(&self.check(&request).map_err(failed)?)
+        } else if endpoint == EPISODES {
+            let request = serde_json::from_slice(payload);
+            let request = request.map_err(|error| wrong(format!("not a question about an alert: {error}")))?;
+            serde_json::to_vec(&self.episodes(&request)?)
         } else {
             let request: SearchRequest =
                 serde_json::from_slice(payload).map_err(|error| wrong(format!("not a search: {error}")))?;
@@ -91,17 +102,24 @@ impl Answers {
         })
     }
 
-    fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, Refusal> {
+    pub(crate) fn episodes(&self, request: &EpisodesRequest) -> Result<EpisodesAnswer, Refusal> {
         let began = Instant::now();
-        if !(1..=NEIGHBOURS_MAX).contains(&request.k) {
-            return Err(wrong(format!("k = {}: 1 to {NEIGHBOURS_MAX} is taken", request.k)));
-        }
+        in_bounds(request.k, request.radius)?;
+        self.searcher.refresh().map_err(failed)?;
+        let asked = Episode::of(&self.searcher, &request.alert).map_err(failed)?;
+        let asked = asked.ok_or_else(|| missing(nothing(&Like::Alert(request.alert.clone()))))?;
+        let (episodes, compared) = episodes::like(&self.searcher, &asked, request).map_err(failed)?;
+        let bundle = asked.model.digest.clone();
+        let took_us = began.elapsed().as_micros() as u64;
+        Ok(EpisodesAnswer { bundle, asked: asked.told(0.0), episodes, compared, took_us })
+    }
+
+    pub(crate) fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, Refusal> {
+        let began = Instant::now();
+        in_bounds(request.k, request.radius)?;
         let recall = request.recall.unwrap_or(self.recall);
         if !(recall > 0.0 && recall <= 1.0) {
             return Err(wrong(format!("recall = {recall}: above 0, to 1 is taken")));
-        }
-        if let Some(radius) = request.radius.filter(|radius| radius.is_nan() || *radius < 0.0) {
-            return Err(wrong(format!("radius = {radius}: 0 or more is taken")));
         }
         if let Like::Vector(vector) = &request.like {
             in_range(vector)?;
@@ -179,6 +197,16 @@ impl Answers {
             }
         }
         Ok(nearest.map(|(_, window)| window))
+    }
+}
+
+fn in_bounds(k: usize, radius: Option<f32>) -> Result<(), Refusal> {
+    if !(1..=NEIGHBOURS_MAX).contains(&k) {
+        return Err(wrong(format!("k = {k}: 1 to {NEIGHBOURS_MAX} is taken")));
+    }
+    match radius.filter(|radius| radius.is_nan() || *radius < 0.0) {
+        Some(radius) => Err(wrong(format!("radius = {radius}: 0 or more is taken"))),
+        None => Ok(()),
     }
 }
 

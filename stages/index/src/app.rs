@@ -22,7 +22,7 @@ use eddy_vectors::index::{IndexError, Store};
 use tokio::sync::watch;
 
 use crate::{
-    answer::{Answers, CHECK, SEARCH, STATS},
+    answer::{Answers, CHECK, EPISODES, SEARCH, STATS},
     builder,
     config::Config,
     context::Contexts,
@@ -132,6 +132,7 @@ fn serve(
             (SEARCH.into(), subject.clone()),
             (STATS.into(), format!("{subject}.{STATS}")),
             (CHECK.into(), format!("{subject}.{CHECK}")),
+            (EPISODES.into(), format!("{subject}.{EPISODES}")),
         ],
         at_once: config.searches_max,
     };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use eddy_runtime::bus::Delivery;
 use eddy_schemas::{
     ControlKind, Scores, SeriesName, Timestamp,
-    alert::{CloudEvent, Phase},
+    alert::{CloudEvent, Phase, Share},
     flags, names,
     region::LabelNews,
 };
@@ -23,11 +23,41 @@ pub struct AlertEvent {
     pub id: String,
     /// Which one of its message's it is, from 0, if it opens with it: the same however often the message is read.
     pub opens: Option<u32>,
+    /// What each channel contributed.
+    pub channels: Vec<Share>,
+}
+
+/// A message of DETECTIONS.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Its subject.
+    pub subject: &'a str,
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// Its bytes.
+    pub payload: &'a [u8],
+}
+
+impl<'a> From<&'a Delivery> for Message<'a> {
+    fn from(delivery: &'a Delivery) -> Self {
+        Self { subject: &delivery.subject, sequence: delivery.sequence, payload: &delivery.payload }
+    }
 }
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
+    /// An alert has opened: windows of an episode of its device are its own from here on.
+    Open {
+        /// The device's token.
+        device: String,
+        /// The alert.
+        alert: String,
+        /// Event time of its opening.
+        opened: Timestamp,
+        /// What each channel contributed.
+        channels: Vec<Share>,
+    },
     /// A window is new.
     Add {
         /// Whose vector it has.
@@ -77,19 +107,19 @@ pub struct Changes {
 
 impl Changes {
     /// Reads messages that follow each other.
-    pub fn of(deliveries: &[Delivery]) -> Self {
+    pub fn of<'a>(messages: impl IntoIterator<Item = Message<'a>>) -> Self {
         let mut read = Self::default();
         let mut alerts: HashMap<(String, Timestamp), AlertEvent> = HashMap::new();
-        for delivery in deliveries {
-            let subject = delivery.subject.as_str();
+        for message in messages {
+            let subject = message.subject;
             let outcome = if subject.starts_with("alerts.") {
-                alert(&delivery.payload).map(|(key, event)| drop(alerts.insert(key, event)))
+                alert(message.payload).map(|(key, event)| drop(alerts.insert(key, event)))
             } else {
-                read.reached = Some(delivery.sequence);
-                read.scores(delivery, &mut alerts)
+                read.reached = Some(message.sequence);
+                read.scores(message, &mut alerts)
             };
             if let Err(problem) = outcome {
-                read.refused.push(format!("message {} on {subject}: {problem}", delivery.sequence));
+                read.refused.push(format!("message {} on {subject}: {problem}", message.sequence));
             }
         }
         read
@@ -97,19 +127,19 @@ impl Changes {
 
     fn scores(
         &mut self,
-        delivery: &Delivery,
+        message: Message<'_>,
         alerts: &mut HashMap<(String, Timestamp), AlertEvent>,
     ) -> Result<(), String> {
-        let scores = Scores::decode(&delivery.payload).map_err(|error| error.to_string())?;
+        let scores = Scores::decode(message.payload).map_err(|error| error.to_string())?;
         let mut opened = 0;
         for row in 0..scores.rows.len() {
             if let Some(control) = scores.rows.control(row) {
                 match &control.kind {
                     ControlKind::RegionLabel { news, .. } if news.bundle == scores.bundle => {
-                        match elsewhere(news, delivery.sequence) {
+                        match elsewhere(news, message.sequence) {
                             Ok(change) => self.changes.push(change),
                             // The other rows are none the worse.
-                            Err(problem) => self.refused.push(format!("message {}: {problem}", delivery.sequence)),
+                            Err(problem) => self.refused.push(format!("message {}: {problem}", message.sequence)),
                         }
                     }
                     kind => self.changes.extend(said(kind, &control.origin, control.time)),
@@ -123,6 +153,12 @@ impl Changes {
             if let Some(nth) = alert.as_mut().and_then(|alert| alert.opens.as_mut()) {
                 *nth = opened;
                 opened += 1;
+                self.changes.extend(alert.as_ref().map(|alert| Change::Open {
+                    device: key.0,
+                    alert: alert.id.clone(),
+                    opened: end,
+                    channels: alert.channels.clone(),
+                }));
             }
             let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
             if !storable(&vector) {
@@ -133,7 +169,7 @@ impl Changes {
             let facts = Facts {
                 start: end.saturating_sub(kept.span),
                 end,
-                sequence: delivery.sequence,
+                sequence: message.sequence,
                 filled: kept.filled,
                 flags: scores.flags[row],
                 score: scores.score[row],
@@ -153,7 +189,7 @@ fn alert(payload: &[u8]) -> Result<((String, Timestamp), AlertEvent), String> {
     let event: CloudEvent = serde_json::from_slice(payload).map_err(|error| format!("not an alert: {error}"))?;
     let time = eddy_schemas::time_of(&event.time).ok_or_else(|| format!("{:?} is no time", event.time))?;
     let opens = (event.data.phase == Phase::Opened).then_some(0);
-    Ok(((names::encode(&event.data.device), time), AlertEvent { id: event.data.alert, opens }))
+    Ok(((names::encode(&event.data.device), time), AlertEvent { id: event.data.alert, opens, channels: event.data.channels }))
 }
 
 /// Another site's window, as it is stored here.

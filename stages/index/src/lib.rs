@@ -4,8 +4,8 @@
 //! place. Output: a store on disk (`eddy_vectors::index`), whose position is in its own transactions; one message on
 //! `context.<site>.<device>` for each alert that opens; answers to `eddy.search.<site>`.
 //!
-//! `changes.rs` (what a message says), `sink.rs` (into the store), `context.rs` (what is known of an alert's window),
-//! `answer.rs` (searches), `builder.rs` (segments, in the background), `app.rs` (all together).
+//! `changes.rs` (what a message says), `sink.rs` and `filing.rs` (into the store), `remembered.rs` (what is kept of alerts), `context.rs` (what is known of an alert's window),
+//! `answer.rs` (searches), `episodes.rs` (alerts that went alike), `offline.rs` (store and answers without a bus), `builder.rs` (segments, in the background), `app.rs` (all together).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod answer;
@@ -14,9 +14,15 @@ mod builder;
 mod changes;
 mod config;
 mod context;
+mod episodes;
+mod filing;
+mod offline;
 mod region;
+mod remembered;
 mod sink;
 mod verdict;
 
 pub use app::Index;
+pub use changes::Message;
 pub use config::Config;
+pub use offline::Offline;

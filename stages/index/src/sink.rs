@@ -1,9 +1,6 @@
 //! Into the store: everything of a pull, and the position that it reaches, in one transaction.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use eddy_runtime::{
     bus::Bus,
@@ -11,13 +8,13 @@ use eddy_runtime::{
     store_loop::{Sink, SinkError, Turn},
     telemetry::Telemetry,
 };
-use eddy_schemas::SeriesName;
-use eddy_vectors::index::{Batch, Filter, IndexError, Label, Model, Searcher, Store, Window, WindowId};
+use eddy_vectors::index::{IndexError, Searcher, Store, WindowId};
 use tokio::task::block_in_place;
 
 use crate::{
-    changes::{Change, Changes},
-    context::{Contexts, Draft, Due, elsewhere_tag},
+    changes::{Changes, Message},
+    context::{Contexts, Draft, Due},
+    filing::{Commit, Filing},
     region::Region,
 };
 
@@ -55,11 +52,19 @@ impl<B: Bus, R: Region> Sink for IndexSink<B, R> {
         turn: &Turn<'_>,
         reaches: impl Fn(u64) -> Position + Send,
     ) -> Result<Option<u64>, SinkError> {
-        let changes = Changes::of(turn.deliveries);
+        let changes = Changes::of(turn.deliveries.iter().map(Message::from));
         let Some(reached) = changes.reached else { return Ok(None) };
         self.in_place()?;
         let position = reaches(reached).to_string();
-        block_in_place(|| self.commit(turn, &changes, &position)).map_err(|error| sink_error(&error))?;
+        let commit = Commit {
+            sent: &self.sent,
+            missed: turn.gap.map_or(0, |gap| gap.to + 1 - gap.from),
+            before: turn.before.map(Position::to_string),
+            position,
+        };
+        let filing = Filing { store: &self.store, searcher: &self.searcher, site: &self.contexts.site };
+        block_in_place(|| filing.commit(&changes, &commit)).map_err(|error| sink_error(&error))?;
+        self.sent.clear();
         for problem in &changes.refused {
             tracing::error!(problem, "not indexed");
             self.telemetry.rejected(eddy_schemas::side::Reason::Malformed, 1);
@@ -118,78 +123,6 @@ impl<B: Bus, R: Region> IndexSink<B, R> {
         }
         failed
     }
-
-    fn commit(&mut self, turn: &Turn<'_>, changes: &Changes, position: &str) -> Result<(), IndexError> {
-        let mut batch = self.store.batch()?;
-        for window in &self.sent {
-            batch.sent(*window)?;
-        }
-        if let Some(gap) = turn.gap {
-            batch.missed(gap.to + 1 - gap.from)?;
-        }
-        let mut added: HashMap<&str, Vec<WindowId>> = HashMap::new();
-        for change in &changes.changes {
-            match change {
-                Change::Add { model, window, alert } => {
-                    let id = batch.add(model, window)?;
-                    added.entry(SeriesName::device_token(&window.series)).or_default().push(id);
-                    if let Some(alert) = alert {
-                        batch.tag(&alert.id, id)?;
-                        if let Some(nth) = alert.opens {
-                            batch.send(id, &Due { window: id, nth, alert: alert.id.clone() }.record())?;
-                        }
-                    }
-                }
-                Change::Label { alert, label } => {
-                    // The window that opened it: one word is one vote, and what closed it looks ordinary.
-                    if let Some(window) = batch.tagged(alert)?.first() {
-                        batch.label(*window, label)?;
-                    }
-                }
-                Change::Elsewhere { site, alert, model, window, label } => {
-                    if *site != self.contexts.site {
-                        file_elsewhere(&mut batch, &elsewhere_tag(site, alert), model, window, label)?;
-                    }
-                }
-                Change::Forget { device } => self.forget(&mut batch, device, added.remove(device.as_str()))?,
-            }
-        }
-        batch.commit(turn.before.map(Position::to_string).as_deref(), position)?;
-        self.sent.clear();
-        // It is written, whatever the searcher sees of it: the next write or question refreshes it again.
-        if let Err(error) = self.searcher.refresh() {
-            tracing::error!(%error, "what was written is not searchable yet");
-        }
-        Ok(())
-    }
-
-    /// The searcher has seen all that is committed; what this batch added it has not.
-    fn forget(&self, batch: &mut Batch<'_>, device: &str, added: Option<Vec<WindowId>>) -> Result<(), IndexError> {
-        let known = self.searcher.matching(&Filter { device: Some(device.to_owned()), ..Filter::default() })?;
-        for window in known.into_iter().chain(added.unwrap_or_default()) {
-            batch.delete(window)?;
-        }
-        Ok(())
-    }
-}
-
-/// Another site's window under the name of its alert, with the word that holds: once, however often it comes.
-fn file_elsewhere(
-    batch: &mut Batch<'_>,
-    tag: &str,
-    model: &Model,
-    window: &Window,
-    label: &Label,
-) -> Result<(), IndexError> {
-    let id = match batch.tagged(tag)?.first() {
-        Some(known) => *known,
-        None => {
-            let id = batch.add(model, window)?;
-            batch.tag(tag, id)?;
-            id
-        }
-    };
-    batch.label(id, label).map(drop)
 }
 
 #[cfg(test)]

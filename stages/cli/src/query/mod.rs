@@ -1,5 +1,6 @@
-//! `eddy query`: windows like one, from the gateway's index.
+//! `eddy query`: alerts that went like one, or windows like one, from the gateway's index.
 
+mod episodes;
 mod file;
 mod pictures;
 mod region;
@@ -15,6 +16,7 @@ use eddy_schemas::{
 use serde::Serialize;
 
 use file::{FileQuestion, FileWindow};
+use pictures::Stretch;
 
 use crate::{
     alerts::{Since, parse_since},
@@ -25,9 +27,12 @@ use crate::{
 /// Query's part of the command line.
 #[derive(Args, Clone, Debug)]
 pub struct QueryArgs {
-    /// An alert's id, DEVICE/CHANNEL@TIME, or a file that `eddy replay` reads
+    /// An alert's id: alerts whose episodes went like its own; DEVICE/CHANNEL@TIME, or a file that `eddy replay` reads: windows like one
     #[arg(long, value_name = "ALERT|SERIES@TIME|FILE", value_parser = parse_like)]
     pub like: About,
+    /// With an ALERT: windows like the one that opened it
+    #[arg(long)]
+    pub windows: bool,
     /// How many neighbours
     #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub k: u16,
@@ -146,6 +151,9 @@ pub async fn run(args: &QueryArgs) -> anyhow::Result<()> {
         args.of_site.is_none(),
         "--of-site: a gateway has windows of its own site; `--scope region` has those of others"
     );
+    if let (About::Known(Like::Alert(alert)), false) = (&args.like, args.windows) {
+        return episodes::run(args, alert, &gateway).await;
+    }
     let (asked, file) = match &args.like {
         About::Known(like) => (known(args, like, &gateway).await?, None),
         About::File(path) => {
@@ -170,7 +178,7 @@ pub async fn run(args: &QueryArgs) -> anyhow::Result<()> {
     if let (About::File(path), Some(window)) = (&args.like, &file) {
         output::line(&line("asked", &window.as_found(), &file::picture(path, window)?));
     }
-    let windows: Vec<&FoundWindow> = answer.query.iter().chain(&answer.neighbours).collect();
+    let windows: Vec<Stretch> = answer.query.iter().chain(&answer.neighbours).map(Stretch::from).collect();
     let mut pictures = pictures::of(&gateway, &windows).await?.into_iter();
     if let Some(own) = &answer.query {
         output::line(&line("asked", own, &pictures.next().unwrap_or_default()));

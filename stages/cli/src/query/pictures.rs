@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use eddy_runtime::client::{ClientError, ReadFrom};
-use eddy_schemas::{Samples, SeriesName, search::FoundWindow};
+use eddy_schemas::{Samples, SeriesName, Timestamp, search::FoundWindow};
 use futures_util::StreamExt as _;
 
 use crate::gateway::Gateway;
@@ -14,15 +14,29 @@ const BYTES_MAX: usize = 256 << 20;
 const WIDTH: usize = 32;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// One picture for each window; an empty one where its samples are gone, or its beginning is not known.
-pub(super) async fn of(gateway: &Gateway, windows: &[&FoundWindow]) -> Result<Vec<String>, ClientError> {
-    let mut wanted: HashMap<String, Vec<usize>> = HashMap::new();
-    for (index, window) in windows.iter().enumerate().filter(|(_, window)| window.start < window.end) {
-        wanted.entry(SeriesName::encode(&window.device, &window.channel)).or_default().push(index);
+/// Samples of a series from `start` to `end`, both included.
+pub(super) struct Stretch {
+    pub(super) series: String,
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+}
+
+impl From<&FoundWindow> for Stretch {
+    fn from(window: &FoundWindow) -> Self {
+        let series = SeriesName::encode(&window.device, &window.channel);
+        Self { series, start: window.start, end: window.end }
     }
-    let mut samples: Vec<Vec<f64>> = vec![Vec::new(); windows.len()];
+}
+
+/// One picture for each; an empty one where its samples are gone, or its beginning is not known.
+pub(super) async fn of(gateway: &Gateway, stretches: &[Stretch]) -> Result<Vec<String>, ClientError> {
+    let mut wanted: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (index, stretch) in stretches.iter().enumerate().filter(|(_, stretch)| stretch.start < stretch.end) {
+        wanted.entry(&stretch.series).or_default().push(index);
+    }
+    let mut samples: Vec<Vec<f64>> = vec![Vec::new(); stretches.len()];
     if wanted.is_empty() {
-        return Ok(vec![String::new(); windows.len()]);
+        return Ok(vec![String::new(); stretches.len()]);
     }
     let filter = format!("samples.{}.*", gateway.site_token());
     let mut messages = gateway.client.read("SAMPLES", &[&filter], ReadFrom::Start).await?;
@@ -37,7 +51,7 @@ pub(super) async fn of(gateway: &Gateway, windows: &[&FoundWindow]) -> Result<Ve
         for row in 0..batch.rows.len() {
             let time = batch.rows.time[row];
             for index in wanted.get(batch.rows.name(row)).into_iter().flatten() {
-                if (windows[*index].start..=windows[*index].end).contains(&time) {
+                if (stretches[*index].start..=stretches[*index].end).contains(&time) {
                     samples[*index].push(batch.value[row]);
                 }
             }

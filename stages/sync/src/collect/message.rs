@@ -191,9 +191,9 @@ impl Reading {
         Ok(())
     }
 
-    /// A row that was kept or alerted, with its vector.
+    /// A row that was kept or alerted, with its vector. What only this gateway's index compares episodes by stays here.
     fn window(&mut self, scores: &Scores, row: usize, sequence: u64, bundle: &Bytes, events: &mut Events) {
-        let Some(kept) = scores.window(row) else { return };
+        let Some(kept) = scores.window(row).filter(|_| !is_local(scores.flags[row])) else { return };
         let key = (SeriesName::device_token(scores.rows.name(row)).to_owned(), scores.rows.time[row]);
         let event = (scores.flags[row] & flags::ALERTED != 0).then(|| events.remove(&key)).flatten();
         let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
@@ -264,6 +264,11 @@ impl Reading {
             | ControlKind::RegionLabel { .. } => {}
         }
     }
+}
+
+/// Whether a row is told with its vector for this gateway's index alone.
+fn is_local(marks: u16) -> bool {
+    marks & flags::EPISODE != 0 && marks & (flags::KEPT | flags::ALERTED) == 0
 }
 
 /// The summaries' slots of a message's series.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
 use eddy_schemas::{
-    Scores, names,
+    Scores, flags, names,
     sync::wire::{Action, Batch, Codes, Entries, VectorDelta, entry::What},
 };
 use futures_util::StreamExt as _;
@@ -106,6 +106,10 @@ pub async fn told(gateway: &jetstream::Context, site: &str) -> anyhow::Result<To
         let scores = Scores::decode(payload)?;
         for row in 0..scores.rows.len() {
             let Some(kept) = scores.window(row) else { continue };
+            let marks = scores.flags[row];
+            if marks & flags::EPISODE != 0 && marks & (flags::KEPT | flags::ALERTED) == 0 {
+                continue; // For the gateway's own index alone.
+            }
             let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
             // Beyond what 16-bit floats hold: near to nothing, so that nobody is told of it.
             if vector.iter().all(|x| x.is_finite()) {

@@ -33,6 +33,22 @@ fn all_windows_are_told_without_a_change_to_any_row_or_alert() {
     }
 }
 
+#[test]
+fn each_channel_tells_two_windows_of_an_episode_and_no_other_row_is_marked() {
+    let items = Source::new("d", 3, 700).with(Event::Add(500..520, 1, 4.0)).items();
+    let told = run(&mut detect(), &items, 500, false);
+    let opened = told.opened();
+    assert_eq!(opened.len(), 1, "{opened:?}");
+    let is_marked = |row: &&(String, i64, u16, u32, u64, bool)| row.2 & flags::EPISODE != 0;
+    let mut marked: Vec<(&str, i64)> =
+        told.rows.iter().filter(is_marked).map(|row| (row.0.as_str(), row.1 / HOP - opened[0])).collect();
+    marked.sort_unstable();
+    let channels: BTreeMap<&str, ()> = marked.iter().map(|(series, _)| (*series, ())).collect();
+    let expected: Vec<(&str, i64)> = channels.keys().flat_map(|series| [(*series, 4), (*series, 8)]).collect();
+    assert_eq!((channels.len(), marked), (3, expected));
+    assert!(told.rows.iter().filter(is_marked).all(|row| row.5), "with their vectors");
+}
+
 /// As [`run`]; a stage that is loaded tells all windows too.
 fn rows_of(stage: &mut Detect, items: &[Item], rows: usize, reload: bool) -> Told {
     if !reload {

@@ -18,6 +18,8 @@ fn detections(bus: &MemoryBus) {
     scores.push_control(&control("console", ControlKind::DeviceReset { device: "a".into() }));
     scores.push("b/t", 4 * MINUTE, 0.3, 1.0, flags::ALERTED, told(&[0.0, 0.0]));
     scores.push("b/u", 4 * MINUTE, 0.3, 1.0, flags::KEPT, told(&[f32::INFINITY, 0.0]));
+    // For this gateway's index alone.
+    scores.push("b/t", 5 * MINUTE, 0.1, 1.0, flags::EPISODE | flags::GATED, told(&[1.0, 1.0]));
     bus.store("DETECTIONS", "scores.s.0", scores.encode().into());
 }
 
