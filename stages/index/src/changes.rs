@@ -1,6 +1,6 @@
 //! What a message of DETECTIONS means for the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use eddy_runtime::bus::Delivery;
 use eddy_schemas::{
@@ -94,6 +94,10 @@ pub enum Change {
     },
 }
 
+/// Events whose rows have not come yet, by device and event time: one row of a device may open an alert and the next one of the same
+/// time update it.
+type Events = HashMap<(String, Timestamp), VecDeque<AlertEvent>>;
+
 /// What messages mean.
 #[derive(Debug, Default, PartialEq)]
 pub struct Changes {
@@ -109,11 +113,11 @@ impl Changes {
     /// Reads messages that follow each other.
     pub fn of<'a>(messages: impl IntoIterator<Item = Message<'a>>) -> Self {
         let mut read = Self::default();
-        let mut alerts: HashMap<(String, Timestamp), AlertEvent> = HashMap::new();
+        let mut alerts = Events::new();
         for message in messages {
             let subject = message.subject;
             let outcome = if subject.starts_with("alerts.") {
-                alert(message.payload).map(|(key, event)| drop(alerts.insert(key, event)))
+                alert(message.payload).map(|(key, event)| alerts.entry(key).or_default().push_back(event))
             } else {
                 read.reached = Some(message.sequence);
                 read.scores(message, &mut alerts)
@@ -125,11 +129,7 @@ impl Changes {
         read
     }
 
-    fn scores(
-        &mut self,
-        message: Message<'_>,
-        alerts: &mut HashMap<(String, Timestamp), AlertEvent>,
-    ) -> Result<(), String> {
+    fn scores(&mut self, message: Message<'_>, alerts: &mut Events) -> Result<(), String> {
         let scores = Scores::decode(message.payload).map_err(|error| error.to_string())?;
         let mut opened = 0;
         for row in 0..scores.rows.len() {
@@ -149,7 +149,8 @@ impl Changes {
             let Some(kept) = scores.window(row) else { continue };
             let (series, end) = (scores.rows.name(row), scores.rows.time[row]);
             let key = (SeriesName::device_token(series).to_owned(), end);
-            let mut alert = (scores.flags[row] & flags::ALERTED != 0).then(|| alerts.remove(&key)).flatten();
+            let is_alerted = scores.flags[row] & flags::ALERTED != 0;
+            let mut alert = is_alerted.then(|| alerts.get_mut(&key)?.pop_front()).flatten();
             if let Some(nth) = alert.as_mut().and_then(|alert| alert.opens.as_mut()) {
                 *nth = opened;
                 opened += 1;
@@ -189,7 +190,10 @@ fn alert(payload: &[u8]) -> Result<((String, Timestamp), AlertEvent), String> {
     let event: CloudEvent = serde_json::from_slice(payload).map_err(|error| format!("not an alert: {error}"))?;
     let time = eddy_schemas::time_of(&event.time).ok_or_else(|| format!("{:?} is no time", event.time))?;
     let opens = (event.data.phase == Phase::Opened).then_some(0);
-    Ok(((names::encode(&event.data.device), time), AlertEvent { id: event.data.alert, opens, channels: event.data.channels }))
+    Ok((
+        (names::encode(&event.data.device), time),
+        AlertEvent { id: event.data.alert, opens, channels: event.data.channels },
+    ))
 }
 
 /// Another site's window, as it is stored here.

@@ -7,6 +7,7 @@ use eddy_runtime::{
         memory::{Faults, MemoryBus},
     },
     position::Place,
+    store_loop::Gap,
 };
 use eddy_schemas::{
     Control, ControlKind, ScoresBuilder, Told,
@@ -16,7 +17,7 @@ use eddy_schemas::{
     region::{LabelNews, wire},
     rfc3339,
 };
-use eddy_vectors::index::{Query, Recall};
+use eddy_vectors::index::{Filter, Label, Query, Recall};
 
 use super::*;
 use crate::region::{
@@ -115,6 +116,11 @@ fn rig(region: Region) -> Rig {
 impl Rig {
     /// Writes all that lies in DETECTIONS behind the store's position.
     async fn write(&mut self) {
+        self.write_after(None).await;
+    }
+
+    /// The same, with messages missing before it.
+    async fn write_after(&mut self, gap: Option<Gap>) {
         let before = self.sink.position().unwrap();
         let from = before.as_ref().and_then(|position| position.place("DETECTIONS")).map_or(1, Place::next_sequence);
         let source = Source {
@@ -126,7 +132,7 @@ impl Rig {
         };
         let bounds = PullBounds { messages: 100, bytes: 1 << 20 };
         let deliveries = self.bus.open(&source, from).await.unwrap().pull(bounds, Duration::ZERO).await.unwrap();
-        let turn = Turn { deliveries: &deliveries, gap: None, before: before.as_ref() };
+        let turn = Turn { deliveries: &deliveries, gap, before: before.as_ref() };
         let reaches = |sequence| Position([("DETECTIONS".to_owned(), Place::whole(7, sequence))].into());
         let reached = self.sink.write(&turn, reaches).await.unwrap();
         assert_eq!(reached, deliveries.last().map(|last| last.sequence));
@@ -175,6 +181,49 @@ async fn every_alert_has_one_context_whatever_the_bus_loses_and_whichever_time_i
     let expected: Vec<&str> = each.iter().flat_map(|alert| [*alert; 3]).collect();
     assert_eq!(alerts, expected, "three messages, each with all four");
     assert!(told.iter().all(|context| context.region.is_none()), "of no region");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_that_is_updated_at_the_time_of_its_opening_has_its_context_all_the_same() {
+    let mut rig = rig(Region::default());
+    rig.bus.store("DETECTIONS", "alerts.s.minor.a", opened("a", 5));
+    let mut updated: CloudEvent = serde_json::from_slice(&opened("a", 5)).unwrap();
+    updated.data.phase = Phase::Updated;
+    rig.bus.store("DETECTIONS", "alerts.s.minor.a", updated.to_json().into());
+    let mut scores = ScoresBuilder::new("b");
+    for channel in ["a/t", "a/h"] {
+        let told = Told { span: 0, filled: 1, vector: &[1.0, 1.0] };
+        scores.push(channel, 5 * MINUTE, 1.0, 1e-6, flags::ALERTED, Some(told));
+    }
+    rig.bus.store("DETECTIONS", "scores.s.0", scores.encode().into());
+    rig.write().await;
+    rig.sink.tick().await.unwrap();
+    let told = rig.contexts();
+    assert_eq!((told.len(), told[0].alert.as_str(), told[0].window.channel.as_str()), (1, "a-5", "t"));
+    assert_eq!(rig.sink.searcher.tagged("a-5").unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_gap_windows_of_an_episode_are_of_no_alert_until_the_next_one_opens() {
+    let mut rig = rig(Region::default());
+    alerts(&rig.bus, &[("a/t", 5)]);
+    rig.write().await;
+    let told = Told { span: 0, filled: 1, vector: &[1.0, 1.0] };
+    let episode = |minute: i64| {
+        let mut scores = ScoresBuilder::new("b");
+        scores.push("a/t", minute * MINUTE, 0.1, 1e-6, flags::EPISODE, Some(told));
+        scores.encode().into()
+    };
+    rig.bus.store("DETECTIONS", "scores.s.0", episode(9));
+    rig.write().await;
+    assert_eq!(rig.sink.searcher.tagged("a-5").unwrap().len(), 2);
+    rig.bus.store("DETECTIONS", "scores.s.0", episode(13));
+    rig.write_after(Some(Gap { from: 3, to: 3 })).await;
+    assert_eq!(rig.sink.searcher.tagged("a-5").unwrap().len(), 2, "it may be of an alert that was missed");
+    alerts(&rig.bus, &[("a/t", 20)]);
+    rig.bus.store("DETECTIONS", "scores.s.0", episode(24));
+    rig.write().await;
+    assert_eq!(rig.sink.searcher.tagged("a-20").unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! What a message of DETECTIONS means for the region.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use eddy_runtime::{bus::Delivery, store_loop::Gap};
@@ -61,7 +61,8 @@ struct Event {
     opens: bool,
 }
 
-type Events = HashMap<(String, Timestamp), Event>;
+/// Of a device and time there may be several, in the order of their rows.
+type Events = HashMap<(String, Timestamp), VecDeque<Event>>;
 
 impl Reading {
     pub(super) fn new(coder: Box<dyn VectorCoder>, summaries: Summaries, snippets: bool) -> Self {
@@ -165,7 +166,7 @@ impl Reading {
                         let (device, time) = key.clone();
                         self.items.push(Item::Around(Noted { alert: event.alert.clone(), device, time, stored_at }));
                     }
-                    events.insert(key, event);
+                    events.entry(key).or_default().push_back(event);
                 }
                 Err(problem) => self.refused.push(problem),
             }
@@ -195,7 +196,8 @@ impl Reading {
     fn window(&mut self, scores: &Scores, row: usize, sequence: u64, bundle: &Bytes, events: &mut Events) {
         let Some(kept) = scores.window(row).filter(|_| !is_local(scores.flags[row])) else { return };
         let key = (SeriesName::device_token(scores.rows.name(row)).to_owned(), scores.rows.time[row]);
-        let event = (scores.flags[row] & flags::ALERTED != 0).then(|| events.remove(&key)).flatten();
+        let is_alerted = scores.flags[row] & flags::ALERTED != 0;
+        let event = is_alerted.then(|| events.get_mut(&key)?.pop_front()).flatten();
         let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
         // A component beyond f16's range: such a window is near to nothing, and index has none of it either.
         let Ok(coded) = self.coder.code(bundle, &vector) else { return };
