@@ -160,8 +160,7 @@ fn ask(index: &Offline, alerts: &[Alert], name: &str) -> Result<Found> {
 
 /// The earlier alert of another device that went most like it, and how long the answer took.
 fn by_episode(index: &Offline, asked: &Alert) -> Result<(Option<String>, u64)> {
-    let request =
-        EpisodesRequest { k: 1, others: true, until: Some(asked.opened), ..EpisodesRequest::new(&asked.id) };
+    let request = EpisodesRequest { k: 1, others: true, until: Some(asked.opened), ..EpisodesRequest::new(&asked.id) };
     let answer = index.episodes(&request).map_err(|refusal| anyhow!(refusal.message))?;
     Ok((answer.episodes.into_iter().next().map(|episode| episode.alert), answer.took_us))
 }

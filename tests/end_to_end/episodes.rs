@@ -58,7 +58,8 @@ async fn an_alert_finds_the_earlier_episode_of_the_same_fault_on_another_device_
     let mut alerts = opened(&gateway.client).await;
     alerts.sort_by_key(|event| eddy_schemas::time_of(&event.data.opened));
     let known = faults();
-    let told = Told { faults: alerts.iter().map(|event| fault_of(&known, event)).collect(), patterns: patterns(), alerts };
+    let told =
+        Told { faults: alerts.iter().map(|event| fault_of(&known, event)).collect(), patterns: patterns(), alerts };
     let (mut first, mut shown) = (0, None);
     let asked = told.asked();
     for (event, pattern) in &asked {
