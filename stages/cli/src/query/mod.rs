@@ -36,19 +36,19 @@ pub struct QueryArgs {
     /// How many neighbours
     #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub k: u16,
-    /// Only windows of this device; with a FILE: ask about this device of it
+    /// Only alerts or windows of this device; with a FILE: ask about this device of it
     #[arg(long)]
     pub device: Option<String>,
-    /// Only windows of other devices than the asked one; of the region's: of other sites than this
+    /// Only those of other devices than the asked one; of the region's: of other sites than this
     #[arg(long, conflicts_with = "device")]
     pub others: bool,
     /// Only windows of this channel; with a FILE: ask about this channel of it
     #[arg(long)]
     pub channel: Option<String>,
-    /// Only windows that end since: `30m`, `7d` ago, or a time
+    /// Only alerts that opened, or windows that end, since: `30m`, `7d` ago, or a time
     #[arg(long, value_name = "WHEN", value_parser = parse_since)]
     pub since: Option<Since>,
-    /// Only windows with this label; `*`: with any
+    /// Only those with this label; `*`: with any
     #[arg(long)]
     pub label: Option<String>,
     /// Not farther than this
