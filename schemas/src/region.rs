@@ -10,6 +10,10 @@ pub mod wire {
     include!(concat!(env!("OUT_DIR"), "/eddy.region.v1.rs"));
 }
 
+/// What the subjects of JetStream's API begin with for a gateway: the streams are the hub's account's, whose API another account sees
+/// under a name of its own.
+pub const API_PREFIX: &str = "JS.region.API";
+
 /// On the hub's NATS: requests on `eddy.region.<method>`, in protobuf. On a gateway's `eddy.region.<site>.<method>`, which sync passes on.
 pub const REQUEST_PREFIX: &str = "eddy.region";
 /// `SearchRequest` to `SearchResponse`.

@@ -1,7 +1,10 @@
 //! What a gateway sends to the region: batches of entries, chained by their receipts (`proto/eddy/sync/v1/sync.proto`).
 
 use bytes::Bytes;
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{DecodeContext, decode_key, skip_field},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::names;
@@ -20,6 +23,10 @@ pub const RECEIPT_BYTES: usize = 32;
 pub const CHAIN_BYTES: usize = 16;
 /// Entries of a batch take no more bytes than that, decompressed: what a reader is ready to hold.
 pub const ENTRIES_BYTES_MAX: usize = 4 << 20;
+/// A batch has no more entries than that.
+pub const ENTRIES_MAX: usize = 1 << 17;
+/// Each entry needs one series and one bundle at most; beside that tables may have so many more.
+const TABLES_SPARE: usize = 64;
 /// zstd's level: on a slow link a byte costs more than a microsecond.
 const LEVEL: i32 = 9;
 
@@ -130,6 +137,13 @@ impl wire::Batch {
         if plain.len() != bytes {
             return Err(format!("entries of {} bytes where {bytes} are announced", plain.len()));
         }
+        // An empty entry takes two bytes here, and a hundred once it is read.
+        let (count, fields) = (batch.count as usize, fields(&plain).map_err(|error| format!("entries: {error}"))?);
+        if count > ENTRIES_MAX || fields > 3 * count + TABLES_SPARE {
+            return Err(format!(
+                "{fields} entries, series and bundles where {count} entries are announced, of at most {ENTRIES_MAX}"
+            ));
+        }
         let entries = wire::Entries::decode(plain.as_slice()).map_err(|error| format!("entries: {error}"))?;
         batch.check(&entries)?;
         Ok((batch, entries))
@@ -162,6 +176,17 @@ impl wire::Batch {
         }
         Ok(())
     }
+}
+
+/// How many fields there are at the top, unread.
+fn fields(mut plain: &[u8]) -> Result<usize, prost::DecodeError> {
+    let mut count = 0;
+    while !plain.is_empty() {
+        let (tag, kind) = decode_key(&mut plain)?;
+        skip_field(kind, tag, &mut plain, DecodeContext::default())?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// With zstd's checksum: the receipt would tell of a byte that changed only once the next batch comes.
@@ -209,6 +234,11 @@ mod tests {
         let whole = || batch(&[3], &[(4, 9)]);
         let mut announced = whole();
         announced.entries_bytes += 1;
+        // Two million empty entries in a few hundred bytes.
+        let mut bomb = whole();
+        bomb.entries = compress(&[0x0a, 0].repeat(ENTRIES_BYTES_MAX / 2)).unwrap().into();
+        bomb.entries_bytes = ENTRIES_BYTES_MAX as u32;
+        let many = wire::Batch { count: u32::MAX, ..bomb.clone() };
         let mut huge = whole();
         huge.entries_bytes = u32::MAX;
         for (wrong, part) in [
@@ -223,6 +253,8 @@ mod tests {
             (wire::Batch { chain: Bytes::new(), ..whole() }, "chain's name"),
             (wire::Batch { previous: Bytes::from_static(b"x"), ..whole() }, "receipt of 1"),
             (announced, "announced"),
+            (bomb, "2097152 entries, series and bundles where 1 entries"),
+            (many, "of at most 131072"),
             (huge, "at most"),
         ] {
             let error = wire::Batch::read(&wrong.encode_to_vec()).unwrap_err();

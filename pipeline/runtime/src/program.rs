@@ -53,17 +53,28 @@ pub trait Program: Sized + Send {
 
 /// The whole `main` of its binary.
 pub fn run<P: Program>() -> ExitCode {
-    app::main(P::NAME, |command, file| match command {
+    app::main(P::NAME, |command, file| {
+        match command {
         Command::Run => load::<P>(file).and_then(|(common, program)| serve(common, program)),
         Command::Check => load::<P>(file).map(|_| println!("{}: the config is good", P::NAME)),
         Command::PrintConfig => config::print(P::NAME, P::DEFAULTS, file, std::env::vars())
             .map(|text| print!("{text}"))
             .map_err(Failure::from),
         Command::Recover { .. } => load::<P>(file).and_then(|(common, program)| {
+            let own = common.state.dir.join(P::NAME);
+            if !own.is_dir() {
+                let problem = format!(
+                    "{}: there is nothing to forget: name the state folder of the machine, as in EDDY_STATE_DIR=DIR/state eddy-{} recover",
+                    own.display(),
+                    P::NAME
+                );
+                return Err(Failure::Other(EXIT_FAILED, problem));
+            }
             let done = program.recover(&common).map_err(|(code, problem)| Failure::Other(code, problem))?;
             println!("{}: {done}", P::NAME);
             Ok(())
         }),
+    }
     })
 }
 
@@ -91,6 +102,7 @@ fn serve<P: Program>(common: CommonConfig, program: P) -> Result<(), Failure> {
         telemetry.count_connections(move || connected.connections());
         tracing::info!(site = common.site.name, %address, "running");
         let (stop, stopped) = watch::channel(false);
+        let state = std::path::absolute(&common.state.dir).unwrap_or_else(|_| common.state.dir.clone());
         let running = program.run(common, bus, telemetry, stopped);
         tokio::pin!(running);
         let ended = tokio::select! {
@@ -102,7 +114,14 @@ fn serve<P: Program>(common: CommonConfig, program: P) -> Result<(), Failure> {
             }
         };
         tracing::info!("stopped");
-        ended.map_err(|(code, problem)| Failure::Other(code, problem))
+        // `recover` is given by hand, where the environment is another one.
+        let of_state = |code| match code {
+            EXIT_STATE => {
+                format!("; its state lies in {0}: EDDY_STATE_DIR={0:?} eddy-{1} recover", state.display(), P::NAME)
+            }
+            _ => String::new(),
+        };
+        ended.map_err(|(code, problem)| Failure::Other(code, problem + &of_state(code)))
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended

@@ -1,6 +1,6 @@
 //! Provisioning: the gateway's streams and durable consumers, as design and measurements ask for them.
 //!
-//! Stages only use what is provisioned (least privilege); `eddy up` and `eddy provision` run this. It is idempotent:
+//! Stages only use what is provisioned (least privilege); `eddy up` runs this. It is idempotent:
 //! an existing stream keeps its messages, and its bounds are moved to what is asked.
 
 use std::time::Duration;

@@ -31,7 +31,18 @@ pub struct Service {
     pub at_once: usize,
 }
 
-/// Answers requests until `stop` says true: `answer` gets the endpoint's name and the payload.
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// What it was published on, where the endpoint's subject has wildcards.
+    pub subject: String,
+    /// Payload.
+    pub payload: Bytes,
+}
+
+/// Answers requests until `stop` says true.
 ///
 /// # Errors
 /// That the service cannot be registered.
@@ -42,7 +53,7 @@ pub async fn serve<F, A>(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), BusError>
 where
-    F: Fn(String, Bytes) -> A + Clone + Send + Sync + 'static,
+    F: Fn(Request) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Result<Bytes, Refusal>> + Send,
 {
     let unavailable = |error: async_nats::Error| BusError::Unavailable(error.to_string());
@@ -59,7 +70,9 @@ where
                 let Ok(place) = room.clone().acquire_owned().await else { return };
                 let (answer, name) = (answer.clone(), name.clone());
                 tokio::spawn(async move {
-                    let answered = answer(name, request.message.payload.clone()).await;
+                    let subject = request.message.subject.to_string();
+                    let asked = Request { endpoint: name, subject, payload: request.message.payload.clone() };
+                    let answered = answer(asked).await;
                     let refused = |Refusal { code, message }| error::Error { status: message, code };
                     if let Err(error) = request.respond(answered.map_err(refused)).await {
                         tracing::debug!(%error, "an answer was lost");

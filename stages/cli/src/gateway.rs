@@ -110,6 +110,12 @@ impl BusArgs {
         let site_of_file = known.filter(|(known_url, _)| self.url.as_ref().is_none_or(|url| url == known_url));
         let site = site.or(site_of_file.map(|(_, site)| site));
         let is_guess = url.is_none();
+        // Who names a folder means that gateway, and no other that happens to run here.
+        anyhow::ensure!(
+            !is_guess || self.dir.as_os_str() == DEFAULT_DIR,
+            "{} holds no gateway.json, so no gateway runs there: start it with `eddy up --dir`, or name its bus with --url",
+            self.dir.display()
+        );
         let mut endpoint = Endpoint::new(url.unwrap_or_else(|| DEFAULT_URL.to_owned()), "eddy-cli");
         endpoint.credentials.clone_from(&self.credentials);
         let mut connected = Client::connect(&endpoint).await.map_err(anyhow::Error::from);

@@ -5,7 +5,7 @@ use clap::Args;
 use eddy_schemas::{
     region::{RECEIPTS, wire},
     rfc3339,
-    sync::Class,
+    sync::{Class, ClassStats},
 };
 use serde::Serialize;
 
@@ -77,6 +77,20 @@ pub async fn run(args: &ReceiptsArgs) -> anyhow::Result<()> {
     } else {
         lines(&chains).iter().for_each(|line| output::line(line));
     }
+    if let Some(uplink) = crate::status::gather::region(&gateway).await {
+        let waiting: Vec<String> = uplink.classes.iter().filter(|class| class.waiting > 0).map(waits).collect();
+        if !waiting.is_empty() && !args.json {
+            output::line(&format!("not sent yet by {}: {}", output::printable(&gateway.site), waiting.join(", ")));
+        }
+        // A gateway that sent nothing is in no ledger.
+        let is_known = chains.iter().any(|chain| chain.site == gateway.site);
+        let is_asked = args.site.as_ref().is_none_or(|site| *site == gateway.site);
+        ensure!(
+            is_known || !is_asked,
+            "the region has nothing of site {:?}, whose gateway was asked: no batch has come there yet",
+            gateway.site
+        );
+    }
     let of = args.site.as_ref().map_or_else(|| "any site".to_owned(), |site| format!("site {:?}", site));
     let unheard = &answer.missing_shards;
     ensure!(
@@ -87,6 +101,10 @@ pub async fn run(args: &ReceiptsArgs) -> anyhow::Result<()> {
     let lacking = chains.iter().filter(|chain| !chain.missing.is_empty()).count();
     ensure!(lacking == 0, "something is missing of {lacking} of {} chains", chains.len());
     Ok(())
+}
+
+fn waits(class: &ClassStats) -> String {
+    format!("{} {}", class.waiting, class.class)
 }
 
 fn chain(told: wire::ChainReceipt) -> Chain {

@@ -20,7 +20,11 @@ pub async fn ask<A: Message + Default>(gateway: &Gateway, method: &str, request:
         // What is told is that the gateway does not pass it on, unless this is a hub.
         answer = if matches!(at_the_hub, Err(ClientError::NoService { .. })) { answer } else { at_the_hub };
     }
-    let answer =
-        answer.context("the region was not asked: eddy-sync passes questions on while it is linked to a hub")?;
+    let answer = match answer {
+        Err(error @ ClientError::NoService { .. }) => Err(error).context(
+            "the region was not asked: eddy-sync passes questions on while the gateway runs with a hub in its config",
+        )?,
+        answer => answer.context("the region")?,
+    };
     A::decode(answer).context("the region's answer is of another release")
 }

@@ -19,6 +19,7 @@ use eddy_cli::{
         server::{Server, ServerPlan},
     },
 };
+use eddy_schemas::region::API_PREFIX;
 use futures_util::StreamExt as _;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -176,7 +177,7 @@ async fn a_gateway_reads_and_writes_what_is_its_own() {
     let setting = Setting::new().await;
     let gateway = setting.gateway("plant", "plant, 1").await;
     assert_eq!(publish(&gateway, "sync.plant%2C%201.alerts").await, Ok(1));
-    let streams = jetstream::new(gateway.clone());
+    let streams = jetstream::with_prefix(gateway.clone(), API_PREFIX);
     let own = streams.get_stream("SITE_plant%2C%201").await.unwrap();
     let last = own.direct_get_last_for_subject("sync.plant%2C%201.alerts").await.unwrap();
     assert_eq!((last.sequence, &last.payload[..]), (1, &b"x"[..]));
@@ -186,7 +187,7 @@ async fn a_gateway_reads_and_writes_what_is_its_own() {
         let inbox = gateway.new_inbox();
         let mut answers = gateway.subscribe(inbox.clone()).await.unwrap();
         let question = r#"{"seq":1,"next_by_subj":">","batch":5}"#;
-        gateway.publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, question.into()).await.unwrap();
+        gateway.publish_with_reply(format!("{API_PREFIX}.DIRECT.GET.{stream}"), inbox, question.into()).await.unwrap();
         let answer = tokio::time::timeout(Duration::from_secs(5), answers.next()).await.unwrap().unwrap();
         assert_eq!(answer.status.map(|status| status.as_u16()), Some(404), "{stream} is empty");
     }
@@ -206,7 +207,8 @@ async fn what_is_another_sites_or_the_hubs_is_refused_to_a_gateway() {
     for stream in ["SITE_b", "REGION", "KV_SKETCHES"] {
         assert_eq!(setting.last(stream).await, 0, "{stream}");
     }
-    let streams = jetstream::ContextBuilder::new().timeout(Duration::from_secs(1)).build(gateway.clone());
+    let streams = jetstream::ContextBuilder::new().timeout(Duration::from_secs(1));
+    let streams = streams.api_prefix(API_PREFIX).build(gateway.clone());
     assert!(streams.get_stream("SITE_b").await.is_err());
     assert!(streams.delete_stream("SITE_plant%2C%201").await.is_err());
     let own = streams.get_stream("SITE_plant%2C%201").await.unwrap();
@@ -225,6 +227,36 @@ async fn what_is_another_sites_or_the_hubs_is_refused_to_a_gateway() {
     for (subject, mut heard) in inboxes.into_iter().zip(heard) {
         let message = tokio::time::timeout(Duration::from_millis(300), heard.next()).await;
         assert!(!matches!(message, Ok(Some(_))), "{subject}: {message:?}");
+    }
+    setting.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_goes_nowhere_but_to_the_gateway_itself() {
+    let setting = Setting::new().await;
+    let gateway = setting.gateway("plant", "plant, 1").await;
+    let forged = r#"{"origin":"hub/me"}"#;
+    let own = "sync.plant%2C%201.alerts";
+    jetstream::new(gateway.clone()).publish(own, forged.into()).await.unwrap().await.unwrap();
+    // Permissions hold for what is published, not for where the server is to answer: what answers with a message of the gateway's
+    // choice would put it anywhere.
+    let get = format!("{API_PREFIX}.DIRECT.GET.SITE_plant%2C%201");
+    let question = format!(r#"{{"last_by_subj":"{own}"}}"#);
+    for target in ["sync.b.alerts", "region.label.b", "$KV.SKETCHES.x", "$JS.API.STREAM.DELETE.SITE_b"] {
+        for (subject, payload) in [(get.as_str(), question.as_str()), (own, forged)] {
+            gateway.publish_with_reply(subject.to_owned(), target, payload.to_owned().into()).await.unwrap();
+        }
+        let info = format!("{API_PREFIX}.STREAM.INFO.SITE_plant%2C%201");
+        gateway.publish_with_reply(info, target, "".into()).await.unwrap();
+    }
+    gateway.flush().await.unwrap();
+    // What was published to its own stream is there, so the rest was answered too.
+    while setting.last("SITE_plant%2C%201").await < 5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for stream in ["SITE_b", "REGION", "KV_SKETCHES"] {
+        assert_eq!(setting.last(stream).await, 0, "{stream}");
     }
     setting.server.stop().await;
 }

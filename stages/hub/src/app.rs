@@ -82,6 +82,7 @@ impl Program for Hub {
         stop: watch::Receiver<bool>,
     ) -> Result<(), (u8, String)> {
         let failed = |problem: String| (EXIT_FAILED, problem);
+        keep_shards(&folder(&common), self.config.shards).map_err(|problem| (EXIT_STATE, problem))?;
         let Some(audit) = open_audit(&folder(&common), &self.config, stop.clone()).await? else { return Ok(()) };
         let grpc = if self.config.grpc.is_served() {
             Some(Grpc::listen(self.config.grpc.clone()).await.map_err(failed)?)
@@ -105,7 +106,8 @@ impl Program for Hub {
             answers,
             audit,
             bytes_max: self.config.grpc.request_bytes_max,
-            at_once: self.config.grpc.calls_max,
+            // The other half is for people, who come by gRPC.
+            at_once: self.config.grpc.calls_max.div_ceil(2),
             time_max: self.config.grpc.deadline(),
         };
         let until = stop.clone();
@@ -127,16 +129,41 @@ impl Program for Hub {
 
     /// The audit log is not forgotten.
     fn recover(self, common: &CommonConfig) -> Result<String, (u8, String)> {
+        let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
         for shard in self.config.held() {
             let folder = folder(common).join(shard.to_string());
-            match std::fs::remove_dir_all(&folder) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err((EXIT_FAILED, format!("{}: {error}", folder.display()))),
+            if let Err(error) = std::fs::remove_dir_all(&folder)
+                && !gone(&error)
+            {
+                return Err((EXIT_FAILED, format!("{}: {error}", folder.display())));
             }
+        }
+        let count = folder(common).join("shards");
+        if let Err(error) = std::fs::remove_file(&count)
+            && !gone(&error)
+        {
+            return Err((EXIT_FAILED, format!("{}: {error}", count.display())));
         }
         Ok("its copies are forgotten; they are made again from what the sites' streams still hold, and name the rest"
             .into())
+    }
+}
+
+/// Which devices are whose follows from the number of shards: copies of another number would hold them twice.
+fn keep_shards(folder: &Path, shards: u32) -> Result<(), String> {
+    let path = folder.join("shards");
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim() == shards.to_string() => Ok(()),
+        Ok(text) => Err(format!(
+            "hub.shards = {shards}, but the copies in {} are of {} shards: set it back, or let `eddy-hub recover` forget them",
+            folder.display(),
+            text.trim()
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, format!("{shards}\n"))).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -317,4 +344,19 @@ async fn provide(bus: &NatsBus, config: &Config) -> Result<(), eddy_runtime::bus
         bus.provide(&streams::site(site, config)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_shards_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("hub");
+        assert_eq!(keep_shards(&own, 4), Ok(()));
+        assert_eq!(keep_shards(&own, 4), Ok(()));
+        let problem = keep_shards(&own, 8).unwrap_err();
+        assert!(problem.contains("hub.shards = 8") && problem.contains("of 4 shards"), "{problem}");
+    }
 }

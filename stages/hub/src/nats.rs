@@ -1,18 +1,22 @@
 //! The same answers to requests on `eddy.region.<method>` of the hub's NATS: gateways ask there, over the connection that they have.
 //!
-//! Who may ask is the server's affair: it lets only those publish there whom its permissions name. Every hub process answers;
-//! NATS gives each request to one of them.
+//! Who may ask is the server's affair: it lets only those publish there whom its permissions name, and a gateway's questions come to
+//! `eddy.region.<method>.from.<site>`, so that the log can say whose they are. Every hub process answers; NATS gives each request to one
+//! of them.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use eddy_runtime::{
     bus::nats::NatsBus,
-    service::{self, Refusal as ServiceRefusal, Service},
+    service::{self, Refusal as ServiceRefusal, Request, Service},
 };
-use eddy_schemas::region::{
-    RECEIPTS, REQUEST_PREFIX, SEARCH, STATS,
-    wire::{ReceiptsRequest, SearchRequest, StatsRequest},
+use eddy_schemas::{
+    names,
+    region::{
+        RECEIPTS, REQUEST_PREFIX, SEARCH, STATS,
+        wire::{ReceiptsRequest, SearchRequest, StatsRequest},
+    },
 };
 use prost::Message;
 use tokio::sync::watch;
@@ -23,8 +27,10 @@ use crate::{
     grpc::about,
 };
 
-/// Who asks by NATS: the server does not say.
+/// Who asks where the server knows no accounts.
 const WHO: &str = "nats";
+/// Before a site's token, where the server says who asks: a gateway's account has its questions come here.
+const FROM: &str = "from";
 /// Before the service is registered once more.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -46,16 +52,21 @@ pub struct Requests {
 impl Requests {
     /// Keeps the service registered until `stop` says true.
     pub async fn serve(self, bus: NatsBus, stop: watch::Receiver<bool>) {
-        let endpoint = |method: &str| (method.to_owned(), format!("{REQUEST_PREFIX}.{method}"));
+        let methods = [SEARCH, RECEIPTS, STATS].into_iter();
+        let open = methods.clone().map(|method| (method.to_owned(), format!("{REQUEST_PREFIX}.{method}")));
+        let known = methods.map(|method| (format!("{method}-from"), format!("{REQUEST_PREFIX}.{method}.{FROM}.*")));
         let service = Service {
             name: "eddy-region".into(),
             description: "windows of all sites, and what the region can prove to have".into(),
-            endpoints: [SEARCH, RECEIPTS, STATS].map(endpoint).to_vec(),
+            endpoints: open.chain(known).collect(),
             at_once: self.at_once,
         };
-        let answer = move |endpoint: String, payload: Bytes| {
+        let answer = move |Request { subject, payload, .. }: Request| {
             let requests = self.clone();
-            async move { requests.answer(&endpoint, &payload).await.map_err(ServiceRefusal::from) }
+            async move {
+                let (who, method) = asked(&subject);
+                requests.answer(&who, &method, &payload).await.map_err(ServiceRefusal::from)
+            }
         };
         while !*stop.borrow() {
             if let Err(error) = service::serve(bus.clone(), service.clone(), answer.clone(), stop.clone()).await {
@@ -65,8 +76,8 @@ impl Requests {
         }
     }
 
-    async fn answer(&self, method: &str, payload: &[u8]) -> Result<Bytes, Refusal> {
-        let call = Call::new(WHO, self.time_max);
+    async fn answer(&self, who: &str, method: &str, payload: &[u8]) -> Result<Bytes, Refusal> {
+        let call = Call::new(who, self.time_max);
         let answered = match tokio::time::timeout_at(call.deadline, self.method(&call, method, payload)).await {
             Ok(answered) => answered,
             Err(_) => Err(Refusal::too_late()),
@@ -75,7 +86,7 @@ impl Requests {
         if let Err(refusal) = &answered {
             call.tell(format_args!("{refusal}"));
         }
-        self.audit.log(WHO, method, outcome, &call.detail()).map_err(|error| {
+        self.audit.log(who, method, outcome, &call.detail()).map_err(|error| {
             tracing::error!(%error, "a request is not logged, and so not answered");
             Refusal::new(
                 Why::Unavailable,
@@ -104,6 +115,15 @@ impl Requests {
             STATS => Ok(self.answers.stats(call, &read::<StatsRequest>(payload)?).await?.encode_to_vec().into()),
             method => Err(Refusal::wrong(format!("{method:?}: {SEARCH}, {RECEIPTS} and {STATS} are answered"))),
         }
+    }
+}
+
+/// Who asks, and for what.
+fn asked(subject: &str) -> (String, String) {
+    let rest = subject.strip_prefix(REQUEST_PREFIX).unwrap_or(subject).trim_start_matches('.');
+    match rest.split('.').collect::<Vec<_>>()[..] {
+        [method, FROM, site] => (format!("site {}", names::decode(site)), method.to_owned()),
+        _ => (WHO.to_owned(), rest.to_owned()),
     }
 }
 

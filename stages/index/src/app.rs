@@ -13,7 +13,7 @@ use eddy_runtime::{
     bus::{Source, nats::NatsBus},
     config::CommonConfig,
     program::{EXIT_STATE, Program},
-    service::{self, Refusal, Service},
+    service::{self, Refusal, Request, Service},
     store_loop::{self, StoreLoopError},
     telemetry::Telemetry,
 };
@@ -136,7 +136,7 @@ fn serve(
         ],
         at_once: config.searches_max,
     };
-    let answer = move |endpoint: String, payload: bytes::Bytes| {
+    let answer = move |Request { endpoint, payload, .. }: Request| {
         let answers = answers.clone();
         async move {
             let answered = tokio::task::spawn_blocking(move || answers.answer(&endpoint, &payload)).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eddy_runtime::config::BusConfig;
-use eddy_schemas::{names, sync::Class};
+use eddy_schemas::{names, region::API_PREFIX, sync::Class};
 use serde::Deserialize;
 
 use crate::{
@@ -133,6 +133,9 @@ impl Config {
         if hub.inbox_prefix.is_empty() {
             hub.inbox_prefix = format!("_INBOX.{}", names::encode(site));
         }
+        if hub.api_prefix.is_empty() && !hub.tls_cert_file.as_os_str().is_empty() {
+            API_PREFIX.clone_into(&mut hub.api_prefix);
+        }
         hub
     }
 
@@ -188,7 +191,11 @@ mod tests {
     fn the_defaults_are_good_and_every_bound_is_told() {
         assert_eq!(config().problems(), Vec::<String>::new());
         assert!(!config().has_region());
-        assert_eq!(config().hub_of("plant 1").inbox_prefix, "_INBOX.plant%201");
+        let open = config().hub_of("plant 1");
+        assert_eq!((open.inbox_prefix.as_str(), open.api_prefix.as_str()), ("_INBOX.plant%201", ""));
+        let mut known = config();
+        known.hub.tls_cert_file = "site.pem".into();
+        assert_eq!(known.hub_of("plant 1").api_prefix, "JS.region.API");
         let mut wrong = Config { target_latency_ms: 1, linger_s: -1.0, map_mb: 100, asks_max: 0, ..config() };
         wrong.budget_mb.deltas = 0;
         wrong.hub.tls_cert_file = "cert.pem".into();

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use eddy_runtime::{
     bus::{BusError, nats::NatsBus},
-    service::{self, Refusal, Service},
+    service::{self, Refusal, Request, Service},
 };
 use eddy_schemas::{
     names,
@@ -45,12 +45,12 @@ impl Proxy {
             endpoints: [SEARCH, RECEIPTS, STATS, UPLINK].map(|method| (method.to_owned(), subject(method))).into(),
             at_once,
         };
-        let answer = move |method: String, question: Bytes| {
+        let answer = move |Request { endpoint, payload, .. }: Request| {
             let proxy = self.clone();
             async move {
-                match method.as_str() {
+                match endpoint.as_str() {
                     UPLINK => proxy.uplink().await,
-                    method => ask(&proxy.hub, method, question, proxy.timeout).await,
+                    method => ask(&proxy.hub, method, payload, proxy.timeout).await,
                 }
             }
         };

@@ -26,6 +26,7 @@ pub async fn connect(url: &str) -> NatsBus {
         tls_cert_file: none.clone(),
         tls_key_file: none,
         inbox_prefix: String::new(),
+        api_prefix: String::new(),
         connect_timeout_ms: 2_000,
         request_timeout_ms: 1_000,
     };

@@ -1,10 +1,16 @@
 //! Gateways that are none: what they send is refused by the server or by the hub, said so in the audit log, and nothing of it is kept.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream;
 use eddy_cli::demo::region::oracle::id;
-use eddy_schemas::sync::wire::{Batch, Class};
+use eddy_schemas::{
+    region::API_PREFIX,
+    sync::wire::{Batch, Class},
+};
 use prost::Message as _;
 
 use super::{
@@ -32,7 +38,7 @@ impl Setting {
         let mut setting = Self { machine, gateway, forger: Forger::new(SITE), last: Batch::default() };
         // The hub makes the streams; who comes before that is told that there is none.
         let deadline = Instant::now() + PATIENCE;
-        while jetstream::new(setting.gateway.clone()).get_stream("SITE_plant%201").await.is_err() {
+        while jetstream::with_prefix(setting.gateway.clone(), API_PREFIX).get_stream("SITE_plant%201").await.is_err() {
             assert!(Instant::now() < deadline, "{}", setting.machine.said());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -160,4 +166,26 @@ async fn what_is_another_sites_or_too_large_never_gets_in() {
         assert!(Instant::now() < deadline, "{}", setting.machine.said());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_comes_in_without_a_certificate_of_the_regions_ca() {
+    let setting = Setting::new().await;
+    let others = tempfile::tempdir().unwrap();
+    let made = eddy(&["certs", "--out", others.path().to_str().unwrap(), "--site", SITE]);
+    assert!(made.status.success(), "{made:?}");
+    let knock = async |certificate: Option<&Path>| {
+        let mut options = async_nats::ConnectOptions::new()
+            .add_root_certificates(setting.machine.certs().join("ca.pem"))
+            .require_tls(true)
+            .connection_timeout(Duration::from_secs(5));
+        if let Some(folder) = certificate {
+            let file = |extension: &str| folder.join(format!("site-plant%201.{extension}"));
+            options = options.add_client_certificate(file("pem"), file("key"));
+        }
+        options.connect(setting.machine.url()).await
+    };
+    assert!(knock(None).await.is_err(), "without one");
+    assert!(knock(Some(others.path())).await.is_err(), "with one of another CA");
+    assert!(knock(Some(&setting.machine.certs())).await.is_ok(), "with its own");
 }

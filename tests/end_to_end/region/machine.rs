@@ -101,6 +101,16 @@ impl Machine {
         read(&self.folder.path().join("up.log")) + &read(&self.dir().join("logs/hub-0.log"))
     }
 
+    /// Where its server listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The certificates.
+    pub fn certs(&self) -> PathBuf {
+        self.folder.path().join("certs")
+    }
+
     /// The hub process's audit log.
     pub fn audit(&self) -> PathBuf {
         self.dir().join("state/hub-0/hub")
@@ -113,9 +123,9 @@ impl Machine {
 
     /// Connected with the certificate of `name`.
     pub async fn connect(&self, name: &str, inbox: &str) -> async_nats::Client {
-        let file = |extension: &str| self.folder.path().join("certs").join(format!("{name}.{extension}"));
+        let file = |extension: &str| self.certs().join(format!("{name}.{extension}"));
         async_nats::ConnectOptions::new()
-            .add_root_certificates(self.folder.path().join("certs/ca.pem"))
+            .add_root_certificates(self.certs().join("ca.pem"))
             .add_client_certificate(file("pem"), file("key"))
             .require_tls(true)
             .custom_inbox_prefix(inbox)

@@ -18,7 +18,7 @@ pub enum BusError {
     #[error("{0}")]
     Unavailable(String),
     /// A stream or consumer that must be provisioned first.
-    #[error("{0} does not exist: provision the gateway first (`eddy up` and `eddy provision` do)")]
+    #[error("{0} does not exist: `eddy up` makes a gateway's streams, `eddy hub up` a region's")]
     Missing(String),
     /// The feed lost its place: a gap, a redelivery, a stalled pull. Reset the consumer and go on.
     #[error("feed of {stream} lost its place: {problem}")]

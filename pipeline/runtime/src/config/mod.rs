@@ -55,6 +55,8 @@ pub struct BusConfig {
     pub tls_key_file: PathBuf,
     /// What the subjects of answers begin with; empty: the client's default.
     pub inbox_prefix: String,
+    /// What the subjects of JetStream's API begin with; empty: `$JS.API`.
+    pub api_prefix: String,
     /// Milliseconds.
     pub connect_timeout_ms: u64,
     /// Milliseconds.
@@ -76,11 +78,12 @@ impl BusConfig {
         if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
             problems.push(format!("{table}.tls_cert_file and {table}.tls_key_file: give both or neither"));
         }
-        let prefix = &self.inbox_prefix;
         let is_token =
             |token: &str| !token.is_empty() && !token.contains(['*', '>']) && !token.contains(char::is_whitespace);
-        if !prefix.is_empty() && !prefix.split('.').all(is_token) {
-            problems.push(format!("{table}.inbox_prefix = {prefix:?}: tokens with a \".\" between them are taken"));
+        for (key, prefix) in [("inbox_prefix", &self.inbox_prefix), ("api_prefix", &self.api_prefix)] {
+            if !prefix.is_empty() && !prefix.split('.').all(is_token) {
+                problems.push(format!("{table}.{key} = {prefix:?}: tokens with a \".\" between them are taken"));
+            }
         }
         problems
     }

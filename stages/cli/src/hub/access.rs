@@ -1,10 +1,11 @@
-//! Who may do what at the hub's server: known by the certificate's subject, each gateway no more than it needs.
+//! Who may do what at the hub's server: known by the certificate's subject, each gateway in an account of its own with no more than it
+//! needs.
 
 use std::path::Path;
 
 use eddy_schemas::{
     names,
-    region::{NEWS_STREAM, RECEIPTS, REQUEST_PREFIX, SEARCH, SKETCH_BUCKET, STATS},
+    region::{API_PREFIX, NEWS_STREAM, RECEIPTS, REQUEST_PREFIX, SEARCH, SKETCH_BUCKET, STATS},
     sync::stream_of,
 };
 use serde_json::Value;
@@ -12,6 +13,10 @@ use serde_json::Value;
 use super::config::{RegionConfig, SITE};
 use crate::supervise::server::Access;
 
+/// The account of the hub, whose the streams are.
+const HUB: &str = "HUB";
+/// What is published that gateways hear: the region's labels, and that a sketch changed.
+const HEARD: [&str; 2] = ["region.label.>", "$KV.SKETCHES.>"];
 /// Seconds for a handshake, and for a client to say who it is: links are slow.
 const HANDSHAKE_S: u32 = 20;
 
@@ -26,7 +31,7 @@ pub fn access(config: &RegionConfig, sites: &[String]) -> Access {
         host,
         scheme: "tls",
         reach: config.tls.reach.clone(),
-        config: bounds + &tls(config) + &users(config, sites),
+        config: bounds + &tls(config) + &accounts(config, sites),
     }
 }
 
@@ -40,38 +45,76 @@ fn tls(config: &RegionConfig) -> String {
     )
 }
 
-fn users(config: &RegionConfig, sites: &[String]) -> String {
-    let mut text = format!("authorization {{\n  timeout: {HANDSHAKE_S}\n  users = [\n");
-    text += &format!("    {{ user: {} }}\n", Value::from(config.tls.hub_subject.as_str()));
-    for site in sites {
-        let subject = config.tls.site_subject.replace(SITE, &escaped(site));
-        let list = |subjects: Vec<String>| Value::from(subjects).to_string();
-        text += &format!(
-            "    {{ user: {}, permissions: {{ publish: {{ allow: {} }}, subscribe: {{ allow: {} }} }} }}\n",
-            Value::from(subject),
-            list(publish(site)),
-            list(subscribe(site)),
+/// An account for the hub, and one for each gateway, which has nothing in it but what the hub's lends it. What a gateway publishes goes
+/// to the hub under a reply subject of the server's, and the answer comes back into its own account: with permissions alone the server
+/// would publish an answer wherever the gateway says, in the server's own right.
+fn accounts(config: &RegionConfig, sites: &[String]) -> String {
+    let quoted = |text: &str| Value::from(text).to_string();
+    let (mut exports, mut accounts) = (String::new(), String::new());
+    for stream in HEARD {
+        exports += &format!("      {{ stream: {} }}\n", quoted(stream));
+    }
+    for (at, site) in sites.iter().enumerate() {
+        let (account, subject) = (format!("SITE-{at}"), config.tls.site_subject.replace(SITE, &escaped(site)));
+        let (mut imports, mut allowed) = (String::new(), Vec::new());
+        for Lent { subject, to, streamed } in lent(site) {
+            let response = if streamed { ", response_type: stream" } else { "" };
+            exports += &format!("      {{ service: {}{response} }}\n", quoted(&subject));
+            let service = format!("service: {{ account: {HUB}, subject: {} }}", quoted(&subject));
+            let to_own = if subject == to { String::new() } else { format!(", to: {}", quoted(&to)) };
+            imports += &format!("      {{ {service}{to_own} }}\n");
+            allowed.push(to);
+        }
+        for stream in HEARD {
+            imports += &format!("      {{ stream: {{ account: {HUB}, subject: {} }} }}\n", quoted(stream));
+        }
+        accounts += &format!(
+            "  {account} {{\n    users = [ {{ user: {}, permissions: {{ publish: {{ allow: {} }}, subscribe: {{ allow: {} }} }} }} ]\n    \
+             imports = [\n{imports}    ]\n  }}\n",
+            quoted(&subject),
+            Value::from(allowed),
+            Value::from(subscribe(site)),
         );
     }
-    text + "  ]\n}\n"
+    let hub = quoted(&config.tls.hub_subject);
+    format!(
+        "authorization {{ timeout: {HANDSHAKE_S} }}\naccounts {{\n  {HUB} {{\n    jetstream: enabled\n    \
+         users = [ {{ user: {hub} }} ]\n    exports = [\n{exports}    ]\n  }}\n{accounts}}}\n"
+    )
+}
+/// What the hub's account lends a gateway's: requests to `to` there go to `subject` here.
+struct Lent {
+    subject: String,
+    to: String,
+    /// An answer is of several messages.
+    streamed: bool,
 }
 
-/// What a gateway may publish: its own batches; the last of them, and what the region tells, by direct get; questions.
-fn publish(site: &str) -> Vec<String> {
-    let streams = [stream_of(site), NEWS_STREAM.to_owned(), format!("KV_{SKETCH_BUCKET}")];
-    let mut allowed = vec![format!("sync.{}.*", names::encode(site))];
-    for stream in &streams {
-        allowed.push(format!("$JS.API.STREAM.INFO.{stream}"));
-        allowed.push(format!("$JS.API.DIRECT.GET.{stream}"));
-        allowed.push(format!("$JS.API.DIRECT.GET.{stream}.>"));
+/// A gateway's own batches; the last of them, and what the region tells, by direct get; questions, whose subject tells the hub who asks.
+fn lent(site: &str) -> Vec<Lent> {
+    let token = names::encode(site);
+    let own = format!("sync.{token}.*");
+    let mut lent = vec![Lent { subject: own.clone(), to: own, streamed: false }];
+    for stream in [stream_of(site), NEWS_STREAM.to_owned(), format!("KV_{SKETCH_BUCKET}")] {
+        for (call, streamed) in [("STREAM.INFO", false), ("DIRECT.GET", true)] {
+            let subject = format!("$JS.API.{call}.{stream}");
+            lent.push(Lent { to: subject.replace("$JS.API", API_PREFIX), subject, streamed });
+        }
+        let subject = format!("$JS.API.DIRECT.GET.{stream}.>");
+        lent.push(Lent { to: subject.replace("$JS.API", API_PREFIX), subject, streamed: false });
     }
-    allowed.extend([SEARCH, RECEIPTS, STATS].map(|method| format!("{REQUEST_PREFIX}.{method}")));
-    allowed
+    lent.extend([SEARCH, RECEIPTS, STATS].map(|method| Lent {
+        subject: format!("{REQUEST_PREFIX}.{method}.from.{token}"),
+        to: format!("{REQUEST_PREFIX}.{method}"),
+        streamed: false,
+    }));
+    lent
 }
 
-/// What it may hear: answers to itself, and that the region told something.
+/// What a gateway may hear: answers to itself, and that the region told something.
 fn subscribe(site: &str) -> Vec<String> {
-    vec![format!("_INBOX.{}.>", names::encode(site)), "region.label.>".to_owned(), format!("$KV.{SKETCH_BUCKET}.>")]
+    let own = format!("_INBOX.{}.>", names::encode(site));
+    std::iter::once(own).chain(HEARD.map(str::to_owned)).collect()
 }
 
 /// A value of a subject's attribute, as RFC 2253 has it written.

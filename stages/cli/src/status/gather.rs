@@ -96,7 +96,7 @@ async fn index(gateway: &Gateway) -> Option<IndexStats> {
 }
 
 /// What sync says of the way to the region, if it runs.
-async fn region(gateway: &Gateway) -> Option<UplinkStats> {
+pub async fn region(gateway: &Gateway) -> Option<UplinkStats> {
     let subject = format!("{REQUEST_PREFIX}.{}.{UPLINK}", gateway.site_token());
     let answer = gateway.client.request(&subject, Bytes::new()).await.ok()?;
     serde_json::from_slice(&answer).ok()

@@ -12,7 +12,7 @@ use eddy_runtime::{
     config::CommonConfig,
     program::Program as _,
     provision::{StreamBounds, provision},
-    service::{self, Refusal, Service},
+    service::{self, Refusal, Request, Service},
     telemetry::Telemetry,
 };
 use eddy_schemas::{
@@ -198,9 +198,9 @@ async fn questions_are_passed_on_and_refused_while_there_is_no_region() {
         endpoints: vec![("search".into(), "eddy.region.search".into()), ("stats".into(), "eddy.region.stats".into())],
         at_once: 4,
     };
-    let answer = |method: String, question: Bytes| async move {
-        match method.as_str() {
-            "search" => Ok([b"answer to ", &question[..]].concat().into()),
+    let answer = |asked: Request| async move {
+        match asked.endpoint.as_str() {
+            "search" => Ok([b"answer to ", &asked.payload[..]].concat().into()),
             _ => Err(Refusal { code: 404, message: "no such site".into() }),
         }
     };

@@ -36,6 +36,7 @@ pub fn bus_config(port: u16) -> BusConfig {
         tls_key_file: "".into(),
         connect_timeout_ms: 2_000,
         inbox_prefix: String::new(),
+        api_prefix: String::new(),
         request_timeout_ms: 2_000,
     }
 }

@@ -40,9 +40,14 @@ use crate::config::BusConfig;
 pub struct NatsBus {
     client: async_nats::Client,
     jetstream: jetstream::Context,
+    /// What the subjects of its API begin with.
+    api: String,
     reconnects: Arc<AtomicU64>,
     request_timeout: Duration,
 }
+
+/// What the subjects of JetStream's API begin with, unless a server gives it another name.
+const API_PREFIX: &str = "$JS.API";
 
 fn unavailable(error: impl std::fmt::Display) -> BusError {
     BusError::Unavailable(error.to_string())
@@ -94,8 +99,9 @@ impl NatsBus {
             .await
             .map_err(|error| BusError::Fatal(format!("bus.url {:?}: {error}", config.url)))?;
         let request_timeout = Duration::from_millis(config.request_timeout_ms);
-        let jetstream = ContextBuilder::new().timeout(request_timeout).build(client.clone());
-        Ok(Self { client, jetstream, reconnects, request_timeout })
+        let api = if config.api_prefix.is_empty() { API_PREFIX } else { &config.api_prefix }.to_owned();
+        let jetstream = ContextBuilder::new().timeout(request_timeout).api_prefix(&api).build(client.clone());
+        Ok(Self { client, jetstream, api, reconnects, request_timeout })
     }
 
     pub(crate) fn client(&self) -> &async_nats::Client {

@@ -67,7 +67,7 @@ impl NatsBus {
         let question = serde_json::json!({
             "seq": from.max(1), "next_by_subj": filter, "batch": bounds.messages, "max_bytes": bounds.bytes,
         });
-        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let subject = format!("{}.DIRECT.GET.{stream}", self.api);
         let asked = self.client.publish_with_reply(subject, inbox, question.to_string().into()).await;
         asked.map_err(unavailable)?;
         let mut messages: Vec<Read> = Vec::new();
