@@ -109,6 +109,7 @@ impl Program for Hub {
             // The other half is for people, who come by gRPC.
             at_once: self.config.grpc.calls_max.div_ceil(2),
             time_max: self.config.grpc.deadline(),
+            lately: Arc::default(),
         };
         let until = stop.clone();
         serving.spawn(async move {

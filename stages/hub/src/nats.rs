@@ -24,13 +24,15 @@ use tokio::sync::watch;
 use crate::{
     answer::{Answers, Call, Refusal, Why},
     audit::Audit,
-    grpc::about,
+    grpc::{Floods, about},
 };
 
 /// Who asks where the server knows no accounts.
 const WHO: &str = "nats";
 /// Before a site's token, where the server says who asks: a gateway's account has its questions come here.
 const FROM: &str = "from";
+/// Questions of one gateway that are answered, and logged, in a minute.
+const QUESTIONS_MAX: u32 = 6_000;
 /// Before the service is registered once more.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,8 @@ pub struct Requests {
     pub at_once: usize,
     /// How long an answer may take.
     pub time_max: Duration,
+    /// How many each has asked of late.
+    pub lately: Arc<Floods>,
 }
 
 impl Requests {
@@ -77,7 +81,14 @@ impl Requests {
     }
 
     async fn answer(&self, who: &str, method: &str, payload: &[u8]) -> Result<Bytes, Refusal> {
+        let Some(more) = self.lately.next(who, QUESTIONS_MAX) else {
+            let why = format!("{who} asks more than {QUESTIONS_MAX} times a minute: ask again in a minute");
+            return Err(Refusal::new(Why::Busy, why));
+        };
         let call = Call::new(who, self.time_max);
+        if !more.is_empty() {
+            call.tell(format_args!("{more}"));
+        }
         let answered = match tokio::time::timeout_at(call.deadline, self.method(&call, method, payload)).await {
             Ok(answered) => answered,
             Err(_) => Err(Refusal::too_late()),

@@ -3,11 +3,12 @@
 //! The server's own listener is not used: whoever is turned away by TLS is to stand in the log, with the reason.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -30,8 +31,9 @@ use crate::audit::Audit;
 
 /// A handshake takes at most so long.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-/// Handshakes at the same time.
-const HANDSHAKES_MAX: usize = 64;
+/// Handshakes at the same time, and of one address: what comes beyond is turned away.
+const HANDSHAKES_MAX: usize = 256;
+const HANDSHAKES_EACH: usize = 16;
 /// So many that are turned away are logged one by one in a minute.
 const REFUSED_MAX: u32 = 60;
 /// After an error of the listener, as when there are no more file descriptors.
@@ -87,6 +89,26 @@ struct Door {
     audit: Arc<Audit>,
     room: Arc<Semaphore>,
     refused: Flood,
+    /// Handshakes that are under way, by where they come from.
+    knocking: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A handshake that is under way.
+struct Knock {
+    door: Arc<Door>,
+    from: IpAddr,
+}
+
+impl Drop for Knock {
+    fn drop(&mut self) {
+        let mut knocking = self.door.knocking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = knocking.entry(self.from) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 /// The connections that come, until nobody takes them any more.
@@ -101,6 +123,7 @@ pub fn connections(
         audit,
         room: Arc::new(Semaphore::new(connections_max)),
         refused: Flood::new(REFUSED_MAX),
+        knocking: Mutex::default(),
     });
     let (sender, mut receiver) = mpsc::channel(16);
     tokio::spawn(accept(listener, door, sender));
@@ -108,10 +131,7 @@ pub fn connections(
 }
 
 async fn accept(listener: TcpListener, door: Arc<Door>, sender: mpsc::Sender<Connection>) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
-        // The semaphore is never closed.
-        let Ok(handshake) = handshakes.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = sender.closed() => return,
@@ -124,6 +144,13 @@ async fn accept(listener: TcpListener, door: Arc<Door>, sender: mpsc::Sender<Con
                 continue;
             }
         };
+        let knock = match door.knock(address.ip()) {
+            Ok(knock) => knock,
+            Err(reason) => {
+                door.refuse(address, &reason);
+                continue;
+            }
+        };
         let (door, sender) = (door.clone(), sender.clone());
         tokio::spawn(async move {
             match door.admit(stream, address).await {
@@ -131,12 +158,26 @@ async fn accept(listener: TcpListener, door: Arc<Door>, sender: mpsc::Sender<Con
                 Ok(connection) => drop(sender.send(connection).await),
                 Err(reason) => door.refuse(address, &reason),
             }
-            drop(handshake);
+            drop(knock);
         });
     }
 }
 
 impl Door {
+    /// Room for a handshake; who opens many connections and says nothing takes none of the others'.
+    fn knock(self: &Arc<Self>, from: IpAddr) -> Result<Knock, String> {
+        let mut knocking = self.knocking.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, own) = (knocking.values().sum::<usize>(), knocking.get(&from).copied().unwrap_or(0));
+        if own >= HANDSHAKES_EACH {
+            return Err(format!("{own} handshakes from there are under way"));
+        }
+        if all >= HANDSHAKES_MAX {
+            return Err(format!("{all} handshakes are under way"));
+        }
+        *knocking.entry(from).or_default() += 1;
+        Ok(Knock { door: self.clone(), from })
+    }
+
     async fn admit(&self, stream: TcpStream, address: SocketAddr) -> Result<Connection, String> {
         let _ = stream.set_nodelay(true);
         let within = timeout(HANDSHAKE_MAX, self.acceptor.accept(stream)).await;

@@ -1,6 +1,7 @@
 //! How many refusals are logged: anybody can be refused any number of times, and the log has a bound.
 
 use std::{
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -41,6 +42,21 @@ impl Flood {
         lately.count = lately.count.saturating_add(1);
         let more = if only_counted > 0 { format!("; and {only_counted} more before this one") } else { String::new() };
         (lately.count <= self.most).then_some(more)
+    }
+}
+
+/// The same for each of those who ask; who they can be the server's config bounds.
+#[derive(Default)]
+pub struct Floods(Mutex<HashMap<String, Flood>>);
+
+impl Floods {
+    /// One more of `who`, of whom so many a minute are heard: `None` if this one is not.
+    pub(crate) fn next(&self, who: &str, most: u32) -> Option<String> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.contains_key(who) {
+            all.insert(who.to_owned(), Flood::new(most));
+        }
+        all.get(who)?.next()
     }
 }
 

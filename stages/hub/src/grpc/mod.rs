@@ -20,6 +20,7 @@ use tonic::{service::Routes, transport::Server};
 pub(crate) use self::region::about;
 pub use self::{
     config::{AuditConfig, GrpcConfig},
+    flood::Floods,
     roles::{Role, Roles},
     tls::Tls,
 };

@@ -68,7 +68,7 @@ async fn requests_are_answered_refused_and_logged() {
     let bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 1 << 24 };
     let audit = Arc::new(Audit::open(folder.path(), bounds, clock()).unwrap());
     let answers = region.answers(Peers::new(None));
-    let requests = Requests { answers, audit, bytes_max: 4_096, at_once: 4, time_max: LONG };
+    let requests = Requests { answers, audit, bytes_max: 4_096, at_once: 4, time_max: LONG, lately: Arc::default() };
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(requests.serve(bus.clone(), stopped));
     let asking = NatsBus::connect(&config, "gateway").await.unwrap();

@@ -248,6 +248,21 @@ async fn there_are_only_so_many_connections() {
     assert!(first.search(near()).await.is_ok());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opens_connections_and_says_nothing_shuts_nobody_out() {
+    let ca = Ca::new();
+    let hub = Hub::start(&ca, region()).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        // Another address of this machine than the good caller's.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((std::net::Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+        silent.push(socket.connect(hub.address.parse().unwrap()).await.unwrap());
+    }
+    hub.client(&ca, "console").await.search(near()).await.unwrap();
+    hub.says("handshakes from there are under way").await;
+}
+
 #[tokio::test]
 async fn files_that_are_no_good_are_told_with_their_keys() {
     let ca = Ca::new();
