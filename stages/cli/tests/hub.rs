@@ -281,5 +281,11 @@ fn a_hub_that_others_reach_needs_certificates() {
     for part in ["region.tls.ca_file", "region.tls.cert_file", "region.tls.site_subject"] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    let named = eddy("[hub]\nsites = [\"a/b\", \"p\", \"p\", \"\"]\n");
+    assert_eq!(named.status.code(), Some(64));
+    let said = String::from_utf8_lossy(&named.stderr);
+    for part in ["\"a/b\": 1 to 128 bytes", "\"p\" twice", "\"\": 1 to 128 bytes"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     assert!(!folder.path().join("run").exists(), "nothing is made before the config is good");
 }

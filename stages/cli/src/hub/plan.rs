@@ -7,6 +7,7 @@ use std::{
 };
 
 use eddy_runtime::config::{self, ConfigError};
+use eddy_schemas::names;
 use serde::Deserialize;
 
 use super::{
@@ -47,6 +48,20 @@ impl HubPart {
     pub(super) fn streams_mb(&self) -> u64 {
         self.site_mb * self.sites.len() as u64 + self.region_mb + self.sketches_mb + LEADERS_MB
     }
+
+    /// What is wrong with the sites: the server's config is made of them.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (at, site) in self.sites.iter().enumerate() {
+            if !names::is_valid(site) || site.contains('/') {
+                problems.push(format!("hub.sites: {site:?}: 1 to 128 bytes (percent-encoded) without \"/\" are taken"));
+            }
+            if self.sites[..at].contains(site) {
+                problems.push(format!("hub.sites: {site:?} twice"));
+            }
+        }
+        problems
+    }
 }
 
 /// A hub machine to be.
@@ -78,7 +93,7 @@ impl Plan {
         let environment: Vec<_> = std::env::vars().filter(|(name, _)| name != "EDDY_REGION_DIR").collect();
         let (_, config) = config::load::<RegionConfig>(TABLE, DEFAULTS, config_file, environment.clone())?;
         let (_, hub) = config::load::<HubPart>("hub", HUB_DEFAULTS, config_file, environment)?;
-        let problems = config.problems(&hub);
+        let problems = [config.problems(&hub), hub.problems()].concat();
         if !problems.is_empty() {
             return Err(ConfigError { problems }.into());
         }
