@@ -114,6 +114,25 @@ impl World {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_message_says_of_itself_is_not_taken_for_the_servers_word() {
+    let world = World::new().await;
+    let lies = [("Nats-Sequence", "77"), ("Nats-Subject", "region.label.z"), ("Nats-Stream", "Z")];
+    let message = Publication {
+        stream: "REGION".into(),
+        subject: "region.label.a".into(),
+        headers: lies.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        payload: Bytes::from_static(b"1"),
+        guard: None,
+    };
+    world.hub.publish(vec![message]).await.unwrap();
+    world.publish("region.label.b", b"2".to_vec()).await;
+    let bounds = PullBounds { messages: 100, bytes: 1 << 20 };
+    let read = world.hub.read_on("REGION", "region.label.>", 1, bounds).await.unwrap();
+    let told: Vec<_> = read.iter().map(|read| (read.sequence, read.subject.as_str())).collect();
+    assert_eq!(told, [(1, "region.label.a"), (2, "region.label.b")]);
+}
+
 struct Stage {
     task: JoinHandle<Result<(), (u8, String)>>,
     stop: watch::Sender<bool>,

@@ -108,7 +108,8 @@ impl NatsBus {
 }
 
 fn message(headers: Option<&HeaderMap>, payload: Bytes) -> Option<Read> {
-    let headers = headers?;
-    let sequence = headers.get("Nats-Sequence")?.as_str().parse().ok()?;
-    Some(Read { subject: headers.get("Nats-Subject")?.to_string(), sequence, payload })
+    // The server's own come last: a message may have brought some of these names along.
+    let said = |name: &str| headers?.get_last(name).map(|value| value.as_str());
+    let sequence = said("Nats-Sequence")?.parse().ok()?;
+    Some(Read { subject: said("Nats-Subject")?.to_owned(), sequence, payload })
 }
