@@ -57,7 +57,7 @@ pub struct Missing {
     pub last: u64,
     /// Entries, or messages that never became entries.
     pub count: u64,
-    /// See [`cause`].
+    /// See [`super::cause`].
     pub cause: String,
     /// In words.
     pub detail: String,
