@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     ann::RecordedWindows,
-    load::{figures::rounded, unless_stopped},
+    load::{binaries::Binaries, figures::rounded, unless_stopped},
     sync::sites::Sites,
 };
 use ask::Asked;
@@ -45,6 +45,8 @@ pub(crate) struct HubArgs {
 /// # Errors
 /// Whatever keeps it from measuring.
 pub(crate) fn run(args: &HubArgs) -> Result<()> {
+    // The supervisor finds them beside this binary.
+    Binaries::find()?;
     let (n, queries) = (args.n as usize, args.queries as usize);
     let split = args.windows.split(n, queries)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -8,15 +8,16 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// What a gateway runs.
-const NAMES: [&str; 5] = ["eddy", "eddy-capture", "eddy-preprocess", "eddy-embed", "eddy-detect"];
+/// What a gateway and its region run.
+const NAMES: [&str; 8] =
+    ["eddy", "eddy-capture", "eddy-preprocess", "eddy-embed", "eddy-detect", "eddy-index", "eddy-sync", "eddy-hub"];
 
 /// What they are made of, in the workspace.
 const SOURCES: [&str; 5] = ["pipeline", "stages", "schemas", "fixtures/bundles", "Cargo.lock"];
 
 /// Where they are, and the bench itself.
 #[derive(Clone, Debug)]
-pub(super) struct Binaries {
+pub(crate) struct Binaries {
     /// Their folder.
     pub(super) folder: PathBuf,
     /// The bench, for the processes of the floor. Asked before anything is built: a build may replace the file.
@@ -28,7 +29,7 @@ impl Binaries {
     ///
     /// # Errors
     /// If some are missing and cannot be built.
-    pub(super) fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let bench = std::env::current_exe().context("asking for the path of eddy-bench")?;
         let folder = bench.parent().map(Path::to_owned).unwrap_or_default();
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

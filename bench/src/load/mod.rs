@@ -5,7 +5,7 @@
 //! folder of its own ([`gateway`]), feeds a simulated fleet ([`sensors`], [`feed`]), and reads what happened from the
 //! streams themselves ([`journey`]). Progress goes to standard error; standard output is for the figures alone.
 
-mod binaries;
+pub(crate) mod binaries;
 mod collected;
 mod feed;
 pub(crate) mod figures;

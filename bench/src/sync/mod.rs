@@ -17,7 +17,7 @@ use anyhow::Result;
 use eddy_bench::quantized;
 use serde_json::{Value, json};
 
-use crate::load::unless_stopped;
+use crate::load::{binaries::Binaries, unless_stopped};
 use cost::Cost;
 use full::Full;
 use recorded::Recorded;
@@ -67,6 +67,8 @@ enum Part {
 /// # Errors
 /// Whatever keeps it from measuring.
 pub(crate) fn run(args: &SyncArgs) -> Result<()> {
+    // The supervisor finds them beside this binary.
+    Binaries::find()?;
     let recording = args.recording.clone().unwrap_or_else(quantized::fleet);
     say("windows told in few bytes");
     let recalls = quantized::recalls(&recording)?;
