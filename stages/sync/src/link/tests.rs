@@ -43,8 +43,9 @@ impl Seen {
 }
 
 struct World {
-    /// The region's disk takes up to so long.
+    /// The region's disk takes up to so long; the higher, the more rarely it is near that.
     disk: Duration,
+    rarely: i32,
     random: u64,
     now: Instant,
     wire: Wire,
@@ -60,6 +61,7 @@ impl World {
         let wire = Wire { rate, round_trip, free_at: now, arrived: now, busy: Duration::ZERO };
         Self {
             disk: Duration::ZERO,
+            rarely: 30,
             random: 1,
             now,
             wire,
@@ -79,7 +81,7 @@ impl World {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let share = (self.random % 1_000) as f64 / 1_000.0;
-        let stored = arrives + self.disk.mul_f64(share.powi(30));
+        let stored = arrives + self.disk.mul_f64(share.powi(self.rarely));
         self.wire.arrived = stored;
         self.flights.push_back((stored + self.wire.round_trip / 2, ticket));
         stored - self.now
@@ -136,14 +138,18 @@ fn bulk_fills_a_link_and_alerts_pass_it() {
 
 #[test]
 fn a_disk_that_stalls_now_and_then_does_not_mislead() {
-    for (rate, round_trip) in [(65_536.0, 20), (65_536.0, 300), (1e6, 50)] {
-        let mut world = World::new(rate, round_trip * MS);
-        world.disk = 200 * MS;
-        world.run(Duration::from_secs(10));
-        let seen = world.run(Duration::from_secs(120));
-        println!("{rate} B/s, {round_trip} ms: {:.1}% used, {:?} at the median", 100.0 * seen.used, seen.median());
-        assert!(seen.used > 0.85, "{rate} {round_trip}: {}", seen.used);
-        assert!(seen.median() - round_trip * MS / 2 < 250 * MS, "{rate} {round_trip}: {:?}", seen.median());
+    // A disk that is slow all the time (22 ms on average, up to 200) is taken for a slow link now and then. It costs a sixth of a slow
+    // link, and three tenths of one of a megabyte a second (81.6%, 82.7% and 71.3% are used): that is open.
+    for (rarely, used) in [(30, 0.85), (8, 0.7)] {
+        for (rate, round_trip) in [(65_536.0, 20), (65_536.0, 300), (1e6, 50)] {
+            let mut world = World::new(rate, round_trip * MS);
+            (world.disk, world.rarely) = (200 * MS, rarely);
+            world.run(Duration::from_secs(10));
+            let seen = world.run(Duration::from_secs(120));
+            println!("{rarely}: {rate} B/s, {round_trip} ms: {:.1}% used, {:?}", 100.0 * seen.used, seen.median());
+            assert!(seen.used > used, "{rarely} {rate} {round_trip}: {}", seen.used);
+            assert!(seen.median() - round_trip * MS / 2 < 250 * MS, "{rate} {round_trip}: {:?}", seen.median());
+        }
     }
 }
 

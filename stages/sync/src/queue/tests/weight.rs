@@ -52,7 +52,8 @@ fn the_file_is_within_what_entries_are_said_to_weigh() {
         let on_disk = stat.non_free_page_size() as u64;
         println!("{name}: {} B of record, {} B on disk", depth.bytes / count - 24, on_disk / count);
         assert_eq!(depth.entries, count);
-        // Records of more than half a page have pages of their own.
-        assert!(on_disk <= depth.bytes + depth.bytes / 3, "{name}: {on_disk} of {}", depth.bytes);
+        // Few records of near a kilobyte and more fit into a page, so that some of it stays empty.
+        let spare = if depth.bytes / count > 900 { depth.bytes / 3 } else { 0 };
+        assert!(on_disk <= depth.bytes + spare, "{name}: {on_disk} of {}", depth.bytes);
     }
 }
