@@ -63,17 +63,49 @@ pub enum ControlKind {
         /// The device.
         device: String,
     },
+    /// Which model bundles the site's windows are judged by, from here on.
+    Bundle {
+        /// The bundle: lower-case hex BLAKE3 of its `model.toml`.
+        digest: String,
+        /// What becomes of it.
+        action: BundleAction,
+    },
+}
+
+/// What a control says of a model bundle. A site is judged by one bundle, the *active* one; a second one may run in its
+/// *shadow*: it sees the same rows, learns from them, and tells nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BundleAction {
+    /// It begins to run in the shadow, in the place of whatever did.
+    Stage,
+    /// It becomes the active one, and the one that was goes on in the shadow, from where it is called back as fast.
+    Activate,
+    /// What ran in the shadow ends, and what it knew of the series is forgotten.
+    Retire,
+}
+
+impl BundleAction {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stage => "stage",
+            Self::Activate => "activate",
+            Self::Retire => "retire",
+        }
+    }
 }
 
 impl Control {
-    /// The device that this control is about.
-    pub fn device(&self) -> &str {
+    /// The device that this control is about; `None` for one about the whole site.
+    pub fn device(&self) -> Option<&str> {
         match &self.kind {
             ControlKind::Label { device, .. }
             | ControlKind::Maintenance { device, .. }
             | ControlKind::DeviceReset { device }
             | ControlKind::RegionLabel { device, .. }
-            | ControlKind::Recommission { device } => device,
+            | ControlKind::Recommission { device } => Some(device),
+            ControlKind::Bundle { .. } => None,
         }
     }
 
@@ -85,6 +117,7 @@ impl Control {
             ControlKind::DeviceReset { .. } => "device_reset",
             ControlKind::Recommission { .. } => "recommission",
             ControlKind::RegionLabel { .. } => "region_label",
+            ControlKind::Bundle { .. } => "bundle",
         }
     }
 
@@ -94,8 +127,16 @@ impl Control {
     /// What is wrong with it, with the offending value.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let control: Self = serde_json::from_slice(json).map_err(|error| format!("not a control: {error}"))?;
-        if !crate::names::is_valid(control.device()) {
-            return Err(format!("control {:?}: device {:?} is empty or too long", control.id, control.device()));
+        if let Some(device) = control.device().filter(|device| !crate::names::is_valid(device)) {
+            return Err(format!("control {:?}: device {device:?} is empty or too long", control.id));
+        }
+        if let ControlKind::Bundle { digest, .. } = &control.kind
+            && !is_digest(digest)
+        {
+            return Err(format!(
+                "control {:?}: bundle {digest:?} is no digest of 64 lower-case hex digits",
+                control.id
+            ));
         }
         if control.id.is_empty() || control.id.len() > 128 {
             return Err(format!("control id {:?}: 1 to 128 bytes are taken", control.id));
@@ -109,6 +150,11 @@ impl Control {
     }
 }
 
+/// Whether `text` is a bundle's digest: 64 lower-case hex digits, so that it is also a safe name of a folder.
+pub fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +165,21 @@ mod tests {
         let control = Control::parse(json.as_bytes()).unwrap();
         assert_eq!(control.kind, ControlKind::Maintenance { device: "pump 1".into(), on: true, until: Some(9) });
         assert_eq!(Control::parse(control.to_json().as_bytes()), Ok(control));
+    }
+
+    #[test]
+    fn a_bundle_is_of_the_whole_site_and_named_by_its_digest() {
+        let json = |digest: &str| {
+            format!(
+                r#"{{"id":"b","origin":"cli","time":5,"control":{{"kind":"bundle","digest":"{digest}","action":"stage"}}}}"#
+            )
+        };
+        let control = Control::parse(json(&"0f".repeat(32)).as_bytes()).unwrap();
+        assert_eq!((control.device(), control.subject_token()), (None, "bundle"));
+        assert_eq!(Control::parse(control.to_json().as_bytes()), Ok(control));
+        for digest in ["", "0F", "../../etc", &"0F".repeat(32)] {
+            assert!(Control::parse(json(digest).as_bytes()).unwrap_err().contains("is no digest"), "{digest}");
+        }
     }
 
     #[test]

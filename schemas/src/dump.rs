@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{Embeddings, LayoutError, Readings, Rows, Samples, Scores, embeddings::Vectors, rfc3339};
+use crate::{Embeddings, HeadColumn, LayoutError, Readings, Rows, Samples, Scores, embeddings::Vectors, rfc3339};
 
 /// The rows of a batch of whichever layout. Every bit of a row shows (those of a burst as a digest), so that equal lines are
 /// equal rows.
@@ -42,6 +42,7 @@ pub fn rows(bytes: &[u8]) -> Result<Vec<String>, LayoutError> {
             Ok(lines(&batch.rows, |row, line| {
                 let (score, tail, flags) = (batch.score[row], batch.tail[row], batch.flags[row]);
                 let _ = write!(line, "score={score:?} tail={tail:?} flags={flags} window={:?}", batch.window(row));
+                let _ = write!(line, " bundle={}", batch.bundle);
             }))
         }
     }
@@ -52,14 +53,22 @@ fn embeddings(batch: &Embeddings) -> Result<Vec<String>, LayoutError> {
         let (quality, filled) = (batch.quality[row], batch.filled[row]);
         let _ = write!(line, "quality={quality} filled={filled} commissioning={} ", batch.commissioning[row]);
         let _ = write!(line, "period={} bundle={}", batch.period[row], batch.bundle);
-        for column in &batch.heads {
-            let Some(range) = column.range(row) else { continue };
-            let _ = match &column.vectors {
-                Vectors::F32(values) => write!(line, " {}={:?}", column.head.name, &values[range]),
-                Vectors::F16(values) => write!(line, " {}={:?}", column.head.name, &values[range]),
-            };
+        heads(&batch.heads, row, line);
+        if let Some(shadow) = &batch.shadow {
+            let _ = write!(line, " shadow={}", shadow.bundle);
+            heads(&shadow.heads, row, line);
         }
     }))
+}
+
+fn heads(columns: &[HeadColumn], row: usize, line: &mut String) {
+    for column in columns {
+        let Some(range) = column.range(row) else { continue };
+        let _ = match &column.vectors {
+            Vectors::F32(values) => write!(line, " {}={:?}", column.head.name, &values[range]),
+            Vectors::F16(values) => write!(line, " {}={:?}", column.head.name, &values[range]),
+        };
+    }
 }
 
 fn lines(rows: &Rows, mut columns: impl FnMut(usize, &mut String)) -> Vec<String> {

@@ -19,6 +19,12 @@ use crate::{
 /// Since version 2 a head that not every row has is a column of lists, which a batch without any such row leaves out.
 const LAYOUT: Layout = Layout { name: "embeddings", oldest: 1, current: 2 };
 
+/// What the columns of heads are called, before the head's name; and those of the bundle in the shadow.
+const HEAD: &str = "head.";
+const SHADOW_HEAD: &str = "shadow.";
+/// Names the bundle in the shadow in a batch's metadata. A reader that does not know it does not miss it.
+const SHADOW_BUNDLE: &str = "eddy.shadow";
+
 /// Up to this many dimensions a head travels as f32, above as f16.
 pub const F32_DIMENSIONS_MAX: usize = 4;
 
@@ -77,8 +83,8 @@ impl HeadColumn {
         true
     }
 
-    fn read(field: &Field, column: &ArrayRef) -> Result<Self, LayoutError> {
-        let name = field.name()["head.".len()..].to_owned();
+    fn read(name: &str, field: &Field, column: &ArrayRef) -> Result<Self, LayoutError> {
+        let name = name.to_owned();
         if let DataType::List(item) = field.data_type() {
             return if *item.data_type() == DataType::Float16 {
                 Self::read_lists::<Float16Type>(field.name(), name, column, Vectors::F16)
@@ -149,6 +155,17 @@ pub struct Embeddings {
     pub heads: Vec<HeadColumn>,
     /// Digest of the bundle that made the vectors.
     pub bundle: String,
+    /// What the bundle in the shadow made of the same rows, if one runs there.
+    pub shadow: Option<ShadowVectors>,
+}
+
+/// The vectors of the bundle in the shadow.
+#[derive(Clone, Debug)]
+pub struct ShadowVectors {
+    /// Its digest.
+    pub bundle: String,
+    /// As [`Embeddings::heads`].
+    pub heads: Vec<HeadColumn>,
 }
 
 impl Embeddings {
@@ -161,12 +178,16 @@ impl Embeddings {
         let flag = |name| LAYOUT.column::<UInt16Array>(&batch, name).map(|column| column.values().clone());
         let period: &Int64Array = LAYOUT.column(&batch, "period")?;
         let schema = batch.schema();
-        let mut heads = Vec::new();
-        for (field, column) in schema.fields().iter().zip(batch.columns()) {
-            if field.name().starts_with("head.") {
-                heads.push(HeadColumn::read(field, column)?);
-            }
-        }
+        let columns = |prefix: &str| -> Result<Vec<HeadColumn>, LayoutError> {
+            let named = schema.fields().iter().zip(batch.columns());
+            let named = named.filter_map(|(field, column)| Some((field.name().strip_prefix(prefix)?, field, column)));
+            named.map(|(name, field, column)| HeadColumn::read(name, field, column)).collect()
+        };
+        let heads = columns(HEAD)?;
+        let shadow = match schema.metadata().get(SHADOW_BUNDLE) {
+            Some(bundle) => Some(ShadowVectors { bundle: bundle.clone(), heads: columns(SHADOW_HEAD)? }),
+            None => None,
+        };
         let commissioning = flag("commissioning")?;
         if let Some(row) = commissioning.iter().position(|flag| *flag > 1) {
             return Err(LAYOUT.content(format!("row {row}: commissioning is {}, not 0 or 1", commissioning[row])));
@@ -180,6 +201,7 @@ impl Embeddings {
             period: period.values().clone(),
             heads,
             bundle,
+            shadow,
         })
     }
 }
@@ -188,7 +210,11 @@ impl Embeddings {
 #[derive(Debug)]
 pub struct EmbeddingsBuilder {
     bundle: String,
+    /// The heads, and after `active` of them those of the bundle in the shadow.
     heads: Vec<HeadLayout>,
+    active: usize,
+    /// Digest of the bundle in the shadow.
+    shadow: Option<String>,
     rows: RowsBuilder,
     quality: Vec<u16>,
     filled: Vec<u16>,
@@ -206,22 +232,45 @@ pub struct EmbeddingsBuilder {
 impl EmbeddingsBuilder {
     /// For the bundle with this digest and these heads.
     pub fn new(bundle: &str, heads: &[HeadLayout]) -> Self {
-        let head_bytes =
-            |head: &&HeadLayout| head.dimensions * if head.dimensions <= F32_DIMENSIONS_MAX { 4 } else { 2 };
-        let (optional, every): (Vec<_>, Vec<_>) = heads.iter().partition(|head| head.optional);
-        Self {
+        let mut builder = Self {
             bundle: bundle.to_owned(),
-            heads: heads.to_vec(),
+            heads: Vec::new(),
+            active: heads.len(),
+            shadow: None,
             rows: RowsBuilder::default(),
             quality: Vec::new(),
             filled: Vec::new(),
             commissioning: Vec::new(),
             period: Vec::new(),
-            vectors: vec![Vec::new(); heads.len()],
+            vectors: Vec::new(),
             optional_rows: Vec::new(),
-            row_bytes: 14 + every.iter().map(head_bytes).sum::<usize>(),
-            optional_bytes: optional.iter().map(head_bytes).sum::<usize>(),
+            row_bytes: 14,
+            optional_bytes: 0,
+        };
+        builder.add_heads(heads);
+        builder
+    }
+
+    /// With the vectors of a second bundle, which runs in the shadow, for the same rows; before there is any.
+    #[must_use]
+    pub fn with_shadow(mut self, bundle: &str, heads: &[HeadLayout]) -> Self {
+        self.shadow = Some(bundle.to_owned());
+        self.add_heads(heads);
+        self
+    }
+
+    fn add_heads(&mut self, heads: &[HeadLayout]) {
+        for head in heads {
+            let bytes = head.dimensions * if head.dimensions <= F32_DIMENSIONS_MAX { 4 } else { 2 };
+            *if head.optional { &mut self.optional_bytes } else { &mut self.row_bytes } += bytes;
         }
+        self.heads.extend_from_slice(heads);
+        self.vectors.resize(self.heads.len(), Vec::new());
+    }
+
+    /// Whether it is for this bundle, and this one in the shadow.
+    pub fn is_of(&self, bundle: &str, shadow: Option<&str>) -> bool {
+        self.bundle == bundle && self.shadow.as_deref() == shadow
     }
 
     /// Adds the row's own columns; its vectors follow by [`Self::extend_head`], for many rows at once.
@@ -256,6 +305,11 @@ impl EmbeddingsBuilder {
         self.vectors[index].extend_from_slice(vectors);
     }
 
+    /// The same of head `index` of the bundle in the shadow.
+    pub fn extend_shadow_head(&mut self, index: usize, vectors: &[f32]) {
+        self.vectors[self.active + index].extend_from_slice(vectors);
+    }
+
     /// How many rows there are, controls included.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -288,12 +342,13 @@ impl EmbeddingsBuilder {
             columns.push(Arc::new(UInt16Array::from(std::mem::take(flags))) as ArrayRef);
         }
         columns.push(Arc::new(Int64Array::from(std::mem::take(&mut self.period))));
-        for (head, vectors) in self.heads.iter().zip(&mut self.vectors) {
+        for (at, (head, vectors)) in self.heads.iter().zip(&mut self.vectors).enumerate() {
             let vectors = std::mem::take(vectors);
+            let name = format!("{}{}", if at < self.active { HEAD } else { SHADOW_HEAD }, head.name);
             if head.optional {
                 if !self.optional_rows.is_empty() {
                     let column = optional_column(head.dimensions, &self.optional_rows, &vectors, rows);
-                    fields.push(Field::new(format!("head.{}", head.name), column.data_type().clone(), true));
+                    fields.push(Field::new(name, column.data_type().clone(), true));
                     columns.push(column);
                 }
                 continue;
@@ -305,11 +360,13 @@ impl EmbeddingsBuilder {
             };
             let item = Arc::new(Field::new("item", values.data_type().clone(), false));
             let column = FixedSizeListArray::new(item, head.dimensions as i32, values, None);
-            fields.push(Field::new(format!("head.{}", head.name), column.data_type().clone(), false));
+            fields.push(Field::new(name, column.data_type().clone(), false));
             columns.push(Arc::new(column));
         }
         self.optional_rows.clear();
-        LAYOUT.write(fields, columns, &[("eddy.bundle", &self.bundle)])
+        let shadow = self.shadow.iter().map(|shadow| (SHADOW_BUNDLE, shadow.as_str()));
+        let metadata: Vec<_> = [("eddy.bundle", self.bundle.as_str())].into_iter().chain(shadow).collect();
+        LAYOUT.write(fields, columns, &metadata)
     }
 }
 
@@ -393,6 +450,31 @@ mod tests {
         columns.push(Arc::new(column));
         let error = Embeddings::decode(&LAYOUT.write(fields, columns, &[])).unwrap_err().to_string();
         assert!(error.contains("\"head.value\" has vectors of no dimension"), "{error}");
+    }
+
+    #[test]
+    fn the_vectors_of_a_bundle_in_the_shadow_stand_apart() {
+        let (heads, shadow) = ([head("value", 1, false)], [head("value", 2, false), head("spectrum", 6, true)]);
+        let mut builder = EmbeddingsBuilder::new("old", &heads).with_shadow("new", &shadow);
+        assert!(builder.is_of("old", Some("new")) && !builder.is_of("old", None));
+        for time in 0..2 {
+            builder.push("d/t", time, 0, 1, false, 0);
+        }
+        builder.push_optional();
+        builder.extend_head(0, &[1.0, 2.0]);
+        builder.extend_shadow_head(0, &[3.0, 4.0, 5.0, 6.0]);
+        builder.extend_shadow_head(1, &[0.5; 6]);
+        let read = Embeddings::decode(&builder.encode()).unwrap();
+        let laid = |columns: &[HeadColumn]| columns.iter().map(|column| column.head.clone()).collect::<Vec<_>>();
+        assert_eq!((read.bundle.as_str(), laid(&read.heads)), ("old", heads.to_vec()));
+        let found = read.shadow.unwrap();
+        assert_eq!((found.bundle.as_str(), laid(&found.heads)), ("new", shadow.to_vec()));
+        let mut vector = [0.0; 2];
+        assert!(found.heads[0].copy_to(1, &mut vector) && vector == [5.0, 6.0]);
+        assert_eq!(found.heads[1].rows, Some(vec![1]));
+        // Without one there is no trace of it.
+        let mut plain = EmbeddingsBuilder::new("old", &heads);
+        assert!(Embeddings::decode(&plain.encode()).unwrap().shadow.is_none());
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub mod search;
 pub mod side;
 pub mod sync;
 
-pub use control::{Control, ControlKind};
-pub use embeddings::{Embeddings, EmbeddingsBuilder, HeadColumn, HeadLayout, Vectors};
+pub use control::{BundleAction, Control, ControlKind};
+pub use embeddings::{Embeddings, EmbeddingsBuilder, HeadColumn, HeadLayout, ShadowVectors, Vectors};
 pub use layout::LayoutError;
 pub use names::SeriesName;
 pub use readings::{Readings, ReadingsBuilder};

@@ -164,6 +164,7 @@ pub struct Outbox<B> {
     /// Counts of what the stage decided, for the `eddy_decisions_total{kind}` metric; kinds are a closed list of the stage.
     pub decisions: Vec<(&'static str, u64)>,
     bytes_max: usize,
+    ended: bool,
 }
 
 impl<B: Batch> Outbox<B> {
@@ -178,12 +179,24 @@ impl<B: Batch> Outbox<B> {
             duplicates: 0,
             decisions: Vec::new(),
             bytes_max,
+            ended: false,
         }
+    }
+
+    /// The row in hand is the last one of this output: the next one finds it empty, and may give it another shape.
+    pub fn end_output(&mut self) {
+        self.ended = true;
+    }
+
+    /// The output went out: the next one begins.
+    pub fn begin_output(&mut self) {
+        self.ended = false;
     }
 
     /// Whether the stage should return at the next row's end, so that this part can go out (INV-5).
     pub fn is_full(&self) -> bool {
-        self.main.iter().any(|batch| batch.bytes() >= self.bytes_max)
+        self.ended
+            || self.main.iter().any(|batch| batch.bytes() >= self.bytes_max)
             || self.alerts.len() >= ALERTS_MAX
             || self.late.len() >= 10_000
             || self.health.len() >= 10_000
@@ -225,6 +238,7 @@ impl<B: Batch> Outbox<B> {
         self.health.clear();
         self.decisions.clear();
         self.duplicates = 0;
+        self.ended = false;
     }
 }
 

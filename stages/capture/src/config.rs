@@ -1,5 +1,7 @@
 //! The `[capture]` table; `default.toml` says what each key means.
 
+use std::path::PathBuf;
+
 use eddy_schemas::bursts;
 use serde::Deserialize;
 
@@ -38,6 +40,9 @@ pub struct Config {
     clock_offset_hold_s: i64,
     clock_offset_max_s: i64,
     clock_offset_devices_max: usize,
+    pub(crate) bundles: PathBuf,
+    pub(crate) trusted_keys: Vec<String>,
+    pub(crate) allow_unsigned: bool,
     pub(crate) direct: DirectConfig,
     pub(crate) http: HttpConfig,
     pub(crate) mqtt: MqttConfig,

@@ -6,14 +6,18 @@
 //!   keep its order, a record's channels theirs. Refused parts go to the dead letters with their own bytes.
 //! - **State**: none. (Which clocks seem off is remembered for reports only: see [`crate::clock_offset`].)
 //! - **Ordering**: none is needed; that of the input is kept.
+//!   A control of the whole site goes to every shard.
 //! - **Redelivery**: a message decodes to the same items each time, so the loop's positions cut it at an item. Only
 //!   readings stamped on arrival differ if a source sends them again: they are flagged.
 
 use std::ops::Range;
 
 use bytes::Bytes;
-use eddy_runtime::stage::{Incoming, Outbox, Scope, Spec, Stage};
-use eddy_schemas::{Control, ReadingsBuilder, Timestamp, health::Health, names, side::Reason};
+use eddy_runtime::{
+    bundle::Library,
+    stage::{Incoming, Outbox, Scope, Spec, Stage},
+};
+use eddy_schemas::{Control, ControlKind, ReadingsBuilder, Timestamp, health::Health, names, side::Reason};
 
 use crate::{
     clock_offset::ClockWatch,
@@ -28,6 +32,8 @@ const CONTROL_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Capture {
     rules: Rules,
+    /// The bundles that a control may name.
+    bundles: Library,
     shards: u32,
     clocks: ClockWatch,
     /// The last INGEST message whose times the clock watch has taken: it may be processed again.
@@ -39,8 +45,8 @@ pub struct Capture {
 pub enum Input {
     /// What a device sent; and per series its shard.
     Readings(Decoded, Vec<u32>),
-    /// An operator's word, and its device's shard.
-    Control(Box<Control>, u32),
+    /// An operator's word, and the shards that it is for: its device's, or all.
+    Control(Box<Control>, Range<u32>),
 }
 
 impl Input {
@@ -76,8 +82,9 @@ impl Stage for Capture {
     type Output = ReadingsBuilder;
 
     fn new(config: Config, scope: &Scope) -> Result<Self, Vec<String>> {
+        let bundles = Library::new(&config.bundles, &config.trusted_keys, config.allow_unsigned);
         let (rules, limits) = config.validate()?;
-        Ok(Self { rules, shards: scope.shards.max(1), clocks: ClockWatch::new(limits), watched: 0 })
+        Ok(Self { rules, bundles, shards: scope.shards.max(1), clocks: ClockWatch::new(limits), watched: 0 })
     }
 
     fn outputs(&self) -> Vec<ReadingsBuilder> {
@@ -109,8 +116,10 @@ impl Stage for Capture {
         out: &mut Outbox<ReadingsBuilder>,
     ) -> usize {
         match input {
-            Input::Control(control, shard) => {
-                out.main[*shard as usize].push_control(control, message.stored_at);
+            Input::Control(control, shards) => {
+                for shard in shards.clone() {
+                    out.main[shard as usize].push_control(control, message.stored_at);
+                }
                 out.count("control", 1);
                 rows.end
             }
@@ -153,8 +162,21 @@ impl Capture {
             let (id, said) = (&control.id, control.subject_token());
             return Err((Reason::InvalidField, format!("control {id:?} says {said} and came on a subject of {kind}")));
         }
-        let shard = names::shard_of(control.device(), self.shards);
-        Ok(Input::Control(Box::new(control), shard))
+        if let ControlKind::Bundle { digest, .. } = &control.kind {
+            // From here on it is obeyed wherever the recording is read: what could not be obeyed is told now.
+            let opened = self.bundles.open(digest);
+            opened.map_err(|error| {
+                (Reason::InvalidField, format!("control {:?}: capture.bundles: {error}", control.id))
+            })?;
+        }
+        let shards = match control.device() {
+            Some(device) => {
+                let shard = names::shard_of(device, self.shards);
+                shard..shard + 1
+            }
+            None => 0..self.shards,
+        };
+        Ok(Input::Control(Box::new(control), shards))
     }
 
     fn watch_clocks(&mut self, message: &Incoming, decoded: &Decoded, out: &mut Outbox<ReadingsBuilder>) {

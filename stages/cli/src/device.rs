@@ -94,7 +94,8 @@ pub async fn say(gateway: &Gateway, kind: ControlKind, now: Timestamp, what: &st
     // The id makes the second copy of an ambiguous publish count once.
     let headers = [("Content-Type", "application/json"), ("Nats-Msg-Id", control.id.as_str())];
     let sequence = gateway.client.publish(&subject, &headers, json.into()).await?;
-    output::line(&format!("{}: {what} (control {sequence})", output::printable(control.device())));
+    let of = control.device().unwrap_or(&gateway.site);
+    output::line(&format!("{}: {what} (control {sequence})", output::printable(of)));
     Ok(())
 }
 

@@ -31,6 +31,8 @@ pub struct Episode {
     pub open: bool,
     /// Whether somebody called it normal while it was open: it goes on untold until it is quiet, and what it is about is learned.
     pub forgiven: bool,
+    /// Whether nobody has been told of it: its bundle ran in the shadow.
+    pub untold: bool,
     /// Event time of its opening.
     pub opened: i64,
     /// Fixed at its opening.
@@ -59,6 +61,7 @@ impl Default for Episode {
         Self {
             open: false,
             forgiven: false,
+            untold: false,
             opened: 0,
             severity: Severity::Minor,
             events: 0,
@@ -90,8 +93,8 @@ pub enum Step {
 }
 
 impl Episode {
-    /// Moves on by one row of the device.
-    pub fn step(&mut self, rules: &Rules, time: i64, tail: f64, threshold: f64, score: f32) -> Step {
+    /// Moves on by one row of the device. `tells`: whether its bundle is the active one, so that what opens is told.
+    pub fn step(&mut self, rules: &Rules, time: i64, tail: f64, threshold: f64, score: f32, tells: bool) -> Step {
         // What comes on top of something normal is no part of it.
         let worse = self.forgiven && tail <= threshold && tail <= self.told / 10.0;
         if !self.open || worse {
@@ -107,7 +110,8 @@ impl Episode {
                 open: true,
                 opened: time,
                 severity: severity(tail, threshold),
-                events: 1,
+                untold: !tells,
+                events: u32::from(tells),
                 tail_min: tail,
                 told: tail,
                 threshold,
@@ -129,11 +133,11 @@ impl Episode {
         if !self.forgiven && tail <= self.told / 10.0 && self.updates < rules.updates_max {
             self.told = tail;
             self.updates += 1;
-            self.events += 1;
-            return Step::Updated;
+            self.events += u32::from(self.is_told());
+            return if self.is_told() { Step::Updated } else { Step::Nothing };
         }
         if self.quiet_rows >= rules.close_after_rows && time.saturating_sub(self.loud) >= rules.close_after_ns {
-            let is_told = !self.forgiven;
+            let is_told = self.is_told();
             self.close(rules, time);
             return if is_told { Step::Closed } else { Step::Nothing };
         }
@@ -147,10 +151,26 @@ impl Episode {
         self.open && COMPARED_AFTER.iter().any(|after| age(before) < *after && *after <= age(time))
     }
 
+    /// Whether somebody hears of what becomes of it.
+    pub fn is_told(&self) -> bool {
+        !self.forgiven && !self.untold
+    }
+
+    /// The bundle that judges the device changed: an open episode ends for those who are told if `tells` is no longer so, and
+    /// opens for them if it is now.
+    pub fn hand_over(&mut self, tells: bool) -> Step {
+        if !self.open || self.forgiven || self.untold != tells {
+            return Step::Nothing;
+        }
+        self.untold = !tells;
+        self.events += 1;
+        if tells { Step::Opened } else { Step::Closed }
+    }
+
     /// Somebody called it normal: for those who are told it ends here.
     pub fn forgive(&mut self) {
+        self.events += u32::from(self.is_told());
         self.forgiven = true;
-        self.events += 1;
         self.told = self.tail_min;
     }
 
@@ -163,7 +183,7 @@ impl Episode {
     /// Ends it, whatever it does.
     pub fn close(&mut self, rules: &Rules, time: i64) {
         self.open = false;
-        self.events += u32::from(!self.forgiven);
+        self.events += u32::from(self.is_told());
         self.forgiven = false;
         self.refractory_rows = rules.refractory_rows;
         self.refractory_until = time.saturating_add(rules.refractory_ns);
@@ -171,7 +191,7 @@ impl Episode {
 
     /// Appends it to a record.
     pub fn save(&self, record: &mut Vec<u8>) {
-        record.put_u8(u8::from(self.open) | u8::from(self.forgiven) << 1);
+        record.put_u8(u8::from(self.open) | u8::from(self.forgiven) << 1 | u8::from(self.untold) << 2);
         [self.opened, self.loud, self.refractory_until].iter().for_each(|time| record.put_i64(*time));
         record.put_u8(self.severity as u8);
         for count in [self.events, self.updates, self.quiet_rows, self.refractory_rows] {
@@ -189,12 +209,13 @@ impl Episode {
     /// If the record is not one.
     pub fn load(record: &mut Get<'_>) -> Result<Self, CodecError> {
         let state = record.u8()?;
-        if state > 3 {
+        if state > 7 {
             return Err(record.error("an episode's state is none"));
         }
         let episode = Self {
             open: state & 1 != 0,
             forgiven: state & 2 != 0,
+            untold: state & 4 != 0,
             opened: record.i64()?,
             loud: record.i64()?,
             refractory_until: record.i64()?,
@@ -260,7 +281,7 @@ mod tests {
             let mut get = Get::new(&record);
             episode = Episode::load(&mut get).unwrap();
             get.end().unwrap();
-            steps.push(match episode.step(rules, time as i64, *tail, 1e-3, 0.0) {
+            steps.push(match episode.step(rules, time as i64, *tail, 1e-3, 0.0, true) {
                 Step::Nothing => '.',
                 Step::Opened => 'o',
                 Step::Updated => 'u',
@@ -296,7 +317,7 @@ mod tests {
             episode
         };
         let go = |mut episode: Episode, tails: &[f64]| -> (Vec<Step>, Episode) {
-            let step = |(at, tail): (usize, &f64)| episode.step(&RULES, 2 + at as i64, *tail, 1e-3, 0.0);
+            let step = |(at, tail): (usize, &f64)| episode.step(&RULES, 2 + at as i64, *tail, 1e-3, 0.0, true);
             let steps = tails.iter().enumerate().map(step).collect();
             (steps, episode)
         };

@@ -11,6 +11,8 @@ mod config;
 pub mod device;
 pub mod episode;
 pub mod joint;
+mod judge;
+mod panel;
 pub mod plan;
 mod records;
 mod registry;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use eddy_runtime::bundle::{HEADS_MAX, Head, HeadInput, HeadScope, Manifest, Memory, Metric, Spread};
-use eddy_schemas::Embeddings;
+use eddy_schemas::HeadColumn;
 use eddy_vectors::{calibration::Calibration, delay::Delay, history::History, running::Running};
 
 /// Most bytes of histories in one record; a head with more has a record to itself.
@@ -112,25 +112,19 @@ impl Plan {
         })
     }
 
-    /// Why a batch is not of this bundle, if it is not.
-    pub fn refuses(&self, batch: &Embeddings) -> Option<String> {
-        if batch.bundle != self.digest {
-            return Some(format!(
-                "made by bundle {}, this stage judges by {}: run embed and detect with one bundle",
-                batch.bundle, self.digest
-            ));
-        }
-        if self.columns(batch).is_some() {
+    /// Why the heads of a batch are not this bundle's, if they are not.
+    pub fn misfit(&self, heads: &[HeadColumn]) -> Option<String> {
+        if self.columns(heads).is_some() {
             return None;
         }
-        let found = batch.heads.iter().map(|column| (&column.head.name, column.head.dimensions));
-        Some(format!("heads {:?} are not the bundle's", found.collect::<Vec<_>>()))
+        let found = heads.iter().map(|column| (&column.head.name, column.head.dimensions));
+        Some(format!("heads {:?} are not those of bundle {}", found.collect::<Vec<_>>(), self.digest))
     }
 
     /// Which head each column of a batch is of; `None` if they are not those of the bundle in its order, optional ones
     /// left out where no row has them.
-    pub fn columns(&self, batch: &Embeddings) -> Option<Vec<usize>> {
-        let (mut columns, mut next) = (Vec::new(), batch.heads.iter().map(|column| &column.head).peekable());
+    pub fn columns(&self, heads: &[HeadColumn]) -> Option<Vec<usize>> {
+        let (mut columns, mut next) = (Vec::new(), heads.iter().map(|column| &column.head).peekable());
         for (at, head) in self.heads.iter().enumerate() {
             let found = next.next_if(|found| {
                 found.name == head.name && found.dimensions == head.dimensions && found.optional == head.optional

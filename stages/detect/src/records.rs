@@ -2,6 +2,7 @@
 //!
 //! | key | what | changes |
 //! |---|---|---|
+//! | `a` | which judge is at which place, and which is active ([`crate::panel`]) | when bundles change |
 //! | `b` | digest of the bundle that all of it was made with | never |
 //! | `d<device>` | episode, budget, maintenance, the joint's newest round | every row |
 //! | `h<series>` | running statistics, newest evidence, scalar vectors that wait | every row |
@@ -9,6 +10,8 @@
 //! | `c<series>` | calibrations | every 16 rows |
 //! | `j<device>` | the joint's history or buffers | rarely, once commissioned |
 //! | `m<group>,<series>` | the histories of some heads | when something new is kept |
+//!
+//! The records of the second place are the same, `~` before their keys.
 //!
 //! Of a series of bursts, what is kept of the optional heads stands at the ends of its records; other series have none of it.
 //!

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use eddy_runtime::stage::{SaveRecord, StateError};
-use eddy_schemas::SeriesName;
+use eddy_schemas::{SeriesName, Timestamp};
 use eddy_vectors::codec::{CodecError, Get, Put};
 
 use crate::{
@@ -131,6 +131,24 @@ impl Registry {
         self.by_token.remove(&device.token);
         self.listed.retain(|listed| *listed != slot);
         self.free.push(slot);
+    }
+
+    /// Forgets all devices; the keys of all records that there may be.
+    pub fn remove_all(&mut self, plan: &Plan) -> Vec<Vec<u8>> {
+        let slots: Vec<u32> = self.by_token.values().copied().collect();
+        slots.into_iter().for_each(|slot| self.remove(plan, slot));
+        self.gone.push(b"b".to_vec());
+        self.is_stamped = false;
+        std::mem::take(&mut self.gone)
+    }
+
+    /// The devices under maintenance, encoded, and until when, by name.
+    pub fn maintained(&self) -> Vec<(String, Timestamp)> {
+        let devices = self.devices.iter().flatten();
+        let mut found: Vec<_> =
+            devices.filter_map(|device| Some((device.token.clone(), device.maintenance?))).collect();
+        found.sort();
+        found
     }
 
     /// Tells what changed since it was last called.

@@ -148,6 +148,11 @@ impl Series {
         self.evidence.resize(self.heads.len(), 0.0);
     }
 
+    /// Whether it has had fewer rows than a usual commissioning.
+    pub fn is_learning(&self, plan: &Plan) -> bool {
+        !self.live && self.commissioned_rows < plan.commissioning_rows
+    }
+
     /// Judges the newest window. Learns from it nothing but the value's spread and its time; both only if `learns`.
     pub fn judge(&mut self, plan: &Plan, window: &Window<'_>, learns: bool) -> Judgement {
         self.note_time(window);

@@ -22,6 +22,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) site: &'a str,
     pub(crate) window: Window<'a>,
     pub(crate) place: u16,
+    /// Whether its bundle is the active one.
+    pub(crate) tells: bool,
 }
 
 /// What was thought of a row.
@@ -132,7 +134,7 @@ impl Turn<'_> {
         let rules = device.rules(self.config);
         let threshold = device.budget.threshold(fused.threshold);
         let forgiven = device.episode.forgiven;
-        let step = device.episode.step(&rules, self.window.time, fused.tail, threshold, score);
+        let step = device.episode.step(&rules, self.window.time, fused.tail, threshold, score, self.tells);
         let (block, hop) = (device.block(&rules), device.channels[usize::from(self.place)].hop);
         // While an episode is open no other can begin.
         if !device.episode.open || step == Step::Opened {
@@ -146,7 +148,8 @@ impl Turn<'_> {
             device.episode.grade(fused.threshold);
             device.channels.iter_mut().for_each(Series::drop_held);
             device.joint.drop_held();
-            tracing::debug!(site = self.site, device = device.name, tail = fused.tail, "episode opened");
+            let told = self.tells;
+            tracing::debug!(site = self.site, device = device.name, tail = fused.tail, told, "episode opened");
         }
         step
     }

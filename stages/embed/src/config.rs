@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub struct Config {
     /// Folder of the model bundle.
     pub bundle: PathBuf,
+    /// Folder of further bundles, each in a folder named by its digest; empty for none.
+    pub bundles: PathBuf,
     /// Minisign public keys, or `.pub` files of them.
     pub trusted_keys: Vec<String>,
     /// Whether a bundle need not be signed.

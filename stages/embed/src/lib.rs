@@ -3,7 +3,9 @@
 
 mod config;
 mod held;
+mod loaded;
 mod model;
+mod roles;
 mod series;
 mod shape;
 mod stage;

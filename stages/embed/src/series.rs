@@ -161,9 +161,28 @@ impl Table {
         }
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.width);
+    /// Windows are of `width` samples from here on: of longer ones the newest are kept, before shorter ones the oldest one is
+    /// repeated, as it is in a window that is not full.
+    pub(crate) fn set_width(&mut self, width: usize) {
+        if width == self.width {
+            return;
+        }
+        let old = std::mem::replace(&mut self.width, width);
+        let mut windows = Vec::with_capacity(self.series.len() * width);
+        for window in self.windows.chunks_exact(old) {
+            let kept = &window[old.saturating_sub(width)..];
+            windows.extend(std::iter::repeat_n(kept[0], width - kept.len()));
+            windows.extend_from_slice(kept);
+        }
+        self.windows = windows;
+        for slot in 0..self.series.len() {
+            if let Some(series) = &mut self.series[slot] {
+                // A window has at most 4,096 samples.
+                series.filled = usize::from(series.filled).min(width) as u16;
+                // Slots are u32.
+                self.change(slot as u32);
+            }
+        }
     }
 
     /// Tells every record that changed.
@@ -413,6 +432,24 @@ mod tests {
         ] {
             assert!(Table::new(4).load(&key, &value).is_err(), "{key:?} {value:?}");
         }
+    }
+
+    #[test]
+    fn windows_get_longer_by_their_oldest_sample_and_shorter_by_losing_it() {
+        let (mut table, mut store) = (Table::new(4), Store::new());
+        let slot = table.slot("d/a");
+        table.enter(slot, Phase::Running(Scale { mean: 1.0, sd: 2.0 }));
+        table.change(slot).1.copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
+        table.change(slot).0.filled = 4;
+        save(&mut table, &mut store);
+        table.set_width(6);
+        assert_eq!(table.change(slot).1, [1.0, 1.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(save(&mut table, &mut store), 1, "its record is as long");
+        let mut wide = Table::new(6);
+        store.iter().for_each(|(key, value)| wide.load(key, value).unwrap());
+        assert_eq!((wide.change(0).1[2], wide.get(0).filled), (1.0, 4));
+        table.set_width(3);
+        assert_eq!((table.change(slot).1.to_vec(), table.get(slot).filled), (vec![2.0, 3.0, 4.0], 3));
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! After a BREAK flag the window starts afresh. A sample that has a spectrum gives its row the heads that look at spectra, if
 //! its series had enough of them during commissioning ([`crate::shape`]).
 //!
-//! State: per series the held samples, or the scaling and the last `input_window` scaled samples.
+//! Which bundle that is, controls say ([`crate::roles`]); one that runs in the shadow adds its vectors to the same rows.
+//!
+//! State: the bundles' digests; per series the held samples, or the scaling and the last `input_window` scaled samples.
 //! Ordering: a series' samples in time order, as preprocess gives them. Redelivery: none, the loop suppresses it.
 //! A row depends on its series' samples and the controls before it, not on the batch that it came or is computed in.
 
@@ -14,15 +16,16 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use eddy_runtime::{
-    bundle::{Bundle, Head, HeadInput},
+    bundle::{Bundle, Library},
     stage::{Incoming, Input, Outbox, SaveRecord, Scope, Spec, Stage, StateError},
 };
-use eddy_schemas::{ControlKind, EmbeddingsBuilder, HeadLayout, LayoutError, Samples, names, quality, side::Reason};
+use eddy_schemas::{Control, ControlKind, EmbeddingsBuilder, LayoutError, Samples, names, quality, side::Reason};
 
 use crate::{
     Config,
     held::{Held, Sample},
-    model::Model,
+    loaded::Loaded,
+    roles::{KEY, Roles},
     series::{Phase, Scale, Table},
     shape::{Bands, Shape, shape_of},
 };
@@ -36,16 +39,9 @@ const SPREAD_MIN: f64 = 1e-9;
 
 /// The stage.
 pub struct Embed {
-    digest: String,
-    heads: Vec<HeadLayout>,
-    commissioning_rows: usize,
-    windows_max: usize,
-    model: Model,
+    config: Config,
+    roles: Roles,
     table: Table,
-    /// Windows of rows that stand in the output already and wait for their vectors.
-    gathered: Vec<f32>,
-    /// The same of scaled shapes.
-    gathered_shapes: Vec<f32>,
     /// Slot by dictionary entry of the message in hand.
     slots: Vec<Option<u32>>,
 }
@@ -70,10 +66,9 @@ impl Stage for Embed {
             .map_err(|error| vec![format!("embed.bundle: {error}")])
             .and_then(|bundle| {
                 let place = |problem| format!("embed.bundle: {}: {problem}", config.bundle.display());
-                let model = Model::new(&bundle.onnx, &bundle.manifest);
-                model.map(|model| (bundle, model)).map_err(|all| all.into_iter().map(place).collect())
+                Loaded::new(bundle).map_err(|all| all.into_iter().map(place).collect())
             });
-        let (bundle, model) = match opened {
+        let loaded = match opened {
             Ok(opened) if problems.is_empty() => opened,
             Ok(_) => return Err(problems),
             Err(more) => {
@@ -81,30 +76,14 @@ impl Stage for Embed {
                 return Err(problems);
             }
         };
-        let manifest = bundle.manifest;
-        let layout = |head: &Head| HeadLayout {
-            name: head.name.clone(),
-            dimensions: head.dimensions,
-            optional: head.input == HeadInput::Spectrum,
-        };
-        Ok(Self {
-            digest: bundle.digest,
-            heads: manifest.heads.iter().map(layout).collect(),
-            commissioning_rows: match config.commissioning_rows {
-                0 => manifest.commissioning_rows,
-                rows => rows,
-            },
-            windows_max: config.inference_batch_max * manifest.input_window,
-            model,
-            table: Table::new(manifest.input_window),
-            gathered: Vec::new(),
-            gathered_shapes: Vec::new(),
-            slots: Vec::new(),
-        })
+        let library = Library::new(&config.bundles, &config.trusted_keys, config.allow_unsigned)
+            .with_configured(&config.bundle, &loaded.digest);
+        let table = Table::new(loaded.width);
+        Ok(Self { config, roles: Roles::new(library, loaded), table, slots: Vec::new() })
     }
 
     fn outputs(&self) -> Vec<EmbeddingsBuilder> {
-        vec![EmbeddingsBuilder::new(&self.digest, &self.heads)]
+        vec![self.roles.batch()]
     }
 
     fn decode(&self, message: &Incoming) -> Result<Samples, (Reason, String)> {
@@ -127,8 +106,8 @@ impl Stage for Embed {
         out: &mut Outbox<EmbeddingsBuilder>,
     ) -> usize {
         // What a panic left behind belongs to rows that were thrown away with it.
-        self.gathered.clear();
-        self.gathered_shapes.clear();
+        self.roles.all_mut().for_each(Loaded::forget);
+        self.roles.fit(&mut out.main[0]);
         self.reset_slots(input);
         let mut reached = rows.start;
         for row in rows {
@@ -137,6 +116,7 @@ impl Stage for Embed {
                     self.obey(&control.kind, out);
                     self.infer(out);
                     out.main[0].push_control(control);
+                    self.switch(control, out);
                     self.reset_slots(input);
                 }
                 None => self.take(message, input, row, out),
@@ -151,24 +131,36 @@ impl Stage for Embed {
     }
 
     fn save(&mut self, record: &mut SaveRecord<'_>) {
+        self.roles.save(record);
         self.table.save(record);
     }
 
     fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        if key == KEY {
+            self.roles.load(value)?;
+            self.table.set_width(self.roles.width());
+            return Ok(());
+        }
         self.table.load(key, value)
     }
 
     fn clear(&mut self) {
-        self.table.clear();
-        self.gathered.clear();
-        self.gathered_shapes.clear();
+        self.roles.clear();
+        self.table = Table::new(self.roles.width());
     }
 }
 
 impl Embed {
     /// Digest of the bundle that makes the vectors.
     pub fn bundle_digest(&self) -> &str {
-        &self.digest
+        &self.roles.active.digest
+    }
+
+    fn commissioning_rows(&self) -> usize {
+        match self.config.commissioning_rows {
+            0 => self.roles.active.commissioning_rows,
+            rows => rows,
+        }
     }
 
     fn reset_slots(&mut self, input: &Samples) {
@@ -194,7 +186,8 @@ impl Embed {
             out.reject(row, message, Reason::InvalidField, detail, 1, Bytes::from(original));
             return;
         }
-        let shape = input.spectrum(row).filter(|_| self.model.takes_spectra()).map(shape_of);
+        let shape = input.spectrum(row).filter(|_| self.roles.all().any(Loaded::takes_spectra)).map(shape_of);
+        let commissioning_rows = self.commissioning_rows();
         let known = &mut self.slots[input.rows.series[row] as usize];
         let slot = *known.get_or_insert_with(|| self.table.slot(input.rows.name(row)));
         let (series, _) = self.table.change(slot);
@@ -205,7 +198,7 @@ impl Embed {
                     held.shapes.push(row, shape);
                 }
                 held.push(sample);
-                if held.len() >= self.commissioning_rows {
+                if held.len() >= commissioning_rows {
                     self.commission(slot, out);
                     out.count("commissioned", 1);
                 }
@@ -256,18 +249,19 @@ impl Embed {
             // A window has at most 4,096 samples.
             series.filled = (usize::from(series.filled) + 1).min(window.len()) as u16;
         }
-        self.gathered.extend_from_slice(window);
+        self.roles.all_mut().for_each(|loaded| loaded.gather(window));
         out.main[0].push(&series.name, sample.time, sample.quality, series.filled, commissioning, sample.period);
         match (shape, &series.bands) {
             (Some(shape), Some(bands)) => {
-                self.gathered_shapes.extend(bands.scale(shape));
+                let scaled = bands.scale(shape);
+                self.roles.all_mut().for_each(|loaded| loaded.gather_shape(&scaled));
                 out.main[0].push_optional();
             }
             // Bursts began after commissioning: re-commissioning the device lets them count.
             (Some(_), None) => out.count("spectrum_unscaled", 1),
             (None, _) => {}
         }
-        if self.gathered.len() >= self.windows_max {
+        if self.roles.active.waiting() >= self.config.inference_batch_max {
             self.infer(out);
         }
     }
@@ -275,16 +269,27 @@ impl Embed {
     /// Computes the vectors of the rows that wait for them.
     fn infer(&mut self, out: &mut Outbox<EmbeddingsBuilder>) {
         let batch = &mut out.main[0];
-        let mut take = |head: usize, vectors: &[f32]| batch.extend_head(head, vectors);
-        let done = self
-            .model
-            .infer(HeadInput::Window, &self.gathered, &mut take)
-            .and_then(|()| self.model.infer(HeadInput::Spectrum, &self.gathered_shapes, take));
-        self.gathered.clear();
-        self.gathered_shapes.clear();
-        if let Err(error) = done {
-            // The same plans ran at start, so only memory can be wanting: the loop tries again, then rejects.
-            panic!("the bundle's graph failed: {error:#}");
+        self.roles.active.infer(|head, vectors| batch.extend_head(head, vectors));
+        if let Some(shadow) = &mut self.roles.shadow {
+            shadow.infer(|head, vectors| batch.extend_shadow_head(head, vectors));
+        }
+    }
+
+    /// Changes the bundles that run, if that is what a control says; the rows behind it are an output of their own.
+    fn switch(&mut self, control: &Control, out: &mut Outbox<EmbeddingsBuilder>) {
+        let ControlKind::Bundle { digest, action } = &control.kind else { return };
+        out.end_output();
+        match self.roles.obey(digest, *action) {
+            Ok(()) => self.table.set_width(self.roles.width()),
+            Err(problem) => {
+                // Capture saw the bundle when it let the control in: the same files fare the same on each replay.
+                tracing::error!(
+                    control = control.id,
+                    problem,
+                    "the bundle cannot run here: everything goes on as it was"
+                );
+                out.count("bundle_refused", 1);
+            }
         }
     }
 
@@ -293,7 +298,10 @@ impl Embed {
         let (device, forget) = match kind {
             ControlKind::DeviceReset { device } => (device, true),
             ControlKind::Recommission { device } => (device, false),
-            ControlKind::Label { .. } | ControlKind::Maintenance { .. } | ControlKind::RegionLabel { .. } => return,
+            ControlKind::Label { .. }
+            | ControlKind::Maintenance { .. }
+            | ControlKind::RegionLabel { .. }
+            | ControlKind::Bundle { .. } => return,
         };
         for slot in self.table.device(&names::encode(device)) {
             self.commission(slot, out);

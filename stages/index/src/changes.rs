@@ -25,6 +25,8 @@ pub struct AlertEvent {
     pub opens: Option<u32>,
     /// What each channel contributed.
     pub channels: Vec<Share>,
+    /// Digest of the bundle that judged.
+    pub bundle: String,
 }
 
 /// A message of DETECTIONS.
@@ -150,7 +152,7 @@ impl Changes {
             let (series, end) = (scores.rows.name(row), scores.rows.time[row]);
             let key = (SeriesName::device_token(series).to_owned(), end);
             let is_alerted = scores.flags[row] & flags::ALERTED != 0;
-            let mut alert = is_alerted.then(|| alerts.get_mut(&key)?.pop_front()).flatten();
+            let mut alert = is_alerted.then(|| next_of(alerts.get_mut(&key)?, &scores.bundle)).flatten();
             if let Some(nth) = alert.as_mut().and_then(|alert| alert.opens.as_mut()) {
                 *nth = opened;
                 opened += 1;
@@ -192,8 +194,15 @@ fn alert(payload: &[u8]) -> Result<((String, Timestamp), AlertEvent), String> {
     let opens = (event.data.phase == Phase::Opened).then_some(0);
     Ok((
         (names::encode(&event.data.device), time),
-        AlertEvent { id: event.data.alert, opens, channels: event.data.channels },
+        AlertEvent { id: event.data.alert, opens, channels: event.data.channels, bundle: event.data.bundle },
     ))
+}
+
+/// The next event of these that a row of `bundle` is about. Where bundles change places the old one's alerts are closed beside
+/// rows of the new one, which are about the new one's.
+fn next_of(events: &mut VecDeque<AlertEvent>, bundle: &str) -> Option<AlertEvent> {
+    events.retain(|event| event.bundle == bundle);
+    events.pop_front()
 }
 
 /// Another site's window, as it is stored here.
@@ -236,6 +245,9 @@ fn said(kind: &ControlKind, origin: &str, time: Timestamp) -> Option<Change> {
         ControlKind::DeviceReset { device } => Some(Change::Forget { device: names::encode(device) }),
         // Windows made with the old scaling stay: what they say of the past holds. Another bundle's vectors are near to nothing here:
         // the region, which holds them all, is asked once this gateway has that bundle.
-        ControlKind::Maintenance { .. } | ControlKind::Recommission { .. } | ControlKind::RegionLabel { .. } => None,
+        ControlKind::Maintenance { .. }
+        | ControlKind::Recommission { .. }
+        | ControlKind::RegionLabel { .. }
+        | ControlKind::Bundle { .. } => None,
     }
 }

@@ -132,7 +132,7 @@ mod tests {
         let label = ControlKind::Label { device: "pump 1".into(), alert: "00ff".into(), label: "leak".into() };
         assert_eq!((own.kind, own.origin.as_str(), own.time), (label, "region/hub/anna", 5));
         let other = said("plant", &news("yard", "yard/cli"));
-        assert_eq!((other.device(), other.subject_token()), ("yard/pump 1", "region_label"));
+        assert_eq!((other.device().unwrap(), other.subject_token()), ("yard/pump 1", "region_label"));
         // Somebody here said it of another site's window: it is news here too.
         assert_eq!(said("plant", &news("yard", "plant/cli")).subject_token(), "region_label");
         let here = serde_json::to_vec(&news("plant", "plant/cli")).unwrap();

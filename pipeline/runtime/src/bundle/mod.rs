@@ -6,6 +6,8 @@
 //!
 //! A bundle comes from outside: the signature is checked before a byte is parsed, and every file has a bound (INV-5).
 
+mod library;
+
 use std::{
     collections::HashSet,
     fs, io,
@@ -14,6 +16,8 @@ use std::{
 
 use minisign_verify::{PublicKey, Signature};
 use serde::Deserialize;
+
+pub use library::Library;
 
 /// The manifest format that this release reads.
 pub const FORMAT: u32 = 1;
@@ -254,6 +258,22 @@ pub enum BundleError {
         /// What the manifest says.
         expected: String,
         /// What the file has.
+        found: String,
+    },
+    /// A bundle was asked for by its digest where there is no folder of bundles.
+    #[error("bundle {digest}: no folder of bundles is configured (the key `bundles`)")]
+    NoFolder {
+        /// What was asked for.
+        digest: String,
+    },
+    /// A folder holds another bundle than its name says.
+    #[error("{}: expected the bundle of digest {expected}, found {found}", path.display())]
+    Another {
+        /// The folder.
+        path: PathBuf,
+        /// What was asked for.
+        expected: String,
+        /// What lies there.
         found: String,
     },
 }

@@ -25,6 +25,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     /// Publishes what is in the outbox. With nothing in it, an empty checkpoint if `force` or if the last one is old.
     pub(super) async fn flush(&mut self, force: bool, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
         self.flush_sides(stop).await?;
+        self.outbox.begin_output();
         let progressed = self.reached.is_ahead_of(&self.checkpoint);
         if !self.has_output() && !(progressed && (force || self.checkpointed_at.elapsed() >= TICK)) {
             self.answer_direct();

@@ -2,11 +2,11 @@
 
 use eddy_runtime::{
     contract::{Message, assert_stage_contract},
-    stage::{Incoming, Outbox, Stage},
+    stage::{Incoming, Outbox, Scope, Stage},
 };
-use eddy_schemas::{Readings, ReadingsBuilder, names};
+use eddy_schemas::{Readings, ReadingsBuilder, names, side::Reason};
 
-use super::{capture, message, run};
+use super::{capture, config, message, run};
 use crate::Capture;
 
 const MIXED: &str =
@@ -73,6 +73,48 @@ fn the_real_loop_under_faults_gives_the_same() {
 }
 
 #[test]
+fn a_control_of_the_site_goes_to_every_shard_if_its_bundle_is_there() {
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let (folder, default) = (tempfile::tempdir().unwrap(), fixtures.join("bundles/default"));
+    let digest = blake3::hash(&std::fs::read(default.join("model.toml")).unwrap()).to_hex().to_string();
+    let said = |digest: &str| {
+        let kind = format!(r#"{{"kind":"bundle","digest":"{digest}","action":"activate"}}"#);
+        let json = format!(r#"{{"id":"b","origin":"cli","time":1,"control":{kind}}}"#);
+        message("control.plant.bundle", None, 9, json.into())
+    };
+    let scope = Scope { site: "plant".into(), shard: 0, shards: 3 };
+    let keys = vec![fixtures.join("bundles/default.pub").display().to_string()];
+    let open = |trusted_keys| {
+        let mut config = config();
+        (config.bundles, config.trusted_keys) = (folder.path().to_owned(), trusted_keys);
+        Capture::new(config, &scope).unwrap()
+    };
+    let mut stage = open(keys);
+    let refused = |stage: &Capture, part: &str| {
+        let (reason, detail) = stage.decode(&said(&digest)).unwrap_err();
+        assert!(reason == Reason::InvalidField && detail.contains(part), "{detail}");
+    };
+    refused(&stage, "model.toml");
+    let place = folder.path().join(&digest);
+    std::fs::create_dir(&place).unwrap();
+    for name in ["model.onnx", "model.toml", "model.toml.minisig"] {
+        std::fs::copy(default.join(name), place.join(name)).unwrap();
+    }
+    refused(&open(vec![]), "signed by none of the 0 trusted keys");
+    refused(&capture(3), "no folder of bundles");
+    let control = said(&digest);
+    let input = stage.decode(&control).unwrap();
+    let mut out = Outbox::new(stage.outputs(), usize::MAX);
+    stage.process(&control, &input, 0..1, &mut out);
+    for batch in &mut out.main {
+        let read = Readings::decode(&batch.encode()).unwrap();
+        assert_eq!((read.rows.len(), read.rows.control(0).unwrap().subject_token()), (1, "bundle"));
+    }
+    std::fs::write(place.join("model.onnx"), b"altered").unwrap();
+    refused(&stage, "expected BLAKE3");
+}
+
+#[test]
 fn rows_and_controls_go_to_the_shard_of_their_device() {
     let shards = 4;
     let mut stage = capture(shards);
@@ -93,7 +135,7 @@ fn rows_and_controls_go_to_the_shard_of_their_device() {
         let read = Readings::decode(&batch.encode()).unwrap();
         for row in 0..read.rows.len() {
             let device = match read.rows.control(row) {
-                Some(control) => control.device().to_owned(),
+                Some(control) => control.device().unwrap().to_owned(),
                 None => names::decode(names::SeriesName::device_token(read.rows.name(row))),
             };
             assert_eq!(names::shard_of(&device, shards), shard as u32);

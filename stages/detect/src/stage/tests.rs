@@ -1,13 +1,19 @@
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use eddy_runtime::{
     bundle::HeadInput,
     contract::{Message, assert_stage_contract},
 };
-use eddy_schemas::{EmbeddingsBuilder, HeadLayout, Scores, SeriesName, alert::CloudEvent};
+use eddy_schemas::{
+    EmbeddingsBuilder, HeadLayout, Scores, SeriesName,
+    alert::{CloudEvent, Phase},
+    flags,
+};
 use eddy_vectors::delay;
 
 use super::*;
+use crate::TellWindows;
 use source::{Event, Item, Source};
 
 mod bursts;
@@ -16,6 +22,7 @@ mod forgiven;
 mod peaks;
 mod slow;
 mod source;
+mod switched;
 mod windows;
 
 const DIGEST: &str = "digest";
@@ -23,6 +30,10 @@ const COMMISSIONING_ROWS: i64 = 400;
 const HOP: i64 = 300_000_000_000;
 
 fn manifest() -> Manifest {
+    toml::from_str(&manifest_text("t", &"0".repeat(64))).unwrap()
+}
+
+fn manifest_text(name: &str, onnx_digest: &str) -> String {
     let head = |name: &str, dimensions: usize, rest: &str| {
         format!(
             "[[head]]\nname = \"{name}\"\noutput = \"{name}\"\ndimensions = {dimensions}\nwindow = 16\n\
@@ -31,16 +42,15 @@ fn manifest() -> Manifest {
     };
     let gated = "memory = \"gated\"\nlearned = false\nleaves_gateway = false";
     let text = [
-        format!("format = 1\nname = \"t\"\nversion = \"1\"\nonnx_digest = \"{}\"\ninput_window = 64", "0".repeat(64)),
+        format!("format = 1\nname = \"{name}\"\nversion = \"1\"\nonnx_digest = \"{onnx_digest}\"\ninput_window = 64"),
         format!("commissioning_rows = {COMMISSIONING_ROWS}"),
         head("value", 1, &format!("min_rows = 1\nexclusion = 8\nscope = \"series\"\nspread = \"series\"\nweight = 1.0\nevidence = 1.0\nhistory_bytes = 1024\n{gated}")),
         head("raw", 64, &format!("min_rows = 8\nexclusion = 32\nscope = \"series\"\nspread = \"distances\"\nweight = 0.04\nevidence = 1.0\nhistory_bytes = 2560\n{gated}")),
         head("level", 2, &format!("min_rows = 8\nexclusion = 30\nscope = \"device\"\nspread = \"commissioned\"\nweight = 1.0\nevidence = 1.0\nhistory_bytes = 768\n{gated}")),
         head("learned", 16, "min_rows = 8\nexclusion = 32\nscope = \"series\"\nspread = \"commissioned\"\nweight = 0.1\nevidence = 0.5\nhistory_bytes = 768\nmemory = \"gated\"\nlearned = true\nleaves_gateway = true"),
         head("spectrum", 32, &format!("input = \"spectrum\"\nmin_rows = 1\nexclusion = 8\nscope = \"series\"\nspread = \"commissioned\"\nweight = 1.0\nevidence = 1.0\nhistory_bytes = 2048\n{}", gated.replace("gated", "frozen"))).replace("window = 16", "window = 1"),
-    ]
-    .join("\n");
-    toml::from_str(&text).unwrap()
+    ];
+    text.join("\n")
 }
 
 fn config() -> Config {
@@ -69,25 +79,33 @@ fn heads() -> Vec<HeadLayout> {
 }
 
 fn messages(items: &[Item], rows: usize) -> Vec<Message> {
-    let encode = |items: &[Item]| {
-        let mut builder = EmbeddingsBuilder::new(DIGEST, &heads());
-        for item in items {
-            match item {
-                Item::Control(control) => builder.push_control(control),
-                Item::Row { series, time, filled, commissioning, vectors } => {
-                    builder.push(series, *time, 0, *filled, *commissioning, HOP);
-                    vectors.iter().enumerate().for_each(|(head, vector)| builder.extend_head(head, vector));
-                    if vectors.len() > 4 {
-                        builder.push_optional();
+    items.chunks(rows).map(|items| message(items, DIGEST, None)).collect()
+}
+
+/// Of a bundle, and of one in the shadow that makes the same vectors.
+fn message(items: &[Item], bundle: &str, shadow: Option<&str>) -> Message {
+    let mut builder = EmbeddingsBuilder::new(bundle, &heads());
+    if let Some(shadow) = shadow {
+        builder = builder.with_shadow(shadow, &heads());
+    }
+    for item in items {
+        match item {
+            Item::Control(control) => builder.push_control(control),
+            Item::Row { series, time, filled, commissioning, vectors } => {
+                builder.push(series, *time, 0, *filled, *commissioning, HOP);
+                for (head, vector) in vectors.iter().enumerate() {
+                    builder.extend_head(head, vector);
+                    if shadow.is_some() {
+                        builder.extend_shadow_head(head, vector);
                     }
+                }
+                if vectors.len() > 4 {
+                    builder.push_optional();
                 }
             }
         }
-        Bytes::from(builder.encode())
-    };
-    let message =
-        |items: &[Item]| Message { stream: "EMBEDDINGS", subject: "embeddings.site.0".into(), payload: encode(items) };
-    items.chunks(rows).map(message).collect()
+    }
+    Message { stream: "EMBEDDINGS", subject: "embeddings.site.0".into(), payload: Bytes::from(builder.encode()) }
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -132,7 +150,8 @@ fn incoming(message: &Message) -> Incoming {
     }
 }
 
-type Records = HashMap<Vec<u8>, Vec<u8>>;
+/// In the order of their keys, as the store gives them.
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn save(stage: &mut Detect, records: &mut Records) {
     stage.save(&mut |key, value| match value {
@@ -143,11 +162,15 @@ fn save(stage: &mut Detect, records: &mut Records) {
 
 /// Runs messages; with `reload`, every message begins with a stage that was loaded from what the last one saved.
 fn run(stage: &mut Detect, items: &[Item], rows: usize, reload: bool) -> Told {
+    run_messages(stage, messages(items, rows), reload.then_some(&detect))
+}
+
+fn run_messages(stage: &mut Detect, messages: Vec<Message>, reload: Option<&dyn Fn() -> Detect>) -> Told {
     let (mut told, mut records) = (Told::default(), Records::new());
-    for message in messages(items, rows) {
-        if reload {
+    for message in messages {
+        if let Some(open) = reload {
             save(stage, &mut records);
-            *stage = detect();
+            *stage = open();
             records.iter().for_each(|(key, value)| stage.load(key, value).unwrap());
         }
         let message = incoming(&message);
@@ -347,7 +370,7 @@ fn a_device_that_is_reset_leaves_no_record() {
         stage.process(&message, &input, 0..Detect::rows(&input), &mut Outbox::new(stage.outputs(), usize::MAX));
         save(&mut stage, &mut records);
     }
-    assert_eq!(records.into_keys().collect::<Vec<_>>(), [b"b"]);
+    assert_eq!(records.into_keys().collect::<Vec<_>>(), [b"a", b"b"]);
 }
 
 #[test]
@@ -432,5 +455,8 @@ fn alerts_are_the_golden_ones() {
 
 #[test]
 fn held_windows_are_few_and_packed() {
-    assert_eq!(crate::series::held_bytes(&detect().plan, 3), delay::packed_bytes(1) + delay::packed_bytes(64) + 20);
+    assert_eq!(
+        crate::series::held_bytes(&detect().panel.active().plan, 3),
+        delay::packed_bytes(1) + delay::packed_bytes(64) + 20
+    );
 }

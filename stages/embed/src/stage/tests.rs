@@ -9,6 +9,7 @@ use super::*;
 
 mod bursts;
 mod damaged;
+mod switched;
 
 const SITE: &str = "site";
 const WINDOW: usize = 256;
@@ -45,6 +46,7 @@ pub(super) fn repository() -> std::path::PathBuf {
 fn config(commissioning_rows: usize) -> Config {
     let bundles = repository().join("fixtures/bundles");
     Config {
+        bundles: std::path::PathBuf::new(),
         bundle: bundles.join("default"),
         trusted_keys: vec![bundles.join("default.pub").display().to_string()],
         allow_unsigned: false,

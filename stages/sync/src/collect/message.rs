@@ -59,6 +59,7 @@ pub(super) struct Reading {
 struct Event {
     alert: String,
     opens: bool,
+    bundle: String,
 }
 
 /// Of a device and time there may be several, in the order of their rows.
@@ -197,7 +198,7 @@ impl Reading {
         let Some(kept) = scores.window(row).filter(|_| !is_local(scores.flags[row])) else { return };
         let key = (SeriesName::device_token(scores.rows.name(row)).to_owned(), scores.rows.time[row]);
         let is_alerted = scores.flags[row] & flags::ALERTED != 0;
-        let event = is_alerted.then(|| events.get_mut(&key)?.pop_front()).flatten();
+        let event = is_alerted.then(|| next_of(events.get_mut(&key)?, &scores.bundle)).flatten();
         let vector: Vec<f32> = kept.vector.iter().map(|x| x.to_f32()).collect();
         // A component beyond f16's range: such a window is near to nothing, and index has none of it either.
         let Ok(coded) = self.coder.code(bundle, &vector) else { return };
@@ -263,7 +264,8 @@ impl Reading {
             ControlKind::Label { .. }
             | ControlKind::Maintenance { .. }
             | ControlKind::Recommission { .. }
-            | ControlKind::RegionLabel { .. } => {}
+            | ControlKind::RegionLabel { .. }
+            | ControlKind::Bundle { .. } => {}
         }
     }
 }
@@ -296,7 +298,14 @@ fn event(payload: &[u8]) -> Result<((String, Timestamp), Event), String> {
     let event: CloudEvent = serde_json::from_slice(payload).map_err(|error| format!("not an alert: {error}"))?;
     let time = eddy_schemas::time_of(&event.time).ok_or_else(|| format!("an alert's time {:?} is none", event.time))?;
     let opens = event.data.phase == Phase::Opened;
-    Ok(((names::encode(&event.data.device), time), Event { alert: event.data.alert, opens }))
+    Ok(((names::encode(&event.data.device), time), Event { alert: event.data.alert, opens, bundle: event.data.bundle }))
+}
+
+/// The next event of these that a row of `bundle` is about. Where bundles change places the old one's alerts are closed beside
+/// rows of the new one, which are about the new one's.
+fn next_of(events: &mut VecDeque<Event>, bundle: &str) -> Option<Event> {
+    events.retain(|event| event.bundle == bundle);
+    events.pop_front()
 }
 
 /// A message of scores, and its bundle's digest.

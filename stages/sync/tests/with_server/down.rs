@@ -199,7 +199,7 @@ async fn labels_and_sketches_come_down_once_however_often_sync_starts() {
         .iter()
         .map(|read| Control::parse(&read.payload).unwrap())
         .collect();
-    let devices: Vec<_> = said.iter().map(|control| (control.device(), control.origin.as_str())).collect();
+    let devices: Vec<_> = said.iter().map(|control| (control.device().unwrap(), control.origin.as_str())).collect();
     assert_eq!(
         devices,
         [("yard/pump 1", "region/yard/cli"), ("pump 2", "region/hub/anna"), ("yard/pump 3", "region/yard/cli")]

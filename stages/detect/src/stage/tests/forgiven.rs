@@ -7,10 +7,11 @@ const WAVE: i64 = 96;
 
 /// Vectors of a channel of device `d` that are held of its episode: per window one of each head.
 fn held(stage: &mut Detect, channel: usize) -> Vec<Vec<Vec<f32>>> {
-    let slot = stage.registry.device("d").unwrap();
-    let device = stage.registry.change(slot);
-    let heads: Vec<usize> =
-        stage.plan.series[..stage.plan.every].iter().map(|head| stage.plan.heads[*head].dimensions).collect();
+    let judge = stage.panel.active_mut();
+    let slot = judge.registry.device("d").unwrap();
+    let device = judge.registry.change(slot);
+    let plan = &judge.plan;
+    let heads: Vec<usize> = plan.series[..plan.every].iter().map(|head| plan.heads[*head].dimensions).collect();
     let window = |bytes: &[u8]| {
         let mut at = 0;
         let vector = |dimensions: &usize| {
@@ -21,14 +22,15 @@ fn held(stage: &mut Detect, channel: usize) -> Vec<Vec<Vec<f32>>> {
         };
         heads.iter().map(vector).collect()
     };
-    let bytes = crate::series::held_bytes(&stage.plan, heads.len());
+    let bytes = crate::series::held_bytes(plan, heads.len());
     device.channels[channel].held.chunks_exact(bytes).map(window).collect()
 }
 
 /// How far a channel's memory lies from windows: the farthest head of each.
 fn farthest(stage: &mut Detect, channel: usize, windows: &[Vec<Vec<f32>>]) -> Vec<f32> {
-    let slot = stage.registry.device("d").unwrap();
-    let heads = &mut stage.registry.change(slot).channels[channel].heads;
+    let registry = &mut stage.panel.active_mut().registry;
+    let slot = registry.device("d").unwrap();
+    let heads = &mut registry.change(slot).channels[channel].heads;
     let mut of_window = |window: &Vec<Vec<f32>>| {
         let distances = window.iter().zip(heads.iter_mut()).map(|(vector, head)| head.history.nearest(vector).unwrap());
         distances.fold(0.0, f32::max)

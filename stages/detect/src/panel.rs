@@ -1,0 +1,269 @@
+//! The judges at work: the active bundle's, and that of the bundle in the shadow, if there is one.
+//!
+//! Which bundles these are stands in each message of EMBEDDINGS: embed obeys the controls, and detect follows embed. Each judge
+//! has a *place*, 0 or 1, for its records, and keeps it when the two change roles.
+
+use eddy_runtime::{
+    bundle::Library,
+    stage::{Outbox, SaveRecord, StateError},
+};
+use eddy_schemas::{ControlKind, Embeddings, HeadColumn, ScoresBuilder};
+
+use crate::{
+    judge::{Court, Judge, Row},
+    plan::Plan,
+};
+
+/// The record of the roles: a line with the active judge's place, then per place a line with its judge's bundle and whether it
+/// joined another one, empty where there is none. It sorts before all others.
+const ROLES: &[u8] = b"a";
+const JOINED: &str = "joined";
+const FIRST: &str = "first";
+/// Before the keys of the records of place 1.
+const SECOND: u8 = b'~';
+
+/// The judges, by place.
+pub(crate) struct Panel {
+    library: Library,
+    configured: Plan,
+    places: [Option<Judge>; 2],
+    active: usize,
+    /// Keys of judges that are gone, until they are saved.
+    gone: Vec<Vec<u8>>,
+    is_saved: bool,
+}
+
+impl Panel {
+    pub(crate) fn new(library: Library, configured: Plan) -> Self {
+        let first = Judge::new(configured.clone(), false);
+        Self { library, configured, places: [Some(first), None], active: 0, gone: Vec::new(), is_saved: false }
+    }
+
+    pub(crate) fn active(&self) -> &Judge {
+        self.places[self.active]
+            .as_ref()
+            .expect("the active place is never empty: a judge leaves it only for another one")
+    }
+
+    pub(crate) fn active_mut(&mut self) -> &mut Judge {
+        self.places[self.active]
+            .as_mut()
+            .expect("the active place is never empty: a judge leaves it only for another one")
+    }
+
+    fn shadow(&self) -> Option<&Judge> {
+        self.places[1 - self.active].as_ref()
+    }
+
+    /// An empty batch of the active bundle's scores.
+    pub(crate) fn batch(&self) -> ScoresBuilder {
+        ScoresBuilder::new(&self.active().plan.digest)
+    }
+
+    /// Gives an output that has not begun the name of the active bundle.
+    ///
+    /// # Panics
+    /// If it has begun with another one: a control about bundles ends its output.
+    pub(crate) fn fit(&self, batch: &mut ScoresBuilder) {
+        if batch.bundle() != self.active().plan.digest {
+            assert!(batch.is_empty(), "the rows of an output are all of the same bundle");
+            *batch = self.batch();
+        }
+    }
+
+    /// Why a batch cannot be judged, if it cannot: its bundles are not at hand, or its heads are not theirs.
+    pub(crate) fn refuses(&self, batch: &Embeddings) -> Option<String> {
+        let shadow = batch.shadow.iter().map(|shadow| (&shadow.bundle, &shadow.heads));
+        [(&batch.bundle, &batch.heads)].into_iter().chain(shadow).find_map(|(digest, heads)| self.misfit(digest, heads))
+    }
+
+    fn misfit(&self, digest: &str, heads: &[HeadColumn]) -> Option<String> {
+        let known = self.places.iter().flatten().find(|judge| judge.plan.digest == digest);
+        match known {
+            Some(judge) => judge.plan.misfit(heads),
+            None => match self.plan(digest) {
+                Ok(plan) => plan.misfit(heads),
+                Err(problem) => Some(format!(
+                    "made by bundle {digest}, this stage judges by {}, and cannot by the other: {problem}",
+                    self.active().plan.digest
+                )),
+            },
+        }
+    }
+
+    fn plan(&self, digest: &str) -> Result<Plan, String> {
+        let bundle = self.library.open(digest).map_err(|error| error.to_string())?;
+        Plan::new(&bundle.manifest, digest).map_err(|problems| problems.join("; "))
+    }
+
+    /// Takes the roles that a message is of.
+    ///
+    /// # Panics
+    /// If a bundle of it can no longer be opened: the loop then tries again.
+    pub(crate) fn follow(&mut self, court: &Court, batch: &Embeddings) {
+        let shadow = batch.shadow.as_ref().map(|shadow| shadow.bundle.as_str());
+        if self.active().plan.digest == batch.bundle && self.shadow().map(|judge| judge.plan.digest.as_str()) == shadow
+        {
+            return;
+        }
+        let wanted = [Some(batch.bundle.as_str()), shadow];
+        for place in 0..2 {
+            let stays =
+                self.places[place].as_ref().is_some_and(|judge| wanted.contains(&Some(judge.plan.digest.as_str())));
+            // The active one makes room last: who joins learns from it which devices are under maintenance.
+            if !stays && place != self.active {
+                self.dismiss(place);
+            }
+        }
+        let mut seats = [self.active; 2];
+        for (role, digest) in wanted.into_iter().enumerate() {
+            let Some(digest) = digest else { continue };
+            let seat =
+                self.places.iter().position(|judge| judge.as_ref().is_some_and(|judge| judge.plan.digest == digest));
+            seats[role] = seat.unwrap_or_else(|| self.appoint(court, digest));
+        }
+        self.active = seats[0];
+        if shadow.is_none() {
+            self.dismiss(1 - self.active);
+        }
+        self.is_saved = false;
+    }
+
+    /// A judge for a bundle that has none, at the place that is free, or else at the active one's; where it sat.
+    fn appoint(&mut self, court: &Court, digest: &str) -> usize {
+        let plan = self.plan(digest).unwrap_or_else(|problem| panic!("bundle {digest} is gone: {problem}"));
+        let mut judge = Judge::new(plan, true);
+        for (token, until) in self.active().registry.maintained() {
+            judge.maintain_unseen(court, &token, until);
+        }
+        let seat = self.places.iter().position(Option::is_none).unwrap_or(self.active);
+        self.dismiss(seat);
+        self.places[seat] = Some(judge);
+        seat
+    }
+
+    /// Forgets a judge and its records.
+    fn dismiss(&mut self, place: usize) {
+        if let Some(mut judge) = self.places[place].take() {
+            let keys = judge.registry.remove_all(&judge.plan);
+            self.gone.extend(keys.into_iter().map(|key| placed(place, &key)));
+        }
+    }
+
+    /// A message begins.
+    pub(crate) fn begin(&mut self, input: &Embeddings) {
+        let shadow = 1 - self.active;
+        self.active_mut().begin(input, &input.heads);
+        if let (Some(judge), Some(vectors)) = (&mut self.places[shadow], &input.shadow) {
+            judge.begin(input, &vectors.heads);
+        }
+    }
+
+    /// A control may have removed series.
+    pub(crate) fn reset_slots(&mut self, input: &Embeddings) {
+        self.places.iter_mut().flatten().for_each(|judge| judge.reset_slots(input));
+    }
+
+    /// A row, before the judge in the shadow first: what it has told ends before the other one's begins.
+    pub(crate) fn take(&mut self, court: &Court, at: Row<'_>, out: &mut Outbox<ScoresBuilder>) {
+        let shadow = 1 - self.active;
+        if let (Some(judge), Some(vectors)) = (&mut self.places[shadow], &at.input.shadow) {
+            judge.take_in_shadow(court, Row { heads: &vectors.heads, ..at }, out);
+        }
+        self.active_mut().take(court, at, out);
+    }
+
+    /// A control, before each judge.
+    pub(crate) fn obey(&mut self, court: &Court, kind: &ControlKind, out: &mut Outbox<ScoresBuilder>) {
+        let meant = match kind {
+            ControlKind::Label { device, alert, .. } => {
+                self.places.iter().flatten().any(|judge| judge.knows_alert(court, device, alert))
+            }
+            _ => false,
+        };
+        for place in [1 - self.active, self.active] {
+            if let Some(judge) = &mut self.places[place] {
+                judge.obey(court, kind, meant, out);
+            }
+        }
+    }
+
+    pub(crate) fn save(&mut self, tell: &mut SaveRecord<'_>) {
+        // What was removed first: a judge that came to its place since writes over it.
+        self.gone.drain(..).for_each(|key| tell(&key, None));
+        if !std::mem::replace(&mut self.is_saved, true) {
+            let line = |judge: &Option<Judge>| {
+                let words =
+                    |judge: &Judge| format!("{} {}", judge.plan.digest, if judge.joined { JOINED } else { FIRST });
+                judge.as_ref().map_or_else(String::new, words)
+            };
+            let [first, second] = self.places.each_ref().map(line);
+            tell(ROLES, Some(format!("{}\n{first}\n{second}\n", self.active).as_bytes()));
+        }
+        for (place, judge) in self.places.iter_mut().enumerate() {
+            if let Some(judge) = judge {
+                judge.registry.save(&judge.plan, &mut |key, value| tell(&placed(place, key), value));
+            }
+        }
+    }
+
+    pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let wrong = |problem: String| StateError { key: String::from_utf8_lossy(key).into_owned(), problem };
+        if key == ROLES {
+            return self.load_roles(value).map_err(wrong);
+        }
+        let (place, own) = match key.split_first() {
+            Some((&SECOND, own)) => (1, own),
+            _ => (0, key),
+        };
+        let none = || wrong("a record of a judge that the roles do not name".into());
+        let judge = self.places[place].as_mut().ok_or_else(none)?;
+        judge.registry.load(&judge.plan, own, value)
+    }
+
+    fn load_roles(&mut self, value: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(value).map_err(|error| error.to_string())?;
+        let mut lines = text.lines();
+        self.active = match lines.next() {
+            Some("0") => 0,
+            Some("1") => 1,
+            other => return Err(format!("expected the active place, 0 or 1, found {other:?}")),
+        };
+        for place in 0..2 {
+            self.places[place] = match lines.next().and_then(|line| line.split_once(' ')) {
+                None => None,
+                Some((digest, joined)) => {
+                    let plan = if digest == self.configured.digest {
+                        self.configured.clone()
+                    } else {
+                        self.plan(digest).map_err(|problem| {
+                            format!("made with it, and it cannot be had: {problem}: bring it back, or clear this stage's state")
+                        })?
+                    };
+                    Some(Judge::new(plan, joined == JOINED))
+                }
+            };
+        }
+        if self.places[self.active].is_none() {
+            return Err(format!("place {} is the active one, and empty", self.active));
+        }
+        self.is_saved = true;
+        Ok(())
+    }
+
+    /// Back to the configured bundle alone, nothing known of any device.
+    pub(crate) fn clear(&mut self) {
+        self.places = [Some(Judge::new(self.configured.clone(), false)), None];
+        self.active = 0;
+        self.gone.clear();
+        self.is_saved = false;
+    }
+}
+
+/// A record's key at its place.
+fn placed(place: usize, key: &[u8]) -> Vec<u8> {
+    match place {
+        0 => key.to_vec(),
+        _ => [&[SECOND], key].concat(),
+    }
+}
