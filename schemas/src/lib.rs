@@ -37,7 +37,7 @@ pub use names::SeriesName;
 pub use readings::{Readings, ReadingsBuilder};
 pub use rows::{Rows, RowsBuilder};
 pub use samples::{Samples, SamplesBuilder};
-pub use scores::{JOINT_CHANNEL, KeptWindow, Scores, ScoresBuilder, Told, flags};
+pub use scores::{JOINT_CHANNEL, KeptWindow, Scores, ScoresBuilder, ShadowReport, Told, flags};
 
 /// Event time and arrival time: nanoseconds since the Unix epoch, UTC.
 pub type Timestamp = i64;

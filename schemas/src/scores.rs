@@ -6,6 +6,7 @@ use arrow_array::{Array, ArrayRef, BinaryArray, Float32Array, Float64Array, UInt
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field};
 use half::f16;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Control, Rows, RowsBuilder, Timestamp,
@@ -17,6 +18,9 @@ const LAYOUT: Layout = Layout { name: "scores", oldest: 1, current: 2 };
 
 /// Bytes of a vector's cell before its components: the window's span (i64), its real samples (u16).
 const WINDOW_BYTES: usize = 10;
+
+/// Where a batch's metadata has its [`ShadowReport`], as JSON.
+const SHADOW: &str = "eddy.shadow";
 
 /// What a score row says beside its numbers: a bit set.
 pub mod flags {
@@ -59,6 +63,26 @@ pub struct Scores {
     before: usize,
     /// Digest of the bundle that made the vectors.
     pub bundle: String,
+    /// How the bundle in the shadow does, if one runs there.
+    pub shadow: Option<ShadowReport>,
+}
+
+/// How a bundle in the shadow does since it is there, up to the end of a batch: told in the batch's metadata, so that it depends on
+/// how rows are batched and no row does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowReport {
+    /// Its digest.
+    pub bundle: String,
+    /// Series that it has seen.
+    pub series: u64,
+    /// Those of them that it has been commissioned for: only these can alert.
+    pub warm: u64,
+    /// Rows of these.
+    pub rows: u64,
+    /// Alerts that it would have opened on these rows.
+    pub opened: u64,
+    /// Alerts that the active one opened on these rows.
+    pub told: u64,
 }
 
 impl Scores {
@@ -87,6 +111,8 @@ impl Scores {
             vector: vector.clone(),
             before,
             bundle: batch.schema().metadata().get("eddy.bundle").cloned().unwrap_or_default(),
+            // What another release says of it is not worth a refusal.
+            shadow: batch.schema().metadata().get(SHADOW).and_then(|json| serde_json::from_str(json).ok()),
         })
     }
 
@@ -132,6 +158,7 @@ pub struct Told<'a> {
 #[derive(Debug)]
 pub struct ScoresBuilder {
     bundle: String,
+    shadow: Option<ShadowReport>,
     rows: RowsBuilder,
     score: Vec<f32>,
     tail: Vec<f64>,
@@ -145,6 +172,7 @@ impl ScoresBuilder {
     pub fn new(bundle: &str) -> Self {
         Self {
             bundle: bundle.to_owned(),
+            shadow: None,
             rows: RowsBuilder::default(),
             score: Vec::new(),
             tail: Vec::new(),
@@ -188,6 +216,11 @@ impl ScoresBuilder {
         bundle.clone_into(&mut self.bundle);
     }
 
+    /// Says how the bundle in the shadow does by now.
+    pub fn set_shadow(&mut self, report: Option<ShadowReport>) {
+        self.shadow = report;
+    }
+
     /// The digest of the bundle of this batch.
     pub fn bundle(&self) -> &str {
         &self.bundle
@@ -221,7 +254,12 @@ impl ScoresBuilder {
         columns.push(Arc::new(UInt16Array::from(std::mem::take(&mut self.flags))));
         columns.push(Arc::new(self.vector.finish()));
         self.vector_bytes = 0;
-        LAYOUT.write(fields, columns, &[("eddy.bundle", &self.bundle)])
+        let report = self.shadow.as_ref().map(|report| {
+            serde_json::to_string(report).expect("a report has string keys and integers only, so it always serializes")
+        });
+        let shadow = report.iter().map(|report| (SHADOW, report.as_str()));
+        let metadata: Vec<_> = [("eddy.bundle", self.bundle.as_str())].into_iter().chain(shadow).collect();
+        LAYOUT.write(fields, columns, &metadata)
     }
 }
 
@@ -239,7 +277,10 @@ mod tests {
         assert_eq!((read.bundle.as_str(), read.score[0], read.tail[0]), ("digest", 0.5, 0.25));
         let vector = vec![f16::from_f32(1.0), f16::from_f32(-2.0)];
         assert_eq!(read.window(0), Some(KeptWindow { span: 60, filled: 7, vector }));
-        assert_eq!(read.window(1), None);
+        assert_eq!((read.window(1), read.shadow), (None, None));
+        let report = ShadowReport { bundle: "next".into(), series: 3, warm: 2, rows: 70, opened: 1, told: 0 };
+        builder.set_shadow(Some(report.clone()));
+        assert_eq!(Scores::decode(&builder.encode()).unwrap().shadow, Some(report));
     }
 
     #[test]

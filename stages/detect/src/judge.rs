@@ -50,6 +50,8 @@ pub(crate) struct Judge {
     pub(crate) registry: Registry,
     /// Whether it began beside a bundle that had been at work: series that embed no longer commissions are commissioned here.
     pub(crate) joined: bool,
+    /// Series past commissioning; kept for a judge in the shadow alone.
+    pub(crate) warm: u64,
     /// Slot by dictionary entry of the message in hand.
     slots: Vec<Option<Slot>>,
     /// Head by column of the message in hand.
@@ -68,6 +70,7 @@ impl Judge {
             plan,
             registry: Registry::default(),
             joined,
+            warm: 0,
             slots: Vec::new(),
             columns: Vec::new(),
             joint_name: String::new(),
@@ -131,9 +134,9 @@ impl Judge {
         optional > 0 && optional == self.plan.series.len() - self.plan.every
     }
 
-    /// One embedding's row, for a judge that tells.
-    pub(crate) fn take(&mut self, court: &Court, at: Row<'_>, out: &mut Outbox<ScoresBuilder>) {
-        let Some((device, place)) = self.slot(court, at, out) else { return };
+    /// One embedding's row, for a judge that tells. Returns whether an alert opened.
+    pub(crate) fn take(&mut self, court: &Court, at: Row<'_>, out: &mut Outbox<ScoresBuilder>) -> bool {
+        let Some((device, place)) = self.slot(court, at, out) else { return false };
         let spectrum = self.read_vectors(at);
         let Row { input, row, .. } = at;
         let device = self.registry.change(device);
@@ -190,25 +193,32 @@ impl Judge {
             self.drift.1 += u64::from(judged.judgement.tail <= DRIFT_TAIL);
         }
         let phase = match step {
-            Step::Nothing => return,
+            Step::Nothing => return false,
             Step::Opened => Phase::Opened,
             Step::Updated => Phase::Updated,
             Step::Closed => Phase::Closed,
         };
         tell(out, device.event(&self.plan, &court.config, &court.site, phase, window.time));
+        phase == Phase::Opened
     }
 
-    /// The same for a judge in the shadow: nothing goes out but the end of what it told while it was not, and counts.
-    pub(crate) fn take_in_shadow(&mut self, court: &Court, at: Row<'_>, out: &mut Outbox<ScoresBuilder>) {
+    /// The same for a judge in the shadow: nothing goes out but the end of what it told while it was not. `None`: the series is
+    /// still being commissioned, or has no room; else whether an alert would have opened.
+    pub(crate) fn take_in_shadow(
+        &mut self,
+        court: &Court,
+        at: Row<'_>,
+        out: &mut Outbox<ScoresBuilder>,
+    ) -> Option<bool> {
         let Row { input, row, .. } = at;
-        // What has no room is rejected by the judge that tells, and so is not to be counted twice.
+        // What has no room is rejected by the judge that tells.
         let entry = input.rows.series[row] as usize;
         let name = input.rows.name(row);
         let known = self.slots[entry].or_else(|| self.registry.find(name));
         if known.is_none()
             && (self.registry.len() >= court.config.series_max || self.registry.channels(name) >= CHANNELS_MAX)
         {
-            return;
+            return None;
         }
         let (device, place) = known.unwrap_or_else(|| self.registry.add(&self.plan, name));
         self.slots[entry] = Some((device, place));
@@ -220,19 +230,21 @@ impl Judge {
         let series = &device.channels[usize::from(place)];
         let learns_late = self.joined && series.is_learning(&self.plan);
         let window = window(at, learns_late, spectrum, &self.vectors);
-        let was_learning = !series.live;
+        let was_live = series.live;
         let turn = Turn { plan: &self.plan, config: &court.config, site: &court.site, window, place, tells: false };
         let judged = turn.judge(device);
-        if turn.step(device, &judged) == Step::Opened {
-            out.count("shadow_opened", 1);
-        }
+        let opened = turn.step(device, &judged) == Step::Opened;
         if judged.marks & flags::GATED != 0 && device.episode.open {
             device.channels[usize::from(place)].hold(&self.plan, &window);
         }
-        if was_learning && device.channels[usize::from(place)].live {
-            out.count("shadow_commissioned", 1);
-        }
-        out.count("shadow_judged", 1);
+        let is_live = device.channels[usize::from(place)].live;
+        self.warm = self.warm + u64::from(is_live) - u64::from(was_live);
+        is_live.then_some(opened)
+    }
+
+    /// Counts the series that are past commissioning anew: after a control, or a load.
+    pub(crate) fn count_warm(&mut self) {
+        self.warm = self.registry.live();
     }
 
     /// Whether an alert's id is that of a device's present or last episode.

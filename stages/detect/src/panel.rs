@@ -7,7 +7,7 @@ use eddy_runtime::{
     bundle::Library,
     stage::{Outbox, SaveRecord, StateError},
 };
-use eddy_schemas::{ControlKind, Embeddings, HeadColumn, ScoresBuilder};
+use eddy_schemas::{ControlKind, Embeddings, HeadColumn, ScoresBuilder, ShadowReport};
 
 use crate::{
     judge::{Court, Judge, Row},
@@ -15,12 +15,20 @@ use crate::{
 };
 
 /// The record of the roles: a line with the active judge's place, then per place a line with its judge's bundle and whether it
-/// joined another one, empty where there is none. It sorts before all others.
+/// joined another one, empty where there is none, and a line with the [`Tally`]. It sorts before all others.
 const ROLES: &[u8] = b"a";
 const JOINED: &str = "joined";
 const FIRST: &str = "first";
 /// Before the keys of the records of place 1.
 const SECOND: u8 = b'~';
+
+/// What both judges made of the rows of series that the one in the shadow is commissioned for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Tally {
+    rows: u64,
+    opened: u64,
+    told: u64,
+}
 
 /// The judges, by place.
 pub(crate) struct Panel {
@@ -28,15 +36,28 @@ pub(crate) struct Panel {
     configured: Plan,
     places: [Option<Judge>; 2],
     active: usize,
+    /// Since the one in the shadow joined.
+    tally: Tally,
     /// Keys of judges that are gone, until they are saved.
     gone: Vec<Vec<u8>>,
     is_saved: bool,
+    /// Series were loaded that nobody has counted.
+    is_loaded: bool,
 }
 
 impl Panel {
     pub(crate) fn new(library: Library, configured: Plan) -> Self {
         let first = Judge::new(configured.clone(), false);
-        Self { library, configured, places: [Some(first), None], active: 0, gone: Vec::new(), is_saved: false }
+        Self {
+            library,
+            configured,
+            places: [Some(first), None],
+            active: 0,
+            tally: Tally::default(),
+            gone: Vec::new(),
+            is_saved: false,
+            is_loaded: false,
+        }
     }
 
     pub(crate) fn active(&self) -> &Judge {
@@ -123,6 +144,7 @@ impl Panel {
             seats[role] = seat.unwrap_or_else(|| self.appoint(court, digest));
         }
         self.active = seats[0];
+        self.tally = Tally::default();
         if shadow.is_none() {
             self.dismiss(1 - self.active);
         }
@@ -150,12 +172,15 @@ impl Panel {
         }
     }
 
-    /// A message begins.
+    /// A message begins: the first one after a load counts.
     pub(crate) fn begin(&mut self, input: &Embeddings) {
         let shadow = 1 - self.active;
         self.active_mut().begin(input, &input.heads);
         if let (Some(judge), Some(vectors)) = (&mut self.places[shadow], &input.shadow) {
             judge.begin(input, &vectors.heads);
+            if std::mem::take(&mut self.is_loaded) {
+                judge.count_warm();
+            }
         }
     }
 
@@ -167,10 +192,25 @@ impl Panel {
     /// A row, before the judge in the shadow first: what it has told ends before the other one's begins.
     pub(crate) fn take(&mut self, court: &Court, at: Row<'_>, out: &mut Outbox<ScoresBuilder>) {
         let shadow = 1 - self.active;
+        let mut beside = None;
         if let (Some(judge), Some(vectors)) = (&mut self.places[shadow], &at.input.shadow) {
-            judge.take_in_shadow(court, Row { heads: &vectors.heads, ..at }, out);
+            beside = judge.take_in_shadow(court, Row { heads: &vectors.heads, ..at }, out);
         }
-        self.active_mut().take(court, at, out);
+        let told = self.active_mut().take(court, at, out);
+        if let Some(opened) = beside {
+            self.tally.rows += 1;
+            self.tally.opened += u64::from(opened);
+            self.tally.told += u64::from(told);
+            self.is_saved = false;
+        }
+    }
+
+    /// How the judge in the shadow does, if there is one.
+    pub(crate) fn report(&self) -> Option<ShadowReport> {
+        let judge = self.shadow()?;
+        let Tally { rows, opened, told } = self.tally;
+        let (bundle, series) = (judge.plan.digest.clone(), judge.registry.len() as u64);
+        Some(ShadowReport { bundle, series, warm: judge.warm, rows, opened, told })
     }
 
     /// A control, before each judge.
@@ -186,6 +226,9 @@ impl Panel {
                 judge.obey(court, kind, meant, out);
             }
         }
+        if let Some(judge) = &mut self.places[1 - self.active] {
+            judge.count_warm();
+        }
     }
 
     pub(crate) fn save(&mut self, tell: &mut SaveRecord<'_>) {
@@ -198,7 +241,9 @@ impl Panel {
                 judge.as_ref().map_or_else(String::new, words)
             };
             let [first, second] = self.places.each_ref().map(line);
-            tell(ROLES, Some(format!("{}\n{first}\n{second}\n", self.active).as_bytes()));
+            let Tally { rows, opened, told } = self.tally;
+            let text = format!("{}\n{first}\n{second}\n{rows} {opened} {told}\n", self.active);
+            tell(ROLES, Some(text.as_bytes()));
         }
         for (place, judge) in self.places.iter_mut().enumerate() {
             if let Some(judge) = judge {
@@ -244,6 +289,13 @@ impl Panel {
                 }
             };
         }
+        let numbers: Vec<u64> =
+            lines.next().into_iter().flat_map(|line| line.split(' ')).flat_map(str::parse).collect();
+        let &[rows, opened, told] = numbers.as_slice() else {
+            return Err("expected three numbers in its last line".into());
+        };
+        self.tally = Tally { rows, opened, told };
+        self.is_loaded = true;
         if self.places[self.active].is_none() {
             return Err(format!("place {} is the active one, and empty", self.active));
         }
@@ -255,6 +307,7 @@ impl Panel {
     pub(crate) fn clear(&mut self) {
         self.places = [Some(Judge::new(self.configured.clone(), false)), None];
         self.active = 0;
+        self.tally = Tally::default();
         self.gone.clear();
         self.is_saved = false;
     }

@@ -142,6 +142,12 @@ impl Registry {
         std::mem::take(&mut self.gone)
     }
 
+    /// How many series are past commissioning.
+    pub fn live(&self) -> u64 {
+        let channels = self.devices.iter().flatten().flat_map(|device| &device.channels);
+        channels.filter(|series| series.live).count() as u64
+    }
+
     /// The devices under maintenance, encoded, and until when, by name.
     pub fn maintained(&self) -> Vec<(String, Timestamp)> {
         let devices = self.devices.iter().flatten();

@@ -106,6 +106,7 @@ impl Stage for Detect {
                 break;
             }
         }
+        out.main[0].set_shadow(panel.report());
         let (judged, upper_twentieth) = panel.active().drift();
         out.count("judged", judged);
         out.count("upper_twentieth", upper_twentieth);
