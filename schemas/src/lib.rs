@@ -19,6 +19,7 @@ pub mod episodes;
 pub mod health;
 pub mod layout;
 mod lists;
+pub mod models;
 pub mod names;
 pub mod quality;
 mod readings;

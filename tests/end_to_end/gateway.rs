@@ -29,6 +29,7 @@ pub const ROOMY: StreamBounds = StreamBounds {
     context_mb: 16,
     health_mb: 16,
     region_mb: 16,
+    models_mb: 4,
     side_mb: 64,
 };
 

@@ -19,8 +19,10 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
 
 mod answers;
+mod objects;
 pub use answers::{ClientError, ConsumerInfo, ReadFrom, StoredMessage, StreamInfo};
 use answers::{chain, consumer_info, header_map, nanoseconds, publish_error, stream_info};
+pub use objects::Object;
 
 /// How long a publish waits for its ack.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
 
-use eddy_schemas::region::GATEWAY_STREAM;
+use eddy_schemas::{models, region::GATEWAY_STREAM};
 
 use crate::{
     bus::Source,
@@ -40,6 +40,8 @@ pub struct StreamBounds {
     pub health_mb: u64,
     /// REGION: its oldest goes first.
     pub region_mb: u64,
+    /// MODELS: its oldest goes first.
+    pub models_mb: u64,
     /// SIDE: its oldest goes first.
     pub side_mb: u64,
 }
@@ -57,6 +59,7 @@ impl StreamBounds {
             self.context_mb,
             self.health_mb,
             self.region_mb,
+            self.models_mb,
             self.side_mb,
         ];
         all.iter().sum::<u64>() << 20
@@ -88,6 +91,9 @@ pub(crate) const ACK_WAIT: Duration = Duration::from_secs(60);
 /// Largest message that INGEST and CONTROL take: a dead letter must hold it, in base64, within `max_payload` (4 MB).
 pub const SOURCE_BYTES_MAX: i32 = 5 << 19;
 
+/// Wishes for bundles that are kept, and words on how far they are.
+const MODELS_PER_SUBJECT: i64 = 256;
+
 struct Planned {
     name: &'static str,
     prefixes: &'static [&'static str],
@@ -113,6 +119,7 @@ fn plan(bounds: &StreamBounds) -> Vec<Planned> {
         old("CONTEXT", &["context"], bounds.context_mb, false),
         old("HEALTH", &["health"], bounds.health_mb, true),
         old(GATEWAY_STREAM, &["region"], bounds.region_mb, false),
+        old(models::STREAM, &["models"], bounds.models_mb, false),
         old("SIDE", &["late", "deadletter"], bounds.side_mb, false),
     ]
 }
@@ -133,6 +140,8 @@ pub async fn provision(client: &Client, site: &str, shards: u32, bounds: &Stream
             max_bytes: (planned.megabytes << 20) as i64,
             max_message_size: if matches!(planned.name, "INGEST" | "CONTROL") { SOURCE_BYTES_MAX } else { -1 },
             discard: planned.discard,
+            // What is wanted must not be dropped for what is said of it.
+            max_messages_per_subject: if planned.name == models::STREAM { MODELS_PER_SUBJECT } else { -1 },
             allow_direct: true,
             allow_atomic_publish: planned.atomic,
             ..Default::default()

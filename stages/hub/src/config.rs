@@ -31,6 +31,8 @@ pub struct Config {
     pub region_mb: u64,
     /// Megabytes of the sketches.
     pub sketches_mb: u64,
+    /// Megabytes.
+    pub models_mb: u64,
     /// Servers that hold a stream.
     pub replicas: usize,
     /// Percent of a site's stream.
@@ -90,6 +92,7 @@ impl Config {
         check("site_mb", self.site_mb as f64, 1.0, 1e7);
         check("region_mb", self.region_mb as f64, 1.0, 1e7);
         check("sketches_mb", self.sketches_mb as f64, 1.0, 1e7);
+        check("models_mb", self.models_mb as f64, 1.0, 1e7);
         check("replicas", self.replicas as f64, 1.0, 5.0);
         check("keep_percent", f64::from(self.keep_percent), 1.0, 99.0);
         check("heartbeat_ms", self.heartbeat_ms as f64, 50.0, 60_000.0);

@@ -2,7 +2,7 @@
 
 use eddy_runtime::bus::nats::PlannedStream;
 use eddy_schemas::{
-    names,
+    models, names,
     region::{NEWS_STREAM, SKETCH_BUCKET},
     sync,
 };
@@ -13,6 +13,8 @@ use crate::{config::Config, words};
 pub const LEADERS: &str = "HUB";
 /// Bytes of [`LEADERS`]: some heartbeats of each shard.
 const LEADERS_BYTES: u64 = 64 << 20;
+/// Bytes of the wishes: a line for each site.
+const DESIRED_BYTES: u64 = 16 << 20;
 
 /// A shard's lease.
 pub fn lead_subject(shard: u32) -> String {
@@ -57,6 +59,18 @@ pub fn region(config: &Config) -> Vec<PlannedStream> {
         planned(LEADERS, "hub.lead.>", LEADERS_BYTES, Some(4)),
         planned(NEWS_STREAM, "region.label.>", config.region_mb << 20, None),
         planned(&sketches(), &format!("$KV.{SKETCH_BUCKET}.>"), config.sketches_mb << 20, Some(1)),
+        PlannedStream {
+            subjects: ["C", "M"].map(|kind| format!("$O.{}.{kind}.>", models::BUCKET)).into(),
+            // What was pushed is not dropped for what is new.
+            drops_oldest: false,
+            ..planned(&format!("OBJ_{}", models::BUCKET), "", config.models_mb << 20, None)
+        },
+        planned(
+            &format!("KV_{}", models::DESIRED_BUCKET),
+            &format!("$KV.{}.>", models::DESIRED_BUCKET),
+            DESIRED_BYTES,
+            Some(4),
+        ),
     ]
 }
 

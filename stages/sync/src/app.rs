@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use eddy_runtime::{
+    bundle::Library,
     bus::nats::NatsBus,
     config::CommonConfig,
     program::{EXIT_STATE, Program},
@@ -12,6 +13,7 @@ use eddy_schemas::{region::NEWS_STREAM, sync::Class};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    bundles::{self, Bundles, Wishes},
     collect,
     config::Config,
     downlink::{self, Downlink},
@@ -103,11 +105,20 @@ impl Program for Sync {
         let news = Downlink { bus: bus.clone(), site: site.clone(), telemetry: telemetry.clone() };
         let news = tail(NEWS_STREAM, downlink::SUBJECTS, true, NEWS_EVERY).follow(news, stop.clone());
         parts.spawn(async move { news.await.map_err(|error| unusable(&error)) });
-        let sketches = Sketches { bus: bus.clone(), site: site.clone(), telemetry };
+        let sketches = Sketches { bus: bus.clone(), site: site.clone(), telemetry: telemetry.clone() };
         // Large, and not urgent.
         let every = Duration::from_secs(config.sketch_poll_s);
         let sketches = tail(sketches::STREAM, sketches::SUBJECTS, false, every).follow(sketches, stop.clone());
         parts.spawn(async move { sketches.await.map_err(|error| unusable(&error)) });
+        if !config.bundles.as_os_str().is_empty() {
+            let library = Library::new(&config.bundles, &config.trusted_keys, config.allow_unsigned);
+            let coming = Bundles::new(library, &config.bundles, telemetry.clone());
+            let coming = tail(bundles::STREAM, bundles::SUBJECTS, false, every).follow(coming, stop.clone());
+            parts.spawn(async move { coming.await.map_err(|error| unusable(&error)) });
+            let wishes = Wishes { bus: bus.clone(), hub: hub.clone(), site: site.clone(), telemetry };
+            let wishes = tail(bundles::WISH_STREAM, bundles::WISH_SUBJECTS, true, every).follow(wishes, stop.clone());
+            parts.spawn(async move { wishes.await.map_err(|error| unusable(&error)) });
+        }
         let ask_timeout = Duration::from_millis(config.ask_timeout_ms);
         let proxy = Proxy { hub: hub.clone(), url: config.hub.url.clone(), queue: queue.clone(), timeout: ask_timeout };
         let asking = proxy.serve(bus, site, config.asks_max, stop);

@@ -1,6 +1,6 @@
 //! The config table `[sync]`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use eddy_runtime::config::BusConfig;
 use eddy_schemas::{names, region::API_PREFIX, sync::Class};
@@ -49,6 +49,12 @@ pub struct Config {
     pub entries_max: u64,
     /// Megabytes.
     pub map_mb: u64,
+    /// Folder of the gateway's bundles; empty: none are taken.
+    pub bundles: PathBuf,
+    /// Who may sign them.
+    pub trusted_keys: Vec<String>,
+    /// Whether they need not be signed.
+    pub allow_unsigned: bool,
     /// Readings that may leave.
     pub policy: Vec<Policy>,
     /// Megabytes of each class.

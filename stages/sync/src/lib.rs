@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod app;
+pub mod bundles;
 pub mod collect;
 pub mod config;
 pub mod downlink;

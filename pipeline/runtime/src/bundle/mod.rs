@@ -260,6 +260,14 @@ pub enum BundleError {
         /// What the file has.
         found: String,
     },
+    /// A bundle cannot be taken into the folder.
+    #[error("{}: {error}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A bundle was asked for by its digest where there is no folder of bundles.
     #[error("bundle {digest}: no folder of bundles is configured (the key `bundles`)")]
     NoFolder {

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use eddy_schemas::{
+    models::{BUCKET, DESIRED_BUCKET},
     names,
     region::{API_PREFIX, NEWS_STREAM, RECEIPTS, REQUEST_PREFIX, SEARCH, SKETCH_BUCKET, STATS},
     sync::stream_of,
@@ -15,8 +16,8 @@ use crate::supervise::server::Access;
 
 /// The account of the hub, whose the streams are.
 const HUB: &str = "HUB";
-/// What is published that gateways hear: the region's labels, and that a sketch changed.
-const HEARD: [&str; 2] = ["region.label.>", "$KV.SKETCHES.>"];
+/// What is published that gateways hear: the region's labels, and that a sketch or a wish for a bundle changed.
+const HEARD: [&str; 3] = ["region.label.>", "$KV.SKETCHES.>", "$KV.DESIRED.>"];
 /// Seconds for a handshake, and for a client to say who it is: links are slow.
 const HANDSHAKE_S: u32 = 20;
 
@@ -95,7 +96,9 @@ fn lent(site: &str) -> Vec<Lent> {
     let token = names::encode(site);
     let own = format!("sync.{token}.*");
     let mut lent = vec![Lent { subject: own.clone(), to: own, streamed: false }];
-    for stream in [stream_of(site), NEWS_STREAM.to_owned(), format!("KV_{SKETCH_BUCKET}")] {
+    let told =
+        [NEWS_STREAM.into(), format!("KV_{SKETCH_BUCKET}"), format!("OBJ_{BUCKET}"), format!("KV_{DESIRED_BUCKET}")];
+    for stream in [stream_of(site)].into_iter().chain(told) {
         for (call, streamed) in [("STREAM.INFO", false), ("DIRECT.GET", true)] {
             let subject = format!("$JS.API.{call}.{stream}");
             lent.push(Lent { to: subject.replace("$JS.API", API_PREFIX), subject, streamed });

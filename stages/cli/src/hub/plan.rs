@@ -18,8 +18,8 @@ use crate::supervise::{UpError, workers::Worker};
 
 /// The hub's own defaults: what the region has is said there once, for the hub and for its server.
 const HUB_DEFAULTS: &str = include_str!("../../../hub/default.toml");
-/// MB of the stream in which leaders are told.
-const LEADERS_MB: u64 = 64;
+/// MB of the streams in which leaders and wishes for bundles are told.
+const LEADERS_MB: u64 = 80;
 
 /// What of `[hub]` a supervisor must know.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +30,7 @@ pub struct HubPart {
     site_mb: u64,
     region_mb: u64,
     sketches_mb: u64,
+    models_mb: u64,
     #[serde(default)]
     grpc: GrpcPart,
 }
@@ -46,7 +47,7 @@ struct GrpcPart {
 impl HubPart {
     /// What its streams may hold.
     pub(super) fn streams_mb(&self) -> u64 {
-        self.site_mb * self.sites.len() as u64 + self.region_mb + self.sketches_mb + LEADERS_MB
+        self.site_mb * self.sites.len() as u64 + self.region_mb + self.sketches_mb + self.models_mb + LEADERS_MB
     }
 
     /// What is wrong with the sites: the server's config is made of them.

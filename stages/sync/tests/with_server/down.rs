@@ -39,6 +39,7 @@ const BOUNDS: StreamBounds = StreamBounds {
     context_mb: 16,
     health_mb: 16,
     region_mb: 16,
+    models_mb: 4,
     side_mb: 16,
 };
 

@@ -42,8 +42,8 @@ impl NatsBus {
             max_messages_per_subject: planned.per_subject_max.map_or(-1, |most| i64::try_from(most).unwrap_or(-1)),
             discard: if planned.drops_oldest { DiscardPolicy::Old } else { DiscardPolicy::New },
             allow_direct: true,
-            // What KV clients expect of a bucket's stream.
-            allow_rollup: planned.name.starts_with("KV_"),
+            // What clients expect of a bucket's stream.
+            allow_rollup: planned.name.starts_with("KV_") || planned.name.starts_with("OBJ_"),
             deny_delete: planned.name.starts_with("KV_"),
             ..Default::default()
         };

@@ -52,7 +52,7 @@ fn start(name: &str, folder: &Path, url: &str, ca: &Ca) -> Process {
     let mut config: Config = defaults["hub"].clone().try_into().unwrap();
     (config.name, config.shards, config.grpc) = (name.into(), SHARDS, ca.config());
     config.sites = ["plant-1", "plant-2"].map(str::to_owned).to_vec();
-    (config.site_mb, config.region_mb, config.sketches_mb, config.map_mb) = (16, 16, 16, 64);
+    (config.site_mb, config.region_mb, config.sketches_mb, config.models_mb, config.map_mb) = (16, 16, 16, 16, 64);
     (config.heartbeat_ms, config.lapse_after_ms, config.takeover_after_ms) = (100, 400, 600);
     let named = |name: &str| vec![name.to_owned()];
     config.roles = Roles { reader: named("console"), labeler: named("alice"), operator: named("bob") };
