@@ -32,9 +32,12 @@ pub struct GatewayFile {
     /// The config file that its stages run with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_file: Option<PathBuf>,
-    /// Whether they were told of a bundle other than the one in `DIR/bundle`.
+    /// Whether they were told of a bundle other than the default one.
     #[serde(default)]
     pub own_bundle: bool,
+    /// Who may sign bundles.
+    #[serde(default)]
+    pub trusted_keys: Vec<String>,
 }
 
 impl GatewayFile {

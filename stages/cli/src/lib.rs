@@ -18,6 +18,7 @@ pub mod readers;
 pub mod receipts;
 pub mod region;
 pub mod replay;
+pub mod rollout;
 pub mod status;
 pub mod supervise;
 pub mod up;

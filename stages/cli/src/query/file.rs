@@ -17,6 +17,7 @@ use crate::{
     eval,
     gateway::{Gateway, GatewayArgs},
     readers::{Merged, ReadOptions, Row, open::BytesRead, time::RowClock},
+    rollout::seen::Seen,
     up::bundle,
 };
 
@@ -82,9 +83,16 @@ pub(super) async fn most_unusual(
     if let Some(config) = config(question, gateway) {
         command.arg("--config").arg(config);
     }
-    let own_bundle = gateway.file.as_ref().is_none_or(|file| file.own_bundle);
-    if !own_bundle && question.config.is_none() {
-        command.envs(bundle::environment(&std::path::absolute(&args.bus.dir)?.join("bundle")));
+    if question.config.is_none()
+        && let Some(file) = &gateway.file
+    {
+        let dir = std::path::absolute(&args.bus.dir)?;
+        let active = Seen::ask(gateway).await?.active.pop_first().map(|digest| bundle::folder(&dir).join(digest));
+        match active.filter(|place| place.is_dir()) {
+            Some(place) => command.envs(bundle::environment(&place, &file.trusted_keys)),
+            None if file.own_bundle => &mut command,
+            None => command.envs(bundle::environment(&bundle::default_place(&dir), &file.trusted_keys)),
+        };
     }
     let ran = command.stdin(Stdio::null()).output().await.context("eddy-eval")?;
     let said = String::from_utf8_lossy(&ran.stderr);

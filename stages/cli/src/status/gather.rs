@@ -19,7 +19,11 @@ use eddy_schemas::{
 use futures_util::TryStreamExt as _;
 
 use super::{Aside, Checkpoint, PATH, Reader, STREAMS, Status, StreamUse};
-use crate::{alerts::alerts_of, gateway::Gateway};
+use crate::{
+    alerts::alerts_of,
+    gateway::Gateway,
+    rollout::{self, seen::Seen},
+};
 
 /// One look at all counters.
 struct Look {
@@ -83,6 +87,8 @@ pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, Cli
         health,
         index: index(gateway).await,
         region: region(gateway).await,
+        bundles: Seen::ask(gateway).await?,
+        wish: rollout::seen::state(gateway).await.unwrap_or_default(),
         given_up: gateway.file.as_ref().map(|file| file.machine.given_up.clone()).unwrap_or_default(),
         aside,
     })

@@ -6,10 +6,10 @@ pub mod show;
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
-use eddy_schemas::{health::Health, search::IndexStats, sync::UplinkStats};
+use eddy_schemas::{health::Health, models::State, search::IndexStats, sync::UplinkStats};
 use serde::Serialize;
 
-use crate::{gateway::GatewayArgs, output};
+use crate::{gateway::GatewayArgs, output, rollout::seen::Seen};
 
 /// Status' part of the command line.
 #[derive(Args, Clone, Debug)]
@@ -70,6 +70,10 @@ pub struct Status {
     pub index: Option<IndexStats>,
     /// How the way to the region stands; `None` where there is no region, or sync does not answer.
     pub region: Option<UplinkStats>,
+    /// Which bundles judge, and how one in the shadow does.
+    pub bundles: Seen,
+    /// How far the bundle is that was wanted last.
+    pub wish: Option<State>,
     /// What `eddy up` does not start again, and how it ended.
     pub given_up: BTreeMap<String, String>,
     /// Per stage what it put aside.

@@ -2,11 +2,12 @@
 
 use eddy_schemas::{
     alert::CloudEvent,
+    models::Phase,
     sync::{ClassStats, UplinkStats},
 };
 
 use super::Status;
-use crate::{alerts, output::printable};
+use crate::{alerts, output::printable, rollout::short};
 
 /// The lines of a status.
 pub fn show(status: &Status) -> Vec<String> {
@@ -48,6 +49,7 @@ pub fn show(status: &Status) -> Vec<String> {
     lines.push(String::new());
     lines.push(index(status));
     lines.extend(status.region.as_ref().map(region));
+    lines.extend(bundles(status));
     let event = status.last_alert.clone().and_then(|json| serde_json::from_value::<CloudEvent>(json).ok());
     lines.push(format!("last alert: {}", event.as_ref().map_or("none".to_owned(), alerts::line)));
     conditions(status, &mut lines);
@@ -67,6 +69,28 @@ fn index(status: &Status) -> String {
         index.labels,
         bytes(index.bytes),
     )
+}
+
+fn bundles(status: &Status) -> Vec<String> {
+    let active: Vec<&str> = status.bundles.active.iter().map(|digest| short(digest)).collect();
+    let mut lines = vec![match active.as_slice() {
+        [] => "bundle: nothing was judged yet".to_owned(),
+        active => format!("bundle: {} judges", active.join(" and, in another shard, ")),
+    }];
+    for report in &status.bundles.shadow {
+        lines.push(format!(
+            "  {} in the shadow: {} of {} series past commissioning, {} rows since, {} alerts where the active one opened {}",
+            short(&report.bundle),
+            report.warm,
+            report.series,
+            report.rows,
+            report.opened,
+            report.told,
+        ));
+    }
+    let wish = status.wish.as_ref().filter(|wish| wish.phase != Phase::Active);
+    lines.extend(wish.map(|wish| format!("  {} is wanted: {:?}: {}", short(&wish.digest), wish.phase, wish.reason)));
+    lines
 }
 
 fn region(uplink: &UplinkStats) -> String {

@@ -4,7 +4,7 @@ use eddy_runtime::provision::StreamBounds;
 use serde::Deserialize;
 
 use super::TABLE;
-use crate::supervise::config::MachineConfig;
+use crate::{rollout::Limits, supervise::config::MachineConfig};
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../../default.toml");
@@ -21,6 +21,10 @@ pub struct GatewayConfig {
     pub keep_percent: u8,
     /// Messages below the ack floor that are kept.
     pub replay_tail_messages: u64,
+    /// Who may sign bundles, beside whoever signed the default one.
+    pub trusted_keys: Vec<String>,
+    /// When a bundle is not taken.
+    pub rollout: Limits,
     /// Bounds of the streams.
     pub streams: StreamBounds,
 }
@@ -36,6 +40,7 @@ impl GatewayConfig {
         if self.keep_percent > 90 {
             problems.push(format!("gateway.keep_percent = {}: 0 to 90 is taken", self.keep_percent));
         }
+        problems.extend(self.rollout.problems());
         problems
     }
 }

@@ -11,6 +11,7 @@ use std::{
 
 use clap::Args;
 use eddy_runtime::{
+    bundle::Library,
     client::{Client, Endpoint},
     config::ConfigError,
     janitor::{self, Retention},
@@ -19,6 +20,7 @@ use eddy_runtime::{
 
 use crate::{
     gateway::{DEFAULT_DIR, FILE, Gateway, GatewayFile},
+    rollout::follow::Follower,
     supervise::{Kind, Machine, MachinePlan, Signals, UpError, journal::Journal, server::Access},
 };
 use config::GatewayConfig;
@@ -62,6 +64,8 @@ pub struct Plan {
     pub config_file: Option<PathBuf>,
     /// Whether the config names a bundle of its own.
     pub own_bundle: bool,
+    /// Where that lies.
+    pub own_bundle_dir: Option<PathBuf>,
     /// Whether the config names a sink of alerts: then notify runs too.
     pub sinks: bool,
     /// Whether the config names a hub: then sync runs too.
@@ -79,14 +83,15 @@ impl Plan {
         let environment: Vec<_> = std::env::vars().filter(|(name, _)| name != "EDDY_GATEWAY_DIR").collect();
         let names_bundle = |name: &str| matches!(name, "EDDY_EMBED_BUNDLE" | "EDDY_DETECT_BUNDLE");
         let names_sink = |name: &str| matches!(name, "EDDY_NOTIFY_WEBHOOK" | "EDDY_NOTIFY_MQTT");
-        let mut own_bundle = environment.iter().any(|(name, _)| names_bundle(name));
+        let mut own_bundle_dir =
+            environment.iter().find(|(name, _)| names_bundle(name)).map(|(_, dir)| PathBuf::from(dir));
         let mut sinks = environment.iter().any(|(name, _)| names_sink(name));
         let mut hub = environment.iter().any(|(name, value)| name == "EDDY_SYNC_HUB_URL" && !value.is_empty());
         if let Some(path) = config_file {
             let text = std::fs::read_to_string(path).map_err(|e| UpError::Io(path.display().to_string(), e))?;
             let table: toml::Table = text.parse().unwrap_or_default();
-            let names = |stage: &str| table.get(stage).is_some_and(|stage| stage.get("bundle").is_some());
-            own_bundle |= names("embed") || names("detect");
+            let named = |stage: &str| table.get(stage)?.get("bundle")?.as_str().map(PathBuf::from);
+            own_bundle_dir = own_bundle_dir.or_else(|| named("embed")).or_else(|| named("detect"));
             let lists = |kind: &str| table.get("notify")?.get(kind)?.as_array().map(|sinks| !sinks.is_empty());
             sinks |= lists("webhook").unwrap_or(false) || lists("mqtt").unwrap_or(false);
             let url = || table.get("sync")?.get("hub")?.get("url")?.as_str();
@@ -105,11 +110,19 @@ impl Plan {
             shards: common.site.shards,
             config,
             config_file: config_file.map(absolute).transpose()?,
-            own_bundle,
+            own_bundle: own_bundle_dir.is_some(),
+            own_bundle_dir,
             sinks,
             hub,
             loud: true,
         })
+    }
+}
+
+impl Plan {
+    /// Who may sign bundles: whoever signed the default one, and whom the config names.
+    pub fn trusted_keys(&self) -> Vec<String> {
+        std::iter::once(bundle::default_key().to_owned()).chain(self.config.trusted_keys.iter().cloned()).collect()
     }
 }
 
@@ -137,7 +150,7 @@ impl Running {
             access: Access::loopback(),
             about: serde_json::json!({
                 "site": plan.site, "shards": plan.shards,
-                "config_file": plan.config_file, "own_bundle": plan.own_bundle,
+                "config_file": plan.config_file, "own_bundle": plan.own_bundle, "trusted_keys": plan.trusted_keys(),
             }),
             loud: plan.loud,
         })
@@ -153,20 +166,30 @@ impl Running {
 
     async fn start_stages(plan: &Plan, machine: &mut Machine) -> Result<Gateway, UpError> {
         let failed = |problem| UpError::Io(plan.dir.display().to_string(), problem);
-        bundle::write(&plan.dir.join("bundle")).map_err(failed)?;
+        bundle::write(&plan.dir).map_err(failed)?;
+        if let Err(problem) = bundle::take_own(plan) {
+            machine.register.journal.tell(&format!("the config's bundle cannot be gone back to later: {problem}"));
+        }
         let url = machine.file().url;
         let client = Client::connect(&Endpoint::new(&url, "eddy-up")).await?;
         provision::provision(&client, &plan.site, plan.shards, &plan.config.streams).await?;
         machine.start_workers(stages::workers(plan, &url)?);
-        machine.keep(tokio::spawn(sweep(client.clone(), plan.config.clone(), machine.register.journal.clone())));
+        let journal = machine.register.journal.clone();
+        machine.keep(tokio::spawn(sweep(client.clone(), plan.config.clone(), journal.clone())));
         let file = GatewayFile {
             machine: machine.file(),
             site: plan.site.clone(),
             shards: plan.shards,
             config_file: plan.config_file.clone(),
             own_bundle: plan.own_bundle,
+            trusted_keys: plan.trusted_keys(),
         };
-        Ok(Gateway { client, site: plan.site.clone(), file: Some(file) })
+        let gateway = Gateway { client, site: plan.site.clone(), file: Some(file) };
+        let library = Library::new(&bundle::folder(&plan.dir), &plan.trusted_keys(), false);
+        let rollout = plan.config.rollout.clone();
+        let follower = Follower::new(gateway.clone(), library, rollout, plan.config_file.clone());
+        machine.keep(tokio::spawn(follower.follow(move |words| journal.tell(words))));
+        Ok(gateway)
     }
 
     /// Stops the stages, so that everything that they were doing is settled, and leaves the server.

@@ -40,8 +40,9 @@ fn worker(plan: &Plan, url: &str, binary: &Path, name: String, shard: u32) -> Wo
         ("EDDY_SITE_SHARDS".to_owned(), plan.shards.to_string().into()),
         ("EDDY_STATE_DIR".to_owned(), plan.dir.join("state").into()),
     ];
+    environment.extend(bundle::further(plan));
     if !plan.own_bundle {
-        environment.extend(bundle::environment(&plan.dir.join("bundle")));
+        environment.extend(bundle::environment(&bundle::default_place(&plan.dir), &plan.trusted_keys()));
     }
     Worker::new(&plan.dir, name, binary.to_owned(), plan.config_file.as_deref(), environment)
 }

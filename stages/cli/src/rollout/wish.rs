@@ -1,0 +1,320 @@
+//! `eddy model push`, `list`, `activate`, `rollback` and `follow`: what people say of bundles, to a gateway or to the region.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use eddy_runtime::{
+    bundle::Library,
+    client::{Client, Endpoint, Object},
+};
+use eddy_schemas::{
+    control::is_digest,
+    models::{self, BUCKET, DESIRED_BUCKET, Desired, FILES, FOR_ALL, Phase, STREAM},
+};
+use serde::Serialize;
+
+use super::{
+    follow::Follower,
+    seen::{self, Seen},
+    short,
+};
+use crate::{
+    gateway::{Gateway, GatewayArgs},
+    hub::HubFile,
+    output,
+    up::{self, bundle},
+};
+
+/// Bundles of gateways and of the region.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Bring a signed bundle to the region, from where every gateway takes it
+    Push(PushArgs),
+    /// Print the bundles of a gateway, which of them judges, and how far a wished one is
+    List(ListArgs),
+    /// Want a bundle: it is verified, rehearsed, runs in the shadow, and takes over
+    Activate(ActivateArgs),
+    /// Go back to the bundle before, at once
+    Rollback(RollbackArgs),
+    /// Bring about what is wanted, until it is stopped; `eddy up` does that by itself
+    Follow(FollowArgs),
+}
+
+/// What `push` takes.
+#[derive(Args, Clone, Debug)]
+pub struct PushArgs {
+    /// The bundle's folder
+    #[arg(value_name = "DIR")]
+    pub bundle: PathBuf,
+    /// The region: the folder that `eddy hub up` was started with, or its bus's URL
+    #[arg(long, value_name = "DIR|URL", default_value = crate::hub::DEFAULT_DIR)]
+    pub hub: String,
+    /// A minisign public key (base64) that must have signed it, or a .pub file; may be repeated
+    #[arg(long = "trusted", value_name = "KEY", required = true)]
+    pub trusted: Vec<String>,
+}
+
+/// What `list` takes.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// Print one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What the region holds, instead
+    #[arg(long, value_name = "DIR|URL")]
+    pub hub: Option<String>,
+    /// Which gateway
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// What `activate` takes.
+#[derive(Args, Clone, Debug)]
+pub struct ActivateArgs {
+    /// A digest or the beginning of one, or a bundle's folder, which is taken into the gateway's
+    #[arg(value_name = "DIGEST|DIR")]
+    pub bundle: String,
+    /// Without rehearsal and shadow: series alert again once they are commissioned anew
+    #[arg(long)]
+    pub now: bool,
+    /// Seconds to wait for it; what is not done by then goes on by itself
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub wait: u64,
+    /// At the region, for its gateways: the folder that `eddy hub up` was started with, or its bus's URL
+    #[arg(long, value_name = "DIR|URL")]
+    pub hub: Option<String>,
+    /// With --hub: for this site alone; may be repeated
+    #[arg(long = "for", value_name = "SITE", requires = "hub")]
+    pub sites: Vec<String>,
+    /// Which gateway
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// What `rollback` takes.
+#[derive(Args, Clone, Debug)]
+pub struct RollbackArgs {
+    /// Seconds to wait for it
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub wait: u64,
+    /// Which gateway
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// What `follow` takes.
+#[derive(Args, Clone, Debug)]
+pub struct FollowArgs {
+    /// The gateway's config file, for [gateway.rollout]
+    #[arg(long, env = "EDDY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Which gateway
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// A bundle of the folder.
+#[derive(Debug, Serialize)]
+struct Listed {
+    digest: String,
+    name: String,
+    version: String,
+    role: &'static str,
+    problem: Option<String>,
+}
+
+/// The command.
+///
+/// # Errors
+/// Why it cannot be done.
+pub async fn run(command: &RolloutCommand) -> Result<()> {
+    match command {
+        RolloutCommand::Push(args) => push(args).await,
+        RolloutCommand::List(args) => list(args).await,
+        RolloutCommand::Activate(args) => match &args.hub {
+            Some(hub) => want_of_all(hub, args).await,
+            None => activate(args).await,
+        },
+        RolloutCommand::Rollback(args) => rollback(args).await,
+        RolloutCommand::Follow(args) => follow(args).await,
+    }
+}
+
+/// The bundles of a gateway on this machine, as its stages trust them.
+fn library(gateway: &Gateway, dir: &Path) -> Library {
+    let keys = gateway.file.as_ref().map(|file| file.trusted_keys.clone()).unwrap_or_default();
+    Library::new(&bundle::folder(dir), &keys, false)
+}
+
+/// A connection to the region's bus.
+async fn hub(place: &str) -> Result<Client> {
+    let url = if place.contains("://") {
+        place.to_owned()
+    } else {
+        let file = HubFile::read(Path::new(place));
+        file.with_context(|| format!("{place} holds no hub.json, so no hub runs there: start it with `eddy hub up`"))?
+            .machine
+            .url
+    };
+    Ok(Client::connect(&Endpoint::new(url, "eddy-cli")).await?)
+}
+
+async fn push(args: &PushArgs) -> Result<()> {
+    let opened = eddy_runtime::bundle::Bundle::open(&args.bundle, &args.trusted, false)?;
+    let client = hub(&args.hub).await?;
+    for name in FILES {
+        let path = args.bundle.join(name);
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        client.put_object(BUCKET, &format!("{}/{name}", opened.digest), &bytes).await?;
+    }
+    let manifest = &opened.manifest;
+    output::line(&format!("{} {} is in the region: {}", manifest.name, manifest.version, opened.digest));
+    Ok(())
+}
+
+async fn list(args: &ListArgs) -> Result<()> {
+    if let Some(place) = &args.hub {
+        let objects = hub(place).await?.objects(BUCKET).await?;
+        let digests = objects.iter().filter_map(|Object { name, .. }| name.strip_suffix("/model.toml"));
+        digests.for_each(output::line);
+        return Ok(());
+    }
+    let gateway = args.gateway.connect().await?;
+    let (seen, state) = (Seen::ask(&gateway).await?, seen::state(&gateway).await?);
+    let library = library(&gateway, &args.gateway.bus.dir);
+    let role = |digest: &str| match () {
+        () if seen.active.contains(digest) => "active",
+        () if seen.shadow_of(digest).is_some() => "shadow",
+        () => "",
+    };
+    let all = library.digests().with_context(|| "the gateway's folder of bundles (--dir)")?.into_iter().map(|digest| {
+        let (name, version, problem) = match library.open(&digest) {
+            Ok(bundle) => (bundle.manifest.name, bundle.manifest.version, None),
+            Err(error) => (String::new(), String::new(), Some(error.to_string())),
+        };
+        Listed { role: role(&digest), digest, name, version, problem }
+    });
+    let all: Vec<Listed> = all.collect();
+    if args.json {
+        output::line(&serde_json::json!({"bundles": all, "seen": seen, "wish": state}).to_string());
+        return Ok(());
+    }
+    for Listed { digest, name, version, role, problem } in &all {
+        let what = problem.clone().unwrap_or_else(|| format!("{name} {version}"));
+        output::line(&format!("{}  {role:<6}  {what}", short(digest)));
+    }
+    if let Some(state) = state {
+        output::line(&format!("wanted: {}: {:?}: {}", short(&state.digest), state.phase, state.reason));
+    }
+    Ok(())
+}
+
+/// The digest that is meant: of a folder, which is taken in, or one that is there and begins so.
+fn meant(library: &Library, text: &str) -> Result<String> {
+    if Path::new(text).is_dir() {
+        return Ok(library.install(Path::new(text))?.digest);
+    }
+    let known = library.digests().unwrap_or_default();
+    let mut found = known.into_iter().filter(|digest| digest.starts_with(text));
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => bail!("{text:?} begins several digests: give more of it"),
+        (Some(digest), None) => Ok(digest),
+        // One that this machine does not have, but the gateway may.
+        (None, _) if is_digest(text) => Ok(text.to_owned()),
+        (None, _) => {
+            bail!("{text:?} is neither a bundle's folder nor the beginning of a digest that `eddy model list` prints")
+        }
+    }
+}
+
+async fn activate(args: &ActivateArgs) -> Result<()> {
+    let gateway = args.gateway.connect().await?;
+    let digest = meant(&library(&gateway, &args.gateway.bus.dir), &args.bundle)?;
+    want(&gateway, digest, args.now, args.wait).await
+}
+
+async fn rollback(args: &RollbackArgs) -> Result<()> {
+    let gateway = args.gateway.connect().await?;
+    let seen = Seen::ask(&gateway).await?;
+    let before = seen.shadow.first().context(
+        "there is no bundle to go back to: none runs in the shadow; `eddy model activate DIGEST` wants any that is there",
+    )?;
+    want(&gateway, before.bundle.clone(), true, args.wait).await
+}
+
+/// Says what is wanted of a gateway, and waits for what becomes of it.
+async fn want(gateway: &Gateway, digest: String, at_once: bool, wait: u64) -> Result<()> {
+    let desired = Desired { digest, origin: "cli".into(), time: crate::now(), at_once };
+    let subject = models::desired_subject(&gateway.site_token());
+    let wish = gateway.client.publish(&subject, &[], serde_json::to_vec(&desired)?.into()).await?;
+    let (deadline, mut said) = (tokio::time::Instant::now() + Duration::from_secs(wait), String::new());
+    loop {
+        if let Some(state) = seen::state(gateway).await?.filter(|state| state.wish == wish) {
+            let words = format!("{}: {:?}: {}", short(&state.digest), state.phase, state.reason);
+            if words != said {
+                output::line(&words);
+                said = words;
+            }
+            match state.phase {
+                Phase::Active => return Ok(()),
+                Phase::Refused => {
+                    bail!("bundle {} was refused, the one before goes on: {}", short(&state.digest), state.reason)
+                }
+                Phase::Rehearsing | Phase::Shadow => {}
+            }
+        }
+        if tokio::time::Instant::now() >= deadline {
+            ensure!(
+                !said.is_empty(),
+                "nobody takes up what is wanted: `eddy up` does, or `eddy model follow`; it stands on stream {STREAM}"
+            );
+            output::line(
+                "it goes on by itself: `eddy model list` tells how far it is, `eddy model activate --now` does not wait",
+            );
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Says at the region what is wanted of its gateways.
+async fn want_of_all(place: &str, args: &ActivateArgs) -> Result<()> {
+    let client = hub(place).await?;
+    let objects = client.objects(BUCKET).await?;
+    let digests = objects.iter().filter_map(|object| object.name.strip_suffix("/model.toml"));
+    let found: Vec<&str> = digests.filter(|digest| digest.starts_with(&args.bundle)).collect();
+    let [digest] = found[..] else {
+        bail!(
+            "{:?} begins {} digests of those that were pushed: `eddy model list --hub` prints them",
+            args.bundle,
+            found.len()
+        );
+    };
+    let desired = Desired { digest: digest.to_owned(), origin: "cli".into(), time: crate::now(), at_once: args.now };
+    let json = serde_json::to_vec(&desired)?;
+    let keys = match args.sites.as_slice() {
+        [] => vec![FOR_ALL.to_owned()],
+        sites => sites.iter().map(|site| models::key_of(site)).collect(),
+    };
+    for key in keys {
+        client.publish(&format!("$KV.{DESIRED_BUCKET}.{key}"), &[], json.clone().into()).await?;
+        output::line(&format!("{}: wanted of {}", short(digest), if key == FOR_ALL { "every site" } else { &key }));
+    }
+    Ok(())
+}
+
+async fn follow(args: &FollowArgs) -> Result<()> {
+    let gateway = args.gateway.connect().await?;
+    let plan = up::Plan::load(&args.gateway.bus.dir, args.config.as_deref())?;
+    let library = Library::new(&bundle::folder(&plan.dir), &plan.trusted_keys(), false);
+    let follower = Follower::new(gateway, library, plan.config.rollout.clone(), plan.config_file.clone());
+    tokio::select! {
+        () = follower.follow(output::line) => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Ok(())
+}
