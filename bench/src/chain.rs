@@ -7,7 +7,7 @@ use eddy_embed::Embed;
 use eddy_preprocess::Preprocess;
 use eddy_runtime::{
     config::ConfigError,
-    stage::{Batch, Incoming, Outbox, Scope, Stage},
+    stage::{Scope, Stage},
 };
 use eddy_schemas::{
     ReadingsBuilder, SamplesBuilder, Scores, Timestamp,
@@ -16,6 +16,7 @@ use eddy_schemas::{
 };
 
 use crate::{
+    offline::{self, Stepped, whole},
     pipeline::Pipeline,
     state::{Meter, StateBytes},
     table,
@@ -23,7 +24,6 @@ use crate::{
 
 /// Rows of one message; the figures do not depend on it, but state is measured between messages.
 pub(crate) const MESSAGE_ROWS: usize = 256;
-const OUTPUT_BYTES_MAX: usize = 64 << 20;
 
 /// What came out.
 #[derive(Debug, Default)]
@@ -235,34 +235,7 @@ impl Chain {
     }
 }
 
-/// What came out of it.
-pub(crate) struct Stepped {
-    pub(crate) main: Vec<Vec<u8>>,
-    /// Subject and bytes.
-    alerts: Vec<(String, Vec<u8>)>,
-}
-
-/// One message through a stage.
+/// One message through a stage, of which nothing may be refused.
 pub(crate) fn step<S: Stage>(stage: &mut S, payload: Vec<u8>) -> Result<Stepped> {
-    let message = Incoming {
-        stream: S::SPEC.inputs[0].stream.into(),
-        subject: format!("{}.bench.0", S::SPEC.inputs[0].prefix),
-        sequence: 1,
-        stored_at: 0,
-        content_type: None,
-        payload: Bytes::from(payload),
-    };
-    let input = stage.decode(&message).map_err(|(reason, detail)| anyhow!("{}: {reason:?}: {detail}", S::SPEC.name))?;
-    let mut stepped = Stepped { main: Vec::new(), alerts: Vec::new() };
-    let (mut row, end) = (0, S::rows(&input));
-    while row < end {
-        let mut out = Outbox::new(stage.outputs(), OUTPUT_BYTES_MAX);
-        row = stage.process(&message, &input, row..end, &mut out);
-        if let Some(rejected) = out.rejected.first() {
-            return Err(anyhow!("{}: rejected: {}", S::SPEC.name, rejected.rejection.detail));
-        }
-        stepped.main.extend(out.main.iter_mut().filter(|batch| batch.rows() > 0).map(Batch::encode));
-        stepped.alerts.extend(out.alerts.into_iter().map(|alert| (alert.subject, alert.payload)));
-    }
-    Ok(stepped)
+    whole(offline::step(stage, &offline::incoming::<S>("bench", payload)))
 }

@@ -6,6 +6,7 @@
 use std::{io, path::PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
+use eddy_capture::Capture;
 use eddy_detect::Detect;
 use eddy_embed::Embed;
 use eddy_preprocess::Preprocess;
@@ -52,6 +53,8 @@ pub struct Pipeline {
     pub(crate) detect: <Detect as Stage>::Config,
     pub(crate) manifest: Manifest,
     pub(crate) digest: String,
+    /// What it was made of.
+    settings: Settings,
     /// The carried bundle's folder; gone with the pipeline.
     _carried: Option<TempDir>,
 }
@@ -90,9 +93,28 @@ impl Pipeline {
             .map_err(|error| ConfigError { problems: vec![format!("detect.bundle: {error}")] })?;
         let mut manifest = opened.manifest;
         settings.head.iter().try_for_each(|change| set_head(&mut manifest, change))?;
-        let pipeline = Self { preprocess, embed, detect, manifest, digest: opened.digest, _carried: carried };
+        let pipeline = Self {
+            preprocess,
+            embed,
+            detect,
+            manifest,
+            digest: opened.digest,
+            settings: settings.clone(),
+            _carried: carried,
+        };
         // The stages check ranges when they are made.
         pipeline.chain(0).map(|_| pipeline)
+    }
+
+    /// Capture's configuration, of the same file: benchmarks need none, what devices sent does.
+    ///
+    /// # Errors
+    /// Every problem of it.
+    pub(crate) fn capture(&self) -> Result<<Capture as Stage>::Config> {
+        let of_capture = |(name, _): &(String, String)| name.starts_with(&variable("capture", ""));
+        let environment: Vec<(String, String)> = std::env::vars().filter(of_capture).collect();
+        let mut problems = Vec::new();
+        take::<Capture>(&self.settings, &environment, &mut problems).ok_or_else(|| ConfigError { problems }.into())
     }
 
     /// How many rows commission a series where a benchmark grants so many: these, at least 2 and at most 750; where it

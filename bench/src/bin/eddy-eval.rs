@@ -5,9 +5,11 @@ use std::{ffi::OsString, io::Write as _, process::ExitCode};
 use anyhow::Result;
 use clap::Parser;
 use eddy_bench::{
+    diff,
     eval::{self, EvalArgs},
     windows::{self, WindowsArgs},
 };
+use eddy_cli::{output, replay::ReplayArgs};
 use eddy_runtime::config::ConfigError;
 use eddy_schemas::{SeriesName, rfc3339};
 
@@ -50,16 +52,38 @@ struct WindowsLine {
     args: WindowsArgs,
 }
 
+/// `eddy replay --diff` hands its whole command line over
+#[derive(Debug, Parser)]
+#[command(name = "eddy replay", bin_name = "eddy replay", version)]
+struct ReplayLine {
+    #[command(flatten)]
+    args: ReplayArgs,
+}
+
 /// What other commands of `eddy` ask for; a folder of benchmarks that is called so is given as `./windows`.
 const WINDOWS: &str = "windows";
+const REPLAY: &str = "replay";
 
 fn main() -> ExitCode {
     let mut line: Vec<OsString> = std::env::args_os().collect();
-    if line.get(1).is_some_and(|first| first == WINDOWS) {
-        line.remove(1);
-        return run(line, WINDOWS, |line: WindowsLine| tell_windows(&line.args).map(|()| ExitCode::SUCCESS));
+    let asked = line.get(1).and_then(|first| first.to_str()).unwrap_or_default().to_owned();
+    match asked.as_str() {
+        WINDOWS => {
+            line.remove(1);
+            run(line, WINDOWS, |line: WindowsLine| tell_windows(&line.args).map(|()| ExitCode::SUCCESS))
+        }
+        REPLAY => {
+            line.remove(1);
+            run(line, REPLAY, |line: ReplayLine| compare(&line.args).map(|()| ExitCode::SUCCESS))
+        }
+        _ => run(line, "eval", |line: EvalLine| run_benchmarks(&line.args)),
     }
-    run(line, "eval", |line: EvalLine| run_benchmarks(&line.args))
+}
+
+fn compare(args: &ReplayArgs) -> Result<()> {
+    let report = diff::run(args)?;
+    output::line(&if args.json { serde_json::to_string(&report)? } else { report.to_string() });
+    Ok(())
 }
 
 /// Reads a command line, and does what it says.

@@ -1,8 +1,8 @@
-//! `eddy eval`: hands over to `eddy-eval`, the binary beside this one, as git does with its own commands. What it needs
-//! (the stages, the inference engine) is not carried by `eddy`.
+//! `eddy eval` and `eddy replay --diff`: handed over to `eddy-eval`, the binary beside this one, as git does with its own commands. What
+//! they need (the stages, the inference engine) is not carried by `eddy`.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -38,9 +38,14 @@ pub fn binary() -> Result<PathBuf> {
 
 /// Becomes `eddy-eval`; returns only with why it cannot.
 pub fn run(args: &EvalArgs) -> Error {
+    hand_over(&args.arguments)
+}
+
+/// Becomes `eddy-eval` with these arguments; returns only with why it cannot.
+pub fn hand_over(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Error {
     let become_it = || -> Result<Error> {
         let binary = binary()?;
-        let error = Command::new(&binary).args(&args.arguments).exec();
+        let error = Command::new(&binary).args(arguments).exec();
         Ok(Error::new(error).context(binary.display().to_string()))
     };
     become_it().unwrap_or_else(|error| error)

@@ -73,8 +73,13 @@ impl Truth {
 
     /// The fault that an episode of this device and opening time found: the first that was going on.
     pub fn of(&self, alert: &Alert) -> Option<&TrueEvent> {
-        let opened = alert.opened.parse().ok()?;
-        self.events.iter().find(|event| event.covers(&alert.device, opened))
+        self.at(&alert.device, &alert.opened)
+    }
+
+    /// The fault of `device` that was going on at `time` (RFC 3339): the first.
+    pub fn at(&self, device: &str, time: &str) -> Option<&TrueEvent> {
+        let time = time.parse().ok()?;
+        self.events.iter().find(|event| event.covers(device, time))
     }
 }
 

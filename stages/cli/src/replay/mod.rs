@@ -18,6 +18,7 @@ use serde::Serialize;
 pub use report::Progress;
 
 use crate::{
+    eval,
     gateway::{Gateway, GatewayArgs},
     readers::{
         Merged, ReadError, ReadOptions, Skipped,
@@ -55,9 +56,31 @@ pub struct ReplayArgs {
     /// Print the summary as one line of JSON, and no progress bar
     #[arg(long)]
     pub json: bool,
+    /// Send nothing: tell which alerts another bundle or configuration would give. Each is a bundle's folder, a config file
+    /// `.toml`, or `default`
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "speed")]
+    pub diff: Vec<PathBuf>,
+    /// With --diff: the config file that bundles run with
+    #[arg(long, value_name = "FILE", requires = "diff")]
+    pub config: Option<PathBuf>,
+    /// With --diff: alerts of a device that do not overlap are one that moved if they lie no further apart than so many seconds
+    #[arg(long, default_value_t = 3600.0, value_name = "SECONDS", value_parser = parse_period, requires = "diff")]
+    pub near: f64,
+    /// With --diff: leave out of the text what is unchanged
+    #[arg(long, requires = "diff")]
+    pub only_changes: bool,
     /// Which gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
+}
+
+impl ReplayArgs {
+    /// How the files are read.
+    pub fn read_options(&self) -> ReadOptions {
+        // Bounded by --period's own range.
+        let rows = RowClock { start: self.start, period: (self.period * 1e9).round() as i64 };
+        ReadOptions { device: self.device.clone(), rows }
+    }
 }
 
 /// How fast a recording is replayed.
@@ -142,9 +165,7 @@ pub async fn replay(args: &ReplayArgs, gateway: &Gateway, progress: &Progress) -
     let (files, bytes) = open::files(&args.paths)?;
     let bytes_read = BytesRead::default();
     progress.begin(bytes, bytes_read.clone());
-    // Bounded by --period's own range.
-    let rows = RowClock { start: args.start, period: (args.period * 1e9).round() as i64 };
-    let options = ReadOptions { device: args.device.clone(), rows };
+    let options = args.read_options();
     let limits = Limits::of(args.rows_per_message);
     let (chunks, mut waiting) = tokio::sync::mpsc::channel::<Chunk>(CHUNKS_WAITING_MAX);
     let site = gateway.site_token();
@@ -191,8 +212,12 @@ pub async fn replay(args: &ReplayArgs, gateway: &Gateway, progress: &Progress) -
 /// The command.
 ///
 /// # Errors
-/// See [`replay`].
+/// See [`replay`]; with --diff, that `eddy-eval` cannot be started.
 pub async fn run(args: &ReplayArgs) -> anyhow::Result<()> {
+    if !args.diff.is_empty() {
+        // It reads the same command line, and holds the stages and the inference engine.
+        return Err(eval::hand_over(std::env::args_os().skip(1)));
+    }
     let gateway = args.gateway.connect().await?;
     let progress = if args.json { Progress::json() } else { Progress::bar() };
     let summary = replay(args, &gateway, &progress).await?;
