@@ -4,7 +4,7 @@
 //! [`result`] picks what stands in a result file, [`eval`] does that for a whole folder, and [`score`] judges the result
 //! files as the benchmarks' own scorers do. Labels are read by [`score`] alone. [`fleet`] is the made-up fleet, [`episodes`] asks the index about its faults. [`embedded`]
 //! tells the vectors of a stream's windows, [`windows`] those of any recorded file. [`offline`] is what a gateway makes of messages;
-//! [`diff`] compares two bundles on a recording.
+//! [`diff`] compares two bundles on a recording, [`rehearse`] on the newest readings of a gateway.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;
@@ -17,6 +17,7 @@ pub mod inputs;
 pub mod offline;
 pub mod pipeline;
 pub mod quantized;
+pub mod rehearse;
 pub mod result;
 pub mod score;
 pub mod state;

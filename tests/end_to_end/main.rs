@@ -13,6 +13,7 @@ mod stage;
 
 mod bounds;
 mod bus;
+mod compared;
 mod episodes;
 mod faults;
 mod full_disk;

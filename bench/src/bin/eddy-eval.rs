@@ -7,6 +7,7 @@ use clap::Parser;
 use eddy_bench::{
     diff,
     eval::{self, EvalArgs},
+    rehearse::{self, RehearseArgs, judge::Verdict},
     windows::{self, WindowsArgs},
 };
 use eddy_cli::{output, replay::ReplayArgs};
@@ -18,6 +19,9 @@ const EXIT_USAGE: u8 = 64;
 const EXIT_FAILED: u8 = 1;
 /// Some streams, or a benchmark's labels, could not be read.
 const EXIT_SOME_FAILED: u8 = 2;
+/// A rehearsal that refuses the new bundle (sysexits' EX_DATAERR), and one that was too short to say anything (EX_NOINPUT).
+const EXIT_REFUSED: u8 = 65;
+const EXIT_TOO_SHORT: u8 = 66;
 
 const AFTER: &str = "\
 DATA_DIR holds any of nab/ skab/ gecco/ telemetry/ ucr/. One bundle and one configuration run on all of it, through
@@ -60,9 +64,29 @@ struct ReplayLine {
     args: ReplayArgs,
 }
 
+const REHEARSED: &str = "\
+Nothing of the gateway is changed: READINGS is read directly, without a consumer. The new bundle is refused if it opens more than
+a + 2 sqrt(a + 1) alerts, a being --alerts-factor times the old one's, if it is too slow, if it refuses rows, or if it cannot run.
+
+Examples:
+  eddy-eval rehearse --old /var/lib/eddy/bundle --new /tmp/new --dir /var/lib/eddy --json
+  eddy-eval rehearse --old old --new new --minutes 1440 --alerts-factor 1.5
+
+Exit codes:
+  0 accepted   1 failed   64 bad command line or config   65 refused   66 too few readings to judge by";
+
+/// Runs a new bundle beside the old one over the newest readings of a gateway
+#[derive(Debug, Parser)]
+#[command(name = "eddy-eval rehearse", bin_name = "eddy-eval rehearse", version, after_help = REHEARSED)]
+struct RehearseLine {
+    #[command(flatten)]
+    args: RehearseArgs,
+}
+
 /// What other commands of `eddy` ask for; a folder of benchmarks that is called so is given as `./windows`.
 const WINDOWS: &str = "windows";
 const REPLAY: &str = "replay";
+const REHEARSE: &str = "rehearse";
 
 fn main() -> ExitCode {
     let mut line: Vec<OsString> = std::env::args_os().collect();
@@ -76,6 +100,10 @@ fn main() -> ExitCode {
             line.remove(1);
             run(line, REPLAY, |line: ReplayLine| compare(&line.args).map(|()| ExitCode::SUCCESS))
         }
+        REHEARSE => {
+            line.remove(1);
+            run(line, REHEARSE, |line: RehearseLine| rehearse_bundle(&line.args))
+        }
         _ => run(line, "eval", |line: EvalLine| run_benchmarks(&line.args)),
     }
 }
@@ -84,6 +112,16 @@ fn compare(args: &ReplayArgs) -> Result<()> {
     let report = diff::run(args)?;
     output::line(&if args.json { serde_json::to_string(&report)? } else { report.to_string() });
     Ok(())
+}
+
+fn rehearse_bundle(args: &RehearseArgs) -> Result<ExitCode> {
+    let report = rehearse::run(args)?;
+    output::line(&if args.json { serde_json::to_string(&report)? } else { report.to_string() });
+    Ok(match report.verdict {
+        Verdict::Accepted => ExitCode::SUCCESS,
+        Verdict::Refused => ExitCode::from(EXIT_REFUSED),
+        Verdict::TooShort => ExitCode::from(EXIT_TOO_SHORT),
+    })
 }
 
 /// Reads a command line, and does what it says.

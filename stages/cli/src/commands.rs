@@ -14,6 +14,7 @@ use crate::{
     eval::{self, EvalArgs},
     hub::{self, HubCommand},
     label::{self, LabelArgs},
+    model::{self, ModelCommand},
     query::{self, QueryArgs},
     receipts::{self, ReceiptsArgs},
     replay::{self, ReplayArgs},
@@ -92,6 +93,11 @@ Examples:
   eddy replay telemetry.jsonl.gz --json
   eddy replay telemetry/SMAP_P-1.csv.gz --start 2026-01-01T00:00:00Z --period 60
   eddy replay plant.lp --url nats://gateway:4222 --site plant1 --json
+  eddy replay --diff default new fixtures/fleet    sends nothing: the alerts of the default bundle and of the one in new/
+  eddy replay --diff eddy.toml loud.toml export --only-changes
+
+With --diff no gateway is needed: both sides run here, in step, and tell what they alert; see also --near, --config, --site. Faults of a
+truth.json beside the recording are told too.
 
 Exit codes:
   0 every reading is stored   1 a file cannot be read, or the gateway takes nothing   64 bad command line";
@@ -188,6 +194,16 @@ the end, or a log that was made anew as a whole, are found by --holds alone: kee
 Exit codes:
   0 sound   1 not, with file and line   64 bad command line";
 
+const MODEL: &str = "\
+Examples:
+  eddy model keygen site                              a pair of keys
+  eddy model sign new --key site.key --set-digest     a bundle's model.toml.minisig
+  eddy model verify new --trusted site.pub            and whether a gateway would take it
+  eddy model inspect new                              its heads, what it keeps, who says to have signed it
+  eddy model diff .run/bundle new                     in what two differ
+
+A bundle is a folder of model.onnx, model.toml and model.toml.minisig.";
+
 const EVAL: &str = "\
 Examples:
   eddy eval --help                    all of its options
@@ -257,6 +273,9 @@ enum Command {
     /// Run the public benchmarks through the stages, and score the results
     #[command(after_help = EVAL, disable_help_flag = true)]
     Eval(EvalArgs),
+    /// Keys, signatures and contents of model bundles
+    #[command(subcommand, after_help = MODEL)]
+    Model(ModelCommand),
     /// Forget a device, or learn it anew
     #[command(subcommand, after_help = DEVICE)]
     Device(DeviceCommand),
@@ -294,6 +313,7 @@ pub fn main() -> ExitCode {
             Command::Certs(args) => certs::run(args),
             Command::Audit(command) => audit::run(command),
             Command::Eval(args) => Err(eval::run(args)),
+            Command::Model(command) => model::run(command),
             Command::Maintain(args) => device::maintain(args).await,
             Command::Device(command) => device::device(command).await,
         }

@@ -12,6 +12,7 @@ pub mod eval;
 pub mod gateway;
 pub mod hub;
 pub mod label;
+pub mod model;
 pub mod output;
 pub mod query;
 pub mod readers;

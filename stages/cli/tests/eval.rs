@@ -30,3 +30,18 @@ fn arguments_help_and_the_exit_code_pass() {
     assert_eq!(ran.status.code(), Some(64));
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "[--help a b --set detect.gate_tail=1]\n");
 }
+
+#[test]
+fn a_comparison_is_handed_over_as_it_stands_and_a_replay_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("eddy-eval");
+    fs::write(&script, "#!/bin/sh\necho \"[$*]\"\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |arguments: &[&str]| alone(folder.path()).args(arguments).current_dir(folder.path()).output().unwrap();
+    let ran = run(&["replay", "--diff", "default", "new", "a b.csv", "--json"]);
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "[replay --diff default new a b.csv --json]\n");
+    let ran = run(&["replay", "--dir", "nowhere", "a b.csv"]);
+    assert_eq!((ran.status.code(), ran.stdout.len()), (Some(1), 0));
+    let ran = run(&["replay", "--diff", "default", "new"]);
+    assert_eq!((ran.status.code(), ran.stdout.len()), (Some(64), 0), "a recording has to be named");
+}
