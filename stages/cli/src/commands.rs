@@ -200,7 +200,8 @@ Examples:
   eddy model sign new --key site.key --set-digest     a bundle's model.toml.minisig
   eddy model verify new --trusted site.pub            and whether a gateway would take it
   eddy model inspect new                              its heads, what it keeps, who says to have signed it
-  eddy model diff .run/bundle new                     in what two differ
+  eddy model diff .run/bundles/5f0c… new              in what two differ
+  eddy model activate new                             a running gateway takes it up
 
 A bundle is a folder of model.onnx, model.toml and model.toml.minisig.";
 
@@ -313,7 +314,7 @@ pub fn main() -> ExitCode {
             Command::Certs(args) => certs::run(args),
             Command::Audit(command) => audit::run(command),
             Command::Eval(args) => Err(eval::run(args)),
-            Command::Model(command) => model::run(command),
+            Command::Model(command) => model::run(command).await,
             Command::Maintain(args) => device::maintain(args).await,
             Command::Device(command) => device::device(command).await,
         }

@@ -1,4 +1,5 @@
-//! `eddy model`: keys, signatures and what is in a bundle. Keys and signatures are minisign's own files.
+//! `eddy model`: keys, signatures and what is in a bundle. Keys and signatures are minisign's own files. What it says to gateways
+//! is [`crate::rollout`]'s.
 
 mod diff;
 mod files;
@@ -10,6 +11,8 @@ mod verify;
 
 use clap::Subcommand;
 
+use crate::rollout::wish::{self, RolloutCommand};
+
 pub use self::{diff::DiffArgs, inspect::InspectArgs, keygen::KeygenArgs, sign::SignArgs, verify::VerifyArgs};
 
 const KEYGEN: &str = "\
@@ -18,7 +21,7 @@ Examples:
   EDDY_MODEL_PASSWORD=… eddy model keygen site
   eddy model keygen ci --no-password         for a machine: whoever reads ci.key can sign
 
-Gateways trust what is in site.pub: its last line, or the file, goes into trusted_keys of [embed] and [detect].";
+Gateways trust what is in site.pub: its last line, or the file, goes into trusted_keys of [gateway].";
 
 const SIGN: &str = "\
 Examples:
@@ -37,15 +40,15 @@ Exit codes:
 
 const INSPECT: &str = "\
 Examples:
-  eddy model inspect .run/bundle
+  eddy model inspect .run/bundles/*
   eddy model inspect new --json | jq '.heads[].name'
 
 It reads unsigned bundles too, and checks no signature: `eddy model verify` does.";
 
 const DIFF: &str = "\
 Examples:
-  eddy model diff .run/bundle new
-  eddy replay --diff .run/bundle new recording.csv     and what that means for alerts";
+  eddy model diff .run/bundles/5f0c… new
+  eddy replay --diff default new recording.csv     and what that means for alerts";
 
 /// What is done with a bundle or its keys.
 #[derive(Subcommand, Clone, Debug)]
@@ -65,19 +68,23 @@ pub enum ModelCommand {
     /// Print in what two bundles differ
     #[command(after_help = DIFF)]
     Diff(DiffArgs),
+    /// What is wanted of gateways
+    #[command(flatten)]
+    Rollout(RolloutCommand),
 }
 
 /// The command.
 ///
 /// # Errors
 /// Why a bundle or key is refused, or what cannot be read or written.
-pub fn run(command: &ModelCommand) -> anyhow::Result<()> {
+pub async fn run(command: &ModelCommand) -> anyhow::Result<()> {
     match command {
         ModelCommand::Keygen(args) => keygen::run(args),
         ModelCommand::Sign(args) => sign::run(args),
         ModelCommand::Verify(args) => verify::run(args),
         ModelCommand::Inspect(args) => inspect::run(args),
         ModelCommand::Diff(args) => diff::run(args),
+        ModelCommand::Rollout(command) => wish::run(command).await,
     }
 }
 

@@ -29,18 +29,68 @@ use crate::{
     up::{self, bundle},
 };
 
+const PUSH: &str = "\
+Examples:
+  eddy model push new --trusted site.pub                     to the hub in ./.hub
+  eddy model push new --trusted site.pub --hub nats://hub:4322
+  eddy model activate 5f0c --hub .hub                        and then every gateway takes it that trusts the key
+
+Exit codes:
+  0 it is there   1 not, with the reason   64 bad command line";
+
+const LIST: &str = "\
+Examples:
+  eddy model list
+  eddy model list --json | jq '.seen.shadow'
+  eddy model list --hub .hub                                 what was pushed
+
+A line is: the digest's beginning, whether it judges or runs in the shadow, name and version, or why it cannot be used.";
+
+const ACTIVATE: &str = "\
+Examples:
+  eddy model activate new                                    a folder: taken into the gateway's bundles first
+  eddy model activate 5f0c3a9e                               one that is there
+  eddy model activate 5f0c3a9e --now                         no rehearsal, no shadow
+  eddy model activate 5f0c3a9e --hub .hub --for 'plant 2'    at the region, for one of its gateways
+
+It is verified, rehearsed on the newest readings, and learns in the shadow until most series are past commissioning: with a reading
+every five minutes that takes a day and a half. [gateway.rollout] has the limits. Alerts name the bundle that judged.
+
+Exit codes:
+  0 it judges, or is on its way   1 it was refused, and the one before goes on   64 bad command line";
+
+const ROLLBACK: &str = "\
+Examples:
+  eddy model rollback
+
+The bundle before has gone on in the shadow, so it knows all there is to know.
+
+Exit codes:
+  0 it judges again   1 there is none to go back to   64 bad command line";
+
+const FOLLOW: &str = "\
+Examples:
+  eddy model follow --url nats://bus:4222 --site plant-1 --dir /var/lib/eddy
+
+One for each gateway that is not run by `eddy up`. DIR/bundles is its folder of bundles, where the stages find them too.";
+
 /// Bundles of gateways and of the region.
 #[derive(Clone, Debug, Subcommand)]
 pub enum RolloutCommand {
     /// Bring a signed bundle to the region, from where every gateway takes it
+    #[command(after_help = PUSH)]
     Push(PushArgs),
     /// Print the bundles of a gateway, which of them judges, and how far a wished one is
+    #[command(after_help = LIST)]
     List(ListArgs),
     /// Want a bundle: it is verified, rehearsed, runs in the shadow, and takes over
+    #[command(after_help = ACTIVATE)]
     Activate(ActivateArgs),
     /// Go back to the bundle before, at once
+    #[command(after_help = ROLLBACK)]
     Rollback(RollbackArgs),
     /// Bring about what is wanted, until it is stopped; `eddy up` does that by itself
+    #[command(after_help = FOLLOW)]
     Follow(FollowArgs),
 }
 
