@@ -12,6 +12,7 @@ mod server;
 mod stage;
 
 mod bounds;
+mod bundles;
 mod bus;
 mod compared;
 mod episodes;

@@ -44,12 +44,25 @@ pub struct Endpoint {
     pub name: String,
     /// A NATS credentials file.
     pub credentials: Option<PathBuf>,
+    /// For TLS with a client certificate.
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TlsFiles {
+    /// Whom the server's certificate is to be signed by.
+    pub ca: PathBuf,
+    /// The client's certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 impl Endpoint {
-    /// Without credentials.
+    /// Without credentials and without TLS.
     pub fn new(url: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { url: url.into(), name: name.into(), credentials: None }
+        Self { url: url.into(), name: name.into(), credentials: None, tls: None }
     }
 }
 
@@ -76,6 +89,10 @@ impl Client {
                 .credentials_file(path)
                 .await
                 .map_err(|error| failed(format!("credentials {}: {error}", path.display())))?;
+        }
+        if let Some(TlsFiles { ca, cert, key }) = &endpoint.tls {
+            let certificate = options.add_root_certificates(ca.clone());
+            options = certificate.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
         }
         let client = options.connect(&endpoint.url).await.map_err(|error| failed(chain(&error)))?;
         let context = jetstream::ContextBuilder::new()

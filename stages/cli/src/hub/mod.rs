@@ -7,6 +7,7 @@ mod plan;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use eddy_runtime::client::TlsFiles;
 use serde::{Deserialize, Serialize};
 
 pub use self::plan::Plan;
@@ -57,6 +58,9 @@ pub struct HubFile {
     pub sites: Vec<String>,
     /// How many shards the region has.
     pub shards: u32,
+    /// What its server is spoken to with, if that is TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
 }
 
 impl HubFile {
@@ -77,7 +81,7 @@ pub async fn start(plan: &Plan) -> Result<Machine, UpError> {
         config: &plan.config.machine,
         server_name: "eddy-hub".to_owned(),
         access: access::access(&plan.config, &plan.sites),
-        about: serde_json::json!({"sites": plan.sites, "shards": plan.shards}),
+        about: serde_json::json!({"sites": plan.sites, "shards": plan.shards, "tls": plan.tls_files()}),
         loud: plan.loud,
     })
     .await?;

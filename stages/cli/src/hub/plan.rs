@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use eddy_runtime::config::{self, ConfigError};
+use eddy_runtime::{
+    client::TlsFiles,
+    config::{self, ConfigError},
+};
 use eddy_schemas::names;
 use serde::Deserialize;
 
@@ -109,6 +112,14 @@ impl Plan {
             environment: Vec::new(),
             hub,
         })
+    }
+
+    /// What tools on this machine speak to the server with.
+    pub(super) fn tls_files(&self) -> Option<TlsFiles> {
+        let tls = &self.config.tls;
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let [ca, cert, key] = [&tls.ca_file, &tls.cert_file, &tls.key_file].map(|path| absolute(path));
+        tls.is_used().then_some(TlsFiles { ca, cert, key })
     }
 
     /// The hub processes of this machine, whose bus is at `url`.

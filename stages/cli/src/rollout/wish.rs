@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use eddy_runtime::{
     bundle::Library,
-    client::{Client, Endpoint, Object},
+    client::{Client, Endpoint, Object, TlsFiles},
 };
 use eddy_schemas::{
     control::is_digest,
@@ -32,7 +32,7 @@ use crate::{
 const PUSH: &str = "\
 Examples:
   eddy model push new --trusted site.pub                     to the hub in ./.hub
-  eddy model push new --trusted site.pub --hub nats://hub:4322
+  eddy model push new --trusted site.pub --hub tls://hub:4322    with EDDY_BUS_TLS_CA_FILE, _CERT_FILE and _KEY_FILE of the hub's
   eddy model activate 5f0c --hub .hub                        and then every gateway takes it that trusts the key
 
 Exit codes:
@@ -202,15 +202,17 @@ fn library(gateway: &Gateway, dir: &Path) -> Library {
 
 /// A connection to the region's bus.
 async fn hub(place: &str) -> Result<Client> {
-    let url = if place.contains("://") {
-        place.to_owned()
+    let (url, tls) = if place.contains("://") {
+        let file = |what: &str| std::env::var_os(format!("EDDY_BUS_TLS_{what}_FILE")).map(PathBuf::from);
+        let files = file("CA").zip(file("CERT")).zip(file("KEY"));
+        (place.to_owned(), files.map(|((ca, cert), key)| TlsFiles { ca, cert, key }))
     } else {
         let file = HubFile::read(Path::new(place));
-        file.with_context(|| format!("{place} holds no hub.json, so no hub runs there: start it with `eddy hub up`"))?
-            .machine
-            .url
+        let none = || format!("{place} holds no hub.json, so no hub runs there: start it with `eddy hub up`");
+        let file = file.with_context(none)?;
+        (file.machine.url, file.tls)
     };
-    Ok(Client::connect(&Endpoint::new(url, "eddy-cli")).await?)
+    Ok(Client::connect(&Endpoint { tls, ..Endpoint::new(url, "eddy-cli") }).await?)
 }
 
 async fn push(args: &PushArgs) -> Result<()> {
