@@ -7,6 +7,7 @@
 //! Both bundles are opened whether they are signed or not: who asks has verified them.
 
 pub mod judge;
+mod sample;
 mod side;
 mod tail;
 
@@ -24,6 +25,7 @@ use crate::{
     pipeline::{Pipeline, Settings},
 };
 use judge::{Limits, Verdict};
+use sample::Sample;
 use side::{Side, SideReport};
 use tail::{Tail, Wanted};
 
@@ -42,6 +44,9 @@ pub struct RehearseArgs {
     /// Only rows that arrived in so many minutes before the newest one
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=5_256_000))]
     pub minutes: Option<u32>,
+    /// Only the devices that are met first, until they have so many series: each takes some 60 KB of memory for both bundles
+    #[arg(long, value_name = "N", default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub series_max: u32,
     /// The config file of the gateway's stages [default: that of the gateway in --dir]
     #[arg(long, short, env = "EDDY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -73,6 +78,8 @@ pub struct Report {
     pub to: Option<String>,
     /// Series that were scored.
     pub series: usize,
+    /// Rows of devices beyond `--series-max`.
+    pub rows_left_out: u64,
     /// Rows that came after their place had gone out: neither side saw them.
     pub late: u64,
     /// What was borne.
@@ -109,7 +116,7 @@ async fn rehearse(args: &RehearseArgs) -> Result<Report> {
         Err(error) => return Ok(unopened(args, old, format!("it fails: {error:#}"))),
     };
     let mut tail = open(args, &gateway, config_file.as_ref()).await?;
-    let mut run = Run { front, old, read: Read::default() };
+    let mut run = Run { front, old, sample: Sample::new(args.series_max as usize), read: Read::default() };
     loop {
         let messages = tail.next().await?;
         if messages.is_empty() && tail.left() == 0 {
@@ -157,6 +164,7 @@ struct Read {
 struct Run {
     front: Front,
     old: Side,
+    sample: Sample,
     read: Read,
 }
 
@@ -170,7 +178,7 @@ impl Run {
             let (from, to) = self.read.arrival.unwrap_or((arrival, arrival));
             self.read.arrival = Some((from.min(arrival), to.max(arrival)));
         }
-        for samples in self.front.readings(payload.to_vec()) {
+        for samples in self.front.readings(self.sample.of(&readings)) {
             // The second finds the samples in the cache.
             if self.read.messages.is_multiple_of(2) {
                 self.old.take(samples.clone())?;
@@ -195,6 +203,7 @@ impl Run {
             from: self.read.arrival.map(|(from, _)| rfc3339(from)),
             to: self.read.arrival.map(|(_, to)| rfc3339(to)),
             series,
+            rows_left_out: self.sample.left_out,
             late: self.front.aside.late,
             limits: args.limits,
             old,
@@ -213,6 +222,7 @@ fn unopened(args: &RehearseArgs, old: Side, reason: String) -> Report {
         from: None,
         to: None,
         series: 0,
+        rows_left_out: 0,
         late: 0,
         limits: args.limits,
         old: old.report(),
@@ -224,7 +234,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let (Some(from), Some(to)) = (&self.from, &self.to) {
             let Self { rows, messages, series, .. } = self;
-            writeln!(f, "{rows} rows of {series} series in {messages} messages that arrived {from} to {to}")?;
+            writeln!(f, "{rows} rows in {messages} messages that arrived {from} to {to}; {series} series scored")?;
+            if self.rows_left_out > 0 {
+                writeln!(f, "{} rows are of devices that were left out (--series-max)", self.rows_left_out)?;
+            }
         }
         for (name, side) in [("old", Some(&self.old)), ("new", self.new.as_ref())] {
             if let Some(side) = side {

@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-/// `eddy` in a folder of its own.
+/// `eddy` in a folder of its own; once a folder.
 fn alone(folder: &Path) -> Command {
     let (from, to) = (env!("CARGO_BIN_EXE_eddy"), folder.join("eddy"));
     fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop)).unwrap();
@@ -37,7 +37,8 @@ fn a_comparison_is_handed_over_as_it_stands_and_a_replay_is_not() {
     let script = folder.path().join("eddy-eval");
     fs::write(&script, "#!/bin/sh\necho \"[$*]\"\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let run = |arguments: &[&str]| alone(folder.path()).args(arguments).current_dir(folder.path()).output().unwrap();
+    let eddy = alone(folder.path()).get_program().to_owned();
+    let run = |arguments: &[&str]| Command::new(&eddy).args(arguments).current_dir(folder.path()).output().unwrap();
     let ran = run(&["replay", "--diff", "default", "new", "a b.csv", "--json"]);
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "[replay --diff default new a b.csv --json]\n");
     let ran = run(&["replay", "--dir", "nowhere", "a b.csv"]);
