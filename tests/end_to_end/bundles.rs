@@ -32,11 +32,15 @@ pub fn altered(folder: &Path, from: &str, to: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
+/// The row from which the first bundle judges again.
+const GOES_BACK: usize = 2_300;
+/// Rows of each device.
+const ROWS: usize = 4_000;
 /// The rows at which the bundle joins, takes over, goes back into the shadow, and is sent away.
 const SWITCHES: [(usize, BundleAction); 4] = [
-    (600, BundleAction::Stage),
-    (1_500, BundleAction::Activate),
-    (2_300, BundleAction::Activate),
+    (450, BundleAction::Stage),
+    (900, BundleAction::Activate),
+    (GOES_BACK, BundleAction::Activate),
     (2_700, BundleAction::Retire),
 ];
 
@@ -53,11 +57,11 @@ async fn switched(bundles: &Path, digest: &str, mut dice: Option<Dice>) -> (Outc
         };
         gateway.start_stage_with(stage, more);
     }
-    let devices = fleet(&["harbour-1", "plaza.north 7"], 2_900);
+    let devices = fleet(&["harbour-1", "plaza.north 7"], ROWS);
     let mut rest = devices.clone();
     let mut at = 0;
     for (nth, (row, action)) in
-        SWITCHES.into_iter().map(|(row, action)| (row, Some(action))).chain([(2_900, None)]).enumerate()
+        SWITCHES.into_iter().map(|(row, action)| (row, Some(action))).chain([(ROWS, None)]).enumerate()
     {
         let part: Vec<Device> = rest
             .iter_mut()
@@ -81,7 +85,7 @@ async fn switched(bundles: &Path, digest: &str, mut dice: Option<Dice>) -> (Outc
         gateway.wait_until_through().await;
         if let Some(action) = action {
             let first = blake3::hash(&fs::read(default_bundle().join("model.toml")).unwrap()).to_hex().to_string();
-            let digest = if row == 2_300 { first } else { digest.to_owned() };
+            let digest = if row == GOES_BACK { first } else { digest.to_owned() };
             let kind = ControlKind::Bundle { digest, action };
             let control = Control { id: format!("switch-{nth}"), origin: "test".into(), time: 1, kind };
             let json = control.to_json().into();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use eddy_schemas::{Readings, ReadingsBuilder, SeriesName};
+use eddy_schemas::{ControlKind, Readings, ReadingsBuilder, SeriesName};
 
 /// The devices that were met first, whole, until they have so many series together.
 #[derive(Debug)]
@@ -19,13 +19,16 @@ impl Sample {
         Self { series_max, devices: HashSet::new(), series: HashSet::new(), left_out: 0 }
     }
 
-    /// The batch with the rows of the sample's devices, and every control in its place.
+    /// The batch with the rows of the sample's devices, and every control in its place, but those that change bundles: each side
+    /// runs the one that it is there for.
     pub(super) fn of(&mut self, readings: &Readings) -> Vec<u8> {
         let mut batch = ReadingsBuilder::default();
         for row in 0..readings.rows.len() {
             let arrival = readings.arrival[row];
             if let Some(control) = readings.rows.control(row) {
-                batch.push_control(control, arrival);
+                if !matches!(control.kind, ControlKind::Bundle { .. }) {
+                    batch.push_control(control, arrival);
+                }
                 continue;
             }
             let name = readings.rows.name(row);
@@ -59,7 +62,7 @@ impl Sample {
 
 #[cfg(test)]
 mod tests {
-    use eddy_schemas::{Control, ControlKind, bursts::Burst};
+    use eddy_schemas::{BundleAction, Control, bursts::Burst};
 
     use super::*;
 
@@ -71,6 +74,8 @@ mod tests {
         batch.push("a/t", 1, 1.5, 3, 11);
         batch.burst(Burst { rate_hz: 100.0, values: &[1.0; 64] });
         batch.push_control(&control, 12);
+        let kind = ControlKind::Bundle { digest: "0".repeat(64), action: BundleAction::Activate };
+        batch.push_control(&Control { id: "2".into(), kind, ..control.clone() }, 12);
         batch.push("b/t", 1, 2.0, 0, 13);
         batch.push("c/t", 1, 3.0, 0, 14);
         batch.push("a/u", 1, 4.0, 0, 15);

@@ -200,7 +200,12 @@ impl Device {
 
 /// Shares that sum to about 1, largest first, of four decimals; those that would be 0 are left out.
 fn ranked<'a>(parts: impl Iterator<Item = (&'a str, f64)>) -> Vec<Share> {
-    let parts: Vec<(&str, f64)> = parts.collect();
+    let mut parts: Vec<(&str, f64)> = parts.collect();
+    // Where a tail is so thin that it is 0, all of the weight lies there.
+    let is_beyond = parts.iter().any(|(_, part)| part.is_infinite());
+    for (_, part) in &mut parts {
+        *part = if is_beyond { f64::from(u8::from(part.is_infinite())) } else { part.max(0.0) };
+    }
     let whole: f64 = parts.iter().map(|(_, part)| part).sum();
     let share = |part: f64| (part / whole.max(f64::MIN_POSITIVE) * 1e4).round() / 1e4;
     let mut shares: Vec<Share> =
@@ -229,6 +234,9 @@ mod tests {
         let told: Vec<(&str, f64)> = shares.iter().map(|share| (share.name.as_str(), share.share)).collect();
         assert_eq!(told, [("b", 0.6667), ("a", 0.3333)]);
         assert!(ranked([("a", 0.0)].into_iter()).is_empty());
+        let shares = ranked([("a", f64::INFINITY), ("b", 2.0), ("c", f64::INFINITY), ("d", f64::NAN)].into_iter());
+        let told: Vec<(&str, f64)> = shares.iter().map(|share| (share.name.as_str(), share.share)).collect();
+        assert_eq!(told, [("a", 0.5), ("c", 0.5)], "what is no number would be null in an alert");
     }
 
     #[test]

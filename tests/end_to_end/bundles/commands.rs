@@ -201,17 +201,17 @@ fn a_bundle_that_is_too_slow_or_too_noisy_is_refused_and_says_so() {
     let text = format!("[site]\nname = \"plant\"\n[gateway]\ntrusted_keys = [{:?}]\n", public.display().to_string());
     fs::write(&config, text).unwrap();
     let next = signed(path, "next", "version = \"", "version = \"next-");
-    // Heads that forget all they know: nearly every window is new.
-    signed(path, "noisy", "history_bytes = 608", "history_bytes = 16");
+    // Heads that learn nothing after commissioning: what comes with the days is new for ever.
+    signed(path, "noisy", "memory = \"gated\"", "memory = \"frozen\"");
     let dir = path.join("g");
-    let file = part(path, "harbour-1", 0..2_900);
+    let file = part(path, "harbour-1", 0..6_000);
     let up = Up::start_with(&dir, &config, &[("EDDY_GATEWAY_ROLLOUT_WINDOW_BUDGET_US", "0.01")]);
     up.done(&["replay", file.to_str().unwrap(), "--json"]);
     wait_for("the first bundle's word", || up.listed()["seen"]["active"].as_array().is_some_and(|all| all.len() == 1));
     let slow = up.refused(&["model", "activate", &at("next")]);
     assert!(slow.contains("rehearsed: ") && slow.contains("us"), "{slow}");
     up.stop();
-    let up = Up::start(&dir, &config);
+    let up = Up::start_with(&dir, &config, &[("EDDY_GATEWAY_ROLLOUT_ALERTS_FACTOR", "1")]);
     // What was refused stays refused until it is wanted anew.
     assert_eq!(up.listed()["wish"]["phase"], "refused");
     let noisy = up.refused(&["model", "activate", &at("noisy")]);

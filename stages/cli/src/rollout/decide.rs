@@ -21,8 +21,8 @@ pub enum Rehearsal {
 pub struct Done {
     /// Its rehearsal.
     pub rehearsal: Option<Rehearsal>,
-    /// Whether a control for it was said.
-    pub said: bool,
+    /// The control for it that was said last.
+    pub said: Option<BundleAction>,
     /// Whether it was refused, in words.
     pub refused: Option<String>,
 }
@@ -45,13 +45,16 @@ pub fn next(wish: &Desired, is_active: bool, shadow: Option<&ShadowReport>, done
     }
     if let Some(reason) = &done.refused {
         return match shadow {
-            Some(_) => Next::Say(BundleAction::Retire),
-            None => Next::Stand(Phase::Refused, reason.clone()),
+            Some(_) if done.said != Some(BundleAction::Retire) => Next::Say(BundleAction::Retire),
+            _ => Next::Stand(Phase::Refused, reason.clone()),
         };
+    }
+    if done.said == Some(BundleAction::Activate) {
+        return Next::Stand(Phase::Shadow, "it takes over with the next readings".into());
     }
     let Some(report) = shadow else {
         return match &done.rehearsal {
-            _ if done.said => Next::Stand(Phase::Shadow, "it begins with the next readings".into()),
+            _ if done.said.is_some() => Next::Stand(Phase::Shadow, "it begins with the next readings".into()),
             _ if wish.at_once => Next::Say(BundleAction::Activate),
             None => Next::Rehearse,
             Some(Rehearsal::Refused(reason)) => Next::Stand(Phase::Refused, reason.clone()),
@@ -114,23 +117,32 @@ mod tests {
         assert_eq!(next(None, &done), Next::Rehearse);
         done.rehearsal = Some(Rehearsal::Passed("fine".into()));
         assert_eq!(next(None, &done), Next::Say(BundleAction::Stage));
-        done.said = true;
+        done.said = Some(BundleAction::Stage);
         assert!(matches!(next(None, &done), Next::Stand(Phase::Shadow, words) if words.contains("next readings")));
         for cold in [report(0, 0, 0, 0, 0), report(10, 8, 500, 0, 0), report(10, 9, 89, 0, 0)] {
             assert!(matches!(next(Some(cold), &done), Next::Stand(Phase::Shadow, words) if words.contains("learns")));
         }
         assert_eq!(next(Some(report(10, 9, 90, 0, 0)), &done), Next::Say(BundleAction::Activate));
+        done.said = Some(BundleAction::Activate);
+        let words = next(Some(report(10, 9, 90, 0, 0)), &done);
+        assert!(
+            matches!(words, Next::Stand(Phase::Shadow, words) if words.contains("takes over with the next readings"))
+        );
         let active = super::next(&plain, true, None, &done, &limits());
         assert!(matches!(active, Next::Stand(Phase::Active, _)));
     }
 
     #[test]
     fn what_is_refused_is_taken_out_of_the_shadow_and_stays_refused() {
-        let done = Done { refused: Some("noisy".into()), said: true, ..Done::default() };
+        let mut done = Done { refused: Some("noisy".into()), said: Some(BundleAction::Stage), ..Done::default() };
         let shadow = report(1, 1, 100, 50, 0);
         assert_eq!(next(&wish(false), false, Some(&shadow), &done, &limits()), Next::Say(BundleAction::Retire));
-        let stands = next(&wish(false), false, None, &done, &limits());
-        assert_eq!(stands, Next::Stand(Phase::Refused, "noisy".into()));
+        done.said = Some(BundleAction::Retire);
+        // Until the next readings it is still to be seen there.
+        for shadow in [Some(&shadow), None] {
+            let stands = next(&wish(false), false, shadow, &done, &limits());
+            assert_eq!(stands, Next::Stand(Phase::Refused, "noisy".into()));
+        }
         let rehearsed = Done { rehearsal: Some(Rehearsal::Refused("slow".into())), ..Done::default() };
         let stands = next(&wish(false), false, None, &rehearsed, &limits());
         assert_eq!(stands, Next::Stand(Phase::Refused, "slow".into()));

@@ -94,7 +94,7 @@ impl Follower {
             Next::Say(action) => {
                 self.say(sequence, &wish.digest, action).await?;
                 tell(&format!("models: {} bundle {} was said", action.as_str(), short(&wish.digest)));
-                self.remember(|done| done.said = true);
+                self.remember(|done| done.said = Some(action));
             }
             Next::Stand(phase, words) => {
                 if phase == Phase::Refused {
