@@ -301,6 +301,11 @@ pub trait Stage: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The model bundles that it runs, as role (`active`, `shadow`) and digest; for the metric `eddy_bundles`.
+    fn bundles(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// Tells every record that changed since the last call (or since [`Self::load`]).
     fn save(&mut self, _record: &mut SaveRecord<'_>) {}
 

@@ -113,6 +113,11 @@ impl Stage for Detect {
         reached
     }
 
+    fn bundles(&self) -> Vec<(&'static str, String)> {
+        let shadow = self.panel.report().map(|report| ("shadow", report.bundle));
+        [("active", self.panel.active().plan.digest.clone())].into_iter().chain(shadow).collect()
+    }
+
     fn save(&mut self, record: &mut SaveRecord<'_>) {
         self.panel.save(record);
     }

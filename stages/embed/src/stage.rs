@@ -130,6 +130,10 @@ impl Stage for Embed {
         reached
     }
 
+    fn bundles(&self) -> Vec<(&'static str, String)> {
+        ["active", "shadow"].into_iter().zip(self.roles.all().map(|loaded| loaded.digest.clone())).collect()
+    }
+
     fn save(&mut self, record: &mut SaveRecord<'_>) {
         self.roles.save(record);
         self.table.save(record);

@@ -323,6 +323,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let health = self.stage.tick(now);
         self.publish_health(health).await;
         self.telemetry.in_flight(self.in_flight.len() as u64);
+        self.telemetry.bundles(self.stage.bundles());
         if let Some(store) = &self.store {
             self.telemetry.state_bytes(store.bytes());
         }

@@ -16,6 +16,7 @@ pub enum Metric {
     RejectedReadings,
     Decisions,
     HealthConditions,
+    Bundle,
     LagMessages,
     LagSeconds,
     InFlightMessages,
@@ -57,7 +58,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::ReceivedMessages,
         Self::ReceivedRows,
         Self::EmittedMessages,
@@ -68,6 +69,7 @@ impl Metric {
         Self::RejectedReadings,
         Self::Decisions,
         Self::HealthConditions,
+        Self::Bundle,
         Self::LagMessages,
         Self::LagSeconds,
         Self::InFlightMessages,
@@ -115,6 +117,7 @@ impl Metric {
             Self::RejectedReadings => ("eddy_rejected_readings_total", Counter, Some("reason"), Unit::Count, "Readings in the dead letters"),
             Self::Decisions => ("eddy_decisions_total", Counter, Some("kind"), Unit::Count, "What the stage decided: gap filled, flag set, window gated …"),
             Self::HealthConditions => ("eddy_health_conditions_total", Counter, Some("condition"), Unit::Count, "Conditions of devices that began (or ended)"),
+            Self::Bundle => ("eddy_bundles", Gauge, Some("bundle"), Unit::Count, "1 for the bundle that judges (role active) and the one beside it (role shadow), 0 for those that did"),
             Self::LagMessages => ("eddy_lag_messages", Gauge, None, Unit::Count, "Messages not pulled yet"),
             Self::LagSeconds => ("eddy_lag_seconds", Gauge, None, Unit::Seconds, "Age of the newest message when it was pulled"),
             Self::InFlightMessages => ("eddy_in_flight_messages", Gauge, None, Unit::Count, "Messages pulled and not acknowledged"),
@@ -191,7 +194,9 @@ mod tests {
             };
             assert!(metric.is_counter() || name.ends_with(unit), "{name}");
             assert!(
-                metric.label().is_none_or(|label| ["reason", "kind", "condition", "sink", "class"].contains(&label)),
+                metric
+                    .label()
+                    .is_none_or(|label| ["reason", "kind", "condition", "sink", "class", "bundle"].contains(&label)),
                 "{name}"
             );
         }

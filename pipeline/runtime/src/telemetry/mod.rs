@@ -36,6 +36,8 @@ pub struct Telemetry {
     lag: AtomicU64,
     in_flight: AtomicU64,
     full: AtomicBool,
+    /// Role and digest of the bundles that were told last.
+    bundles: Mutex<Vec<(&'static str, String)>>,
     connections: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
     health: OnceLock<Box<dyn Fn() -> Result<(), String> + Send + Sync>>,
 }
@@ -66,6 +68,7 @@ impl Telemetry {
             lag: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             full: AtomicBool::new(false),
+            bundles: Mutex::new(Vec::new()),
             connections: OnceLock::new(),
             health: OnceLock::new(),
         };
@@ -102,6 +105,22 @@ impl Telemetry {
     pub fn sink_pending(&self, sink: &str, alerts: u64) {
         let key = self.sink_key(Metric::SinkPendingAlerts, sink);
         self.recorder.register_gauge(&key, &METADATA).set(alerts as f64);
+    }
+
+    /// Which bundles run: role and digest of each.
+    pub fn bundles(&self, now: Vec<(&'static str, String)>) {
+        let Ok(mut told) = self.bundles.lock() else { return };
+        if *told == now {
+            return;
+        }
+        let set = |(role, digest): &(&'static str, String), value: f64| {
+            let mut labels = self.labels.clone();
+            labels.extend([Label::new("bundle", digest.clone()), Label::from_static_parts("role", role)]);
+            self.recorder.register_gauge(&Key::from_parts(Metric::Bundle.name(), labels), &METADATA).set(value);
+        };
+        told.iter().for_each(|gone| set(gone, 0.0));
+        now.iter().for_each(|there| set(there, 1.0));
+        *told = now;
     }
 
     fn sink_key(&self, metric: Metric, sink: &str) -> Key {
@@ -314,12 +333,16 @@ mod tests {
         telemetry.emitted(10, 2);
         telemetry.rejected(Reason::Malformed, 7);
         telemetry.batch_seconds(Duration::from_millis(3));
+        telemetry.bundles(vec![("active", "old".into())]);
+        telemetry.bundles(vec![("active", "new".into()), ("shadow", "old".into())]);
         let text = telemetry.render();
         for line in [
             "eddy_emitted_rows_total{stage=\"detect\",shard=\"3\"} 10",
             "eddy_rejected_readings_total{stage=\"detect\",shard=\"3\",reason=\"malformed\"} 7",
             "eddy_panics_total{stage=\"detect\",shard=\"3\"} 0",
             "eddy_batch_seconds_bucket{stage=\"detect\",shard=\"3\",le=\"0.005\"} 1",
+            "eddy_bundles{stage=\"detect\",shard=\"3\",bundle=\"old\",role=\"active\"} 0",
+            "eddy_bundles{stage=\"detect\",shard=\"3\",bundle=\"new\",role=\"active\"} 1",
             "# HELP eddy_late_rows_total",
         ] {
             assert!(text.contains(line), "{line:?} is missing in:\n{text}");

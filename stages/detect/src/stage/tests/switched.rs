@@ -166,6 +166,7 @@ fn the_scores_are_the_active_ones_and_name_it() {
         bundles.push(Scores::decode(&out.main[0].encode()).unwrap().bundle);
     }
     assert_eq!(bundles, [FIRST, FIRST, &further.digest]);
+    assert_eq!(stage.bundles(), [("active", further.digest.clone()), ("shadow", FIRST.to_owned())]);
 }
 
 #[test]
