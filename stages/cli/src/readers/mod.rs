@@ -5,6 +5,7 @@
 
 mod columns;
 pub mod csv;
+pub mod exported;
 pub mod json_lines;
 pub mod line_protocol;
 pub mod merge;

@@ -6,6 +6,7 @@
 //! rows are counted once, as any reading that comes twice.
 
 pub mod chunks;
+pub mod exported;
 mod report;
 pub mod send;
 
@@ -22,11 +23,13 @@ use crate::{
     gateway::{Gateway, GatewayArgs},
     readers::{
         Merged, ReadError, ReadOptions, Skipped,
+        exported::Export,
         open::{self, BytesRead},
         time::{RowClock, TimeFormat},
     },
 };
-use chunks::{Chunk, Chunker, Limits};
+use chunks::{Chunker, Limits};
+use exported::{Exports, Part};
 use send::{SendError, Sender};
 
 /// Replay's part of the command line.
@@ -129,6 +132,9 @@ pub struct Summary {
     pub readings: u64,
     /// Messages that carried them.
     pub messages: u64,
+    /// Controls of an export, sent in their place.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub controls: u64,
     /// Devices.
     pub devices: usize,
     /// Files.
@@ -141,6 +147,11 @@ pub struct Summary {
     pub seconds: f64,
     /// Readings in a second.
     pub readings_per_s: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Why a replay ended early.
@@ -162,32 +173,54 @@ const CHUNKS_WAITING_MAX: usize = 2;
 /// # Errors
 /// A file that cannot be read; a gateway that accepts nothing for longer than the patience.
 pub async fn replay(args: &ReplayArgs, gateway: &Gateway, progress: &Progress) -> Result<Summary, ReplayError> {
-    let (files, bytes) = open::files(&args.paths)?;
+    let export = Export::of(&args.paths)?;
+    let (files, bytes) = match &export {
+        Some(export) => (Vec::new(), export.files.1),
+        None => open::files(&args.paths)?,
+    };
+    let files_count = export.as_ref().map_or(files.len(), |export| export.files.0);
     let bytes_read = BytesRead::default();
     progress.begin(bytes, bytes_read.clone());
     let options = args.read_options();
     let limits = Limits::of(args.rows_per_message);
-    let (chunks, mut waiting) = tokio::sync::mpsc::channel::<Chunk>(CHUNKS_WAITING_MAX);
+    let (chunks, mut waiting) = tokio::sync::mpsc::channel::<Part>(CHUNKS_WAITING_MAX);
     let site = gateway.site_token();
     let step = args.speed.step();
-    let opened = files.clone();
     let reader = tokio::task::spawn_blocking(move || -> Result<Skipped, ReadError> {
-        let mut chunker = Chunker::new(Merged::open(&opened, &options, &bytes_read)?, limits, &site, step);
+        // Where the sending side gave up, it says why.
+        if let Some(export) = export {
+            let mut exports = Exports::new(export, limits, &site, step);
+            while let Some(part) = exports.next_part()? {
+                if chunks.blocking_send(part).is_err() {
+                    break;
+                }
+            }
+            return Ok(exports.skipped());
+        }
+        let mut chunker = Chunker::new(Merged::open(&files, &options, &bytes_read)?, limits, &site, step);
         while let Some(chunk) = chunker.next_chunk()? {
-            if chunks.blocking_send(chunk).is_err() {
-                // The sending side gave up, and says why.
+            if chunks.blocking_send(Part::Readings(chunk)).is_err() {
                 break;
             }
         }
         Ok(chunker.skipped())
     });
 
-    let mut sender = Sender::new(gateway.client.clone(), Duration::from_secs(args.patience)).await?;
+    let patience = Duration::from_secs(args.patience);
+    let mut sender = Sender::new(gateway.client.clone(), patience).await?;
     let mut pace = send::Pace::new(args.speed);
     let started = std::time::Instant::now();
-    let mut summary = Summary { files: files.len(), ..Summary::default() };
+    let mut summary = Summary { files: files_count, ..Summary::default() };
     let mut devices = std::collections::BTreeSet::new();
-    while let Some(chunk) = waiting.recv().await {
+    while let Some(part) = waiting.recv().await {
+        let chunk = match part {
+            Part::Readings(chunk) => chunk,
+            Part::Control(control) => {
+                exported::control(gateway, &control, patience).await?;
+                summary.controls += 1;
+                continue;
+            }
+        };
         pace.wait(chunk.first_time).await;
         let (messages, readings) = (chunk.messages.len() as u64, chunk.readings);
         devices.extend(chunk.messages.iter().map(|message| message.subject.clone()));
