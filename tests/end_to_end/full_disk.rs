@@ -18,28 +18,28 @@ use crate::{
 const EARLY: usize = 2_000;
 
 /// A small file system of its own, if this process may make one.
-struct Tmpfs(tempfile::TempDir);
+pub struct Tmpfs(tempfile::TempDir);
 
 impl Tmpfs {
-    fn new(megabytes: u32) -> Option<Self> {
+    pub fn new(megabytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "eddy-test"]).arg(folder.path());
         mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success()).then_some(Self(folder))
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Takes all the room that is left.
-    fn fill(&self) {
+    pub fn fill(&self) {
         let file = std::fs::File::create(self.path().join("ballast")).unwrap();
         let problem = std::io::copy(&mut std::io::repeat(1), &mut &file).unwrap_err();
         assert_eq!(problem.kind(), std::io::ErrorKind::StorageFull, "{problem}");
     }
 
-    fn make_room(&self) {
+    pub fn make_room(&self) {
         std::fs::remove_file(self.path().join("ballast")).unwrap();
     }
 }

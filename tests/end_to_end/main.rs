@@ -16,6 +16,7 @@ mod bundles;
 mod bus;
 mod compared;
 mod episodes;
+mod export;
 mod faults;
 mod full_disk;
 mod hub;

@@ -104,6 +104,11 @@ impl Client {
         Ok(Self { url: endpoint.url.clone(), context })
     }
 
+    /// Over a connection that is there.
+    pub(crate) fn over(url: String, context: jetstream::Context) -> Self {
+        Self { url, context }
+    }
+
     /// Where it is connected.
     pub fn url(&self) -> &str {
         &self.url

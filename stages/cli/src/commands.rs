@@ -11,7 +11,7 @@ use crate::{
     demo::{self, DemoArgs},
     device::{self, DeviceCommand, MaintainArgs},
     doctor::{self, DoctorCommand},
-    eval::{self, EvalArgs},
+    handed::{self, HandedArgs},
     hub::{self, HubCommand},
     label::{self, LabelArgs},
     model::{self, ModelCommand},
@@ -210,6 +210,12 @@ Examples:
   eddy eval --help                    all of its options
   eddy eval data --out results --score";
 
+const EXPORT: &str = "\
+Examples:
+  eddy export --help                  all of its options
+  eddy export --to out                embeddings, scores, alerts, contexts and labels, as Parquet
+  eddy export receipts --to out       is all there, and as much as the streams hold";
+
 const DEMO: &str = "\
 Starts a gateway in a folder of its own on free ports, replays a recorded fleet with known faults, and prints each alert
 as it comes with the true fault beside it. At the end a plain NATS client that knows only the recording and the streams counts
@@ -273,8 +279,11 @@ enum Command {
     Audit(AuditCommand),
     /// Run the public benchmarks through the stages, and score the results
     #[command(after_help = EVAL, disable_help_flag = true)]
-    Eval(EvalArgs),
-    /// Keys, signatures and contents of model bundles
+    Eval(HandedArgs),
+    /// Bring a gateway's streams out of it as Parquet, to a folder or S3
+    #[command(after_help = EXPORT, disable_help_flag = true)]
+    Export(HandedArgs),
+    /// Keys, signatures and contents of model bundles; and which of them judges on a gateway
     #[command(subcommand, after_help = MODEL)]
     Model(ModelCommand),
     /// Forget a device, or learn it anew
@@ -313,7 +322,8 @@ pub fn main() -> ExitCode {
             Command::Label(args) => label::run(args).await,
             Command::Certs(args) => certs::run(args),
             Command::Audit(command) => audit::run(command),
-            Command::Eval(args) => Err(eval::run(args)),
+            Command::Eval(args) => Err(handed::run(handed::EVAL, args)),
+            Command::Export(args) => Err(handed::run(handed::EXPORT, args)),
             Command::Model(command) => model::run(command).await,
             Command::Maintain(args) => device::maintain(args).await,
             Command::Device(command) => device::device(command).await,

@@ -3,7 +3,7 @@
 //! `clients` the programs of others, `http` and `telegraf` clients of our own.
 
 mod brokers;
-mod clients;
+pub mod clients;
 mod http;
 mod series;
 mod site;

@@ -47,6 +47,11 @@ pub enum Metric {
     SyncInFlightBytes,
     SyncHeldClasses,
     SyncCongestions,
+    ExportedRows,
+    ExportedBytes,
+    ExportMissing,
+    ExportPendingMessages,
+    ExportFailures,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,7 +63,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 46] = [
         Self::ReceivedMessages,
         Self::ReceivedRows,
         Self::EmittedMessages,
@@ -100,6 +105,11 @@ impl Metric {
         Self::SyncInFlightBytes,
         Self::SyncHeldClasses,
         Self::SyncCongestions,
+        Self::ExportedRows,
+        Self::ExportedBytes,
+        Self::ExportMissing,
+        Self::ExportPendingMessages,
+        Self::ExportFailures,
     ];
 
     /// Name, kind, label of its own, unit, help.
@@ -148,6 +158,11 @@ impl Metric {
             Self::SyncInFlightBytes => ("eddy_sync_in_flight_bytes", Gauge, None, Unit::Bytes, "Bytes sent and not acknowledged"),
             Self::SyncHeldClasses => ("eddy_sync_held_classes", Gauge, None, Unit::Count, "Classes that wait because the link is congested or the day's budget is spent"),
             Self::SyncCongestions => ("eddy_sync_congestions_total", Counter, None, Unit::Count, "Times that an alert took too long, so that all else had to wait"),
+            Self::ExportedRows => ("eddy_exported_rows_total", Counter, Some("class"), Unit::Count, "Rows whose range is committed in the store"),
+            Self::ExportedBytes => ("eddy_exported_bytes_total", Counter, Some("class"), Unit::Bytes, "Bytes of files written to the store"),
+            Self::ExportMissing => ("eddy_export_missing_messages_total", Counter, Some("class"), Unit::Count, "Messages that the stream no longer held when they were to be exported"),
+            Self::ExportPendingMessages => ("eddy_export_pending_messages", Gauge, Some("class"), Unit::Count, "Messages that are not exported yet"),
+            Self::ExportFailures => ("eddy_export_failures_total", Counter, None, Unit::Count, "Rounds that failed and are tried again"),
         }
     }
 

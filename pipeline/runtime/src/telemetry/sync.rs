@@ -1,4 +1,4 @@
-//! What sync tells: of its classes, whose names are few, and of its link.
+//! What sync and export tell: of their classes, whose names are few, and of sync's link.
 
 use std::time::Duration;
 
@@ -23,6 +23,11 @@ impl Telemetry {
         self.set(Metric::SyncRoundTripSeconds, round_trip.as_secs_f64());
         self.set(Metric::SyncInFlightBytes, in_flight_bytes as f64);
         self.set(Metric::SyncHeldClasses, held_classes as f64);
+    }
+
+    /// A round of exporting failed.
+    pub fn export_failed(&self) {
+        self.add(Metric::ExportFailures, None, 1);
     }
 
     /// An alert took so long that all else has to wait.

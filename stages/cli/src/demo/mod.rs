@@ -1,6 +1,7 @@
 //! `eddy demo`: a gateway of its own, a recorded fleet with known faults, and a judge. With `--sites`, several of them and their
 //! [`region`].
 
+pub mod export;
 pub mod oracle;
 pub mod region;
 pub mod through;
@@ -72,11 +73,11 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     if args.sites > 1 {
         return region::run(dir, &recording, args.sites.into(), args.rows_per_message).await;
     }
-    one(dir, &recording, args.rows_per_message).await
+    one(dir, &recording, args.rows_per_message, &export::folder(args.keep.as_deref())).await
 }
 
 /// One gateway.
-async fn one(dir: &Path, recording: &Path, rows: u32) -> anyhow::Result<()> {
+async fn one(dir: &Path, recording: &Path, rows: u32, export: &Path) -> anyhow::Result<()> {
     let truth = Truth::read(recording)?;
     let mut plan = Plan::load(dir, None)?;
     SITE.clone_into(&mut plan.site);
@@ -97,6 +98,10 @@ async fn one(dir: &Path, recording: &Path, rows: u32) -> anyhow::Result<()> {
     running.stop_stages().await;
     let judged = match shown {
         Ok(()) => judged(&running.machine.file().url, SITE, recording, &truth).await,
+        Err(problem) => Err(problem),
+    };
+    let judged = match judged {
+        Ok(judged) => export::run(dir, export).await.map(|()| judged),
         Err(problem) => Err(problem),
     };
     running.stop().await;

@@ -14,8 +14,8 @@ use tokio::process::Command;
 
 use super::pictures;
 use crate::{
-    eval,
     gateway::{Gateway, GatewayArgs},
+    handed,
     readers::{Merged, ReadOptions, Row, open::BytesRead, time::RowClock},
     rollout::seen::Seen,
     up::bundle,
@@ -74,7 +74,7 @@ pub(super) async fn most_unusual(
     gateway: &Gateway,
     args: &GatewayArgs,
 ) -> Result<FileWindow> {
-    let mut command = Command::new(eval::binary()?);
+    let mut command = Command::new(handed::binary(handed::EVAL)?);
     command.args(["windows", "--json", "--unusual", "1"]).arg(question.path);
     command.args(["--start", &ROWS.start.to_string(), "--period", &ROWS.period.to_string()]);
     for (option, name) in [("--device", question.device), ("--channel", question.channel)] {

@@ -19,8 +19,8 @@ use serde::Serialize;
 pub use report::Progress;
 
 use crate::{
-    eval,
     gateway::{Gateway, GatewayArgs},
+    handed,
     readers::{
         Merged, ReadError, ReadOptions, Skipped,
         exported::Export,
@@ -249,7 +249,7 @@ pub async fn replay(args: &ReplayArgs, gateway: &Gateway, progress: &Progress) -
 pub async fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     if !args.diff.is_empty() {
         // It reads the same command line, and holds the stages and the inference engine.
-        return Err(eval::hand_over(std::env::args_os().skip(1)));
+        return Err(handed::hand_over(handed::EVAL, std::env::args_os().skip(1)));
     }
     let gateway = args.gateway.connect().await?;
     let progress = if args.json { Progress::json() } else { Progress::bar() };

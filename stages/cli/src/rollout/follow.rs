@@ -17,7 +17,7 @@ use super::{
     seen::{self, Seen},
     short,
 };
-use crate::{eval, gateway::Gateway};
+use crate::{gateway::Gateway, handed};
 
 /// How often it is looked what is wanted and what is there.
 const EVERY: Duration = Duration::from_secs(1);
@@ -183,7 +183,7 @@ impl Follower {
             return Ok(Rehearsal::Passed("nothing was judged yet, so there is nothing to compare it with".into()));
         };
         let old = self.library.place(active)?;
-        let mut command = Command::new(eval::binary()?);
+        let mut command = Command::new(handed::binary(handed::EVAL)?);
         command.arg("rehearse").arg("--old").arg(old).arg("--new").arg(new).arg("--json");
         command.args(["--rows", &self.limits.rehearsal_rows.to_string()]);
         command.args(["--alerts-factor", &self.limits.alerts_factor.to_string()]);

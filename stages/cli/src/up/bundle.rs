@@ -72,7 +72,7 @@ pub fn environment(place: &Path, keys: &[String]) -> Vec<(String, OsString)> {
 /// What makes them find further ones, and know who may sign them.
 pub fn further(plan: &Plan) -> Vec<(String, OsString)> {
     let mut variables = Vec::new();
-    for stage in ["CAPTURE", "EMBED", "DETECT", "SYNC"] {
+    for stage in ["CAPTURE", "EMBED", "DETECT", "SYNC", "EXPORT"] {
         variables.push((format!("EDDY_{stage}_BUNDLES"), folder(&plan.dir).into_os_string()));
         // A site with a bundle of its own says itself whom it trusts, unless it says so here.
         if !plan.own_bundle || !plan.config.trusted_keys.is_empty() {

@@ -70,6 +70,8 @@ pub struct Plan {
     pub sinks: bool,
     /// Whether the config names a hub: then sync runs too.
     pub hub: bool,
+    /// Whether the config says where to export to: then export runs too.
+    pub export: bool,
     /// Whether events go to standard error.
     pub loud: bool,
 }
@@ -87,6 +89,7 @@ impl Plan {
             environment.iter().find(|(name, _)| names_bundle(name)).map(|(_, dir)| PathBuf::from(dir));
         let mut sinks = environment.iter().any(|(name, _)| names_sink(name));
         let mut hub = environment.iter().any(|(name, value)| name == "EDDY_SYNC_HUB_URL" && !value.is_empty());
+        let mut export = environment.iter().any(|(name, value)| name == "EDDY_EXPORT_TO" && !value.is_empty());
         if let Some(path) = config_file {
             let text = std::fs::read_to_string(path).map_err(|e| UpError::Io(path.display().to_string(), e))?;
             let table: toml::Table = text.parse().unwrap_or_default();
@@ -96,6 +99,8 @@ impl Plan {
             sinks |= lists("webhook").unwrap_or(false) || lists("mqtt").unwrap_or(false);
             let url = || table.get("sync")?.get("hub")?.get("url")?.as_str();
             hub |= url().is_some_and(|url| !url.is_empty());
+            let of_export = |key: &str| table.get("export")?.get(key);
+            export |= of_export("to").and_then(toml::Value::as_str).is_some_and(|to| !to.is_empty());
         }
         let (common, config) =
             eddy_runtime::config::load::<GatewayConfig>(TABLE, config::DEFAULTS, config_file, environment)?;
@@ -114,6 +119,7 @@ impl Plan {
             own_bundle_dir,
             sinks,
             hub,
+            export,
             loud: true,
         })
     }
@@ -249,19 +255,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notify_runs_if_the_config_names_a_sink_and_sync_if_it_names_a_hub() {
+    fn notify_runs_if_the_config_names_a_sink_sync_if_it_names_a_hub_and_export_if_it_names_a_place() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("eddy.toml");
-        for (text, sinks, hub) in [
-            ("[site]\nname = \"s\"\n", false, false),
-            ("[notify]\nwebhook = []\npending_max = 5\n[sync.hub]\nurl = \"\"\n", false, false),
-            ("[[notify.webhook]]\nname = \"x\"\n", true, false),
-            ("[[notify.mqtt]]\nname = \"x\"\n", true, false),
-            ("[sync.hub]\nurl = \"tls://hub:4322\"\n", false, true),
+        for (text, sinks, hub, export) in [
+            ("[site]\nname = \"s\"\n", false, false, false),
+            (
+                "[notify]\nwebhook = []\npending_max = 5\n[sync.hub]\nurl = \"\"\n[export]\nto = \"\"\n",
+                false,
+                false,
+                false,
+            ),
+            ("[[notify.webhook]]\nname = \"x\"\n", true, false, false),
+            ("[[notify.mqtt]]\nname = \"x\"\n", true, false, false),
+            ("[sync.hub]\nurl = \"tls://hub:4322\"\n", false, true, false),
+            ("[export]\nto = \"s3://bucket/x\"\n", false, false, true),
         ] {
             std::fs::write(&file, text).unwrap();
             let plan = Plan::load(folder.path(), Some(&file)).unwrap();
-            assert_eq!((plan.sinks, plan.hub), (sinks, hub), "{text}");
+            assert_eq!((plan.sinks, plan.hub, plan.export), (sinks, hub, export), "{text}");
         }
     }
 }

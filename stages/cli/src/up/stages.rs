@@ -14,13 +14,16 @@ const NOTIFY: (&str, bool) = ("notify", false);
 /// What brings to the region what it may know; runs if the config names a hub.
 const SYNC: (&str, bool) = ("sync", false);
 
+/// What writes Parquet; runs if the config says where to.
+const EXPORT: (&str, bool) = ("export", false);
+
 /// Every stage process of a gateway whose bus is at `url`.
 ///
 /// # Errors
 /// If a binary is not there.
 pub fn workers(plan: &Plan, url: &str) -> Result<Vec<Worker>, UpError> {
     let mut workers = Vec::new();
-    let on_demand = [(plan.sinks, NOTIFY), (plan.hub, SYNC)];
+    let on_demand = [(plan.sinks, NOTIFY), (plan.hub, SYNC), (plan.export, EXPORT)];
     let on_demand = on_demand.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, stage)| stage);
     for (stage, sharded) in STAGES.into_iter().chain([INDEX]).chain(on_demand) {
         let binary = plan.config.machine.binary(&format!("eddy-{stage}"), TABLE)?;

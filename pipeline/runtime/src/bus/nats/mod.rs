@@ -33,7 +33,7 @@ pub use self::{
 use super::{
     AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState,
 };
-use crate::config::BusConfig;
+use crate::{client::Client, config::BusConfig};
 
 /// A connection to the gateway's server.
 #[derive(Clone, Debug)]
@@ -106,6 +106,12 @@ impl NatsBus {
 
     pub(crate) fn client(&self) -> &async_nats::Client {
         &self.client
+    }
+
+    /// The same connection, for what reads streams as a tool does.
+    pub fn reader(&self) -> Client {
+        let server = self.client.server_info();
+        Client::over(format!("nats://{}:{}", server.host, server.port), self.jetstream.clone())
     }
 
     /// How often a connection was made so far.

@@ -1,0 +1,150 @@
+//! A folder: a file is written beside its place under another name, brought to disk, and renamed.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Write as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use super::StoreError;
+
+/// What the names of files that are not complete begin with; readers of Parquet folders leave such names out.
+const UNFINISHED: &str = ".eddy-";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn open(path: &str) -> Result<Self, StoreError> {
+        let root = PathBuf::from(path);
+        fs::create_dir_all(&root).map_err(|error| failed(&root, "making the folder", &error))?;
+        Ok(Self { root })
+    }
+
+    pub(super) fn put(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.root.join(name);
+        self.written(&path, bytes, |unfinished| fs::rename(unfinished, &path))
+            .map_err(|error| failed(&path, "writing", &error))
+    }
+
+    pub(super) fn create(&self, name: &str, bytes: &[u8]) -> Result<bool, StoreError> {
+        let path = self.root.join(name);
+        // A link is refused where there is a file, a rename is not.
+        let linked = self.written(&path, bytes, |unfinished| {
+            let linked = fs::hard_link(unfinished, &path);
+            fs::remove_file(unfinished)?;
+            linked
+        });
+        match linked {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(failed(&path, "writing", &error)),
+        }
+    }
+
+    fn written(&self, path: &Path, bytes: &[u8], place: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(folder)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // One writer has one name: what a killed one left is overwritten by the next.
+        let unfinished = folder.join(format!("{UNFINISHED}{name}"));
+        let to_disk = || {
+            let mut file = File::create(&unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        if let Err(error) = to_disk().and_then(|()| place(&unfinished)) {
+            let _ = fs::remove_file(&unfinished);
+            return Err(error);
+        }
+        File::open(folder)?.sync_all()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        let path = self.root.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(&path, "reading", &error)),
+        }
+    }
+
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut files = Vec::new();
+        let path = self.root.join(folder);
+        self.walk(&path, &mut files).map_err(|error| failed(&path, "listing", &error))?;
+        Ok(files)
+    }
+
+    fn walk(&self, folder: &Path, files: &mut Vec<(String, u64)>) -> io::Result<()> {
+        let entries = match folder.read_dir() {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                self.walk(&path, files)?;
+                continue;
+            }
+            let is_unfinished = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED));
+            if let (false, Ok(name)) = (is_unfinished, path.strip_prefix(&self.root)) {
+                files.push((name.to_string_lossy().into_owned(), path.metadata()?.len()));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.root.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(&path, "removing", &error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn failed(path: &Path, what: &str, error: &io::Error) -> StoreError {
+    let hint = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "; make room and run the export again, it goes on where it was"
+        }
+        ErrorKind::PermissionDenied => "; may this user write there?",
+        _ => "",
+    };
+    StoreError { what: format!("{what} {}", path.display()), problem: format!("{error}{hint}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_that_create_a_file_one_does() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path().to_str().unwrap()).unwrap();
+        assert!(folder.create("a/b.json", b"one").unwrap());
+        assert!(!folder.create("a/b.json", b"two").unwrap());
+        assert_eq!(folder.get("a/b.json").unwrap().unwrap(), "one");
+        folder.put("a/b.json", b"three").unwrap();
+        assert_eq!(folder.list("a").unwrap(), [("a/b.json".to_owned(), 5)]);
+        folder.delete("a/b.json").unwrap();
+        assert_eq!((folder.get("a/b.json").unwrap(), folder.list("").unwrap()), (None, vec![]));
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_no_file() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path().to_str().unwrap()).unwrap();
+        fs::write(root.path().join(".eddy-x.parquet"), b"half").unwrap();
+        assert_eq!(folder.list("").unwrap(), []);
+        folder.put("x.parquet", b"whole").unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}
