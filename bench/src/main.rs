@@ -12,6 +12,7 @@ use eddy_bench::{
 };
 
 mod ann;
+mod export;
 mod hub;
 mod load;
 mod sync;
@@ -27,6 +28,7 @@ mod sync;
   eddy-bench ann --n 10000,100000
   eddy-bench sync --json
   eddy-bench hub --n 1000000
+  eddy-bench export --json
   eddy-bench fleet fixtures/fleet --set detect.alerts_per_day=2.0
   eddy-bench fleet fixtures/fleet --episodes --seeds 101,102,103 --json"
 )]
@@ -59,6 +61,8 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Measures how fast the region answers a gateway over a slow link.
     Hub(hub::HubArgs),
+    /// Measures how fast and how small streams become Parquet, beside the same job in Python.
+    Export(export::ExportArgs),
     /// The index under measurement, in a process of its own; `ann` starts it.
     #[command(hide = true)]
     AnnStore(ann::StoreArgs),
@@ -77,6 +81,7 @@ fn main() -> Result<()> {
         Command::Ann(args) => ann::run(&args),
         Command::Hub(args) => hub::run(&args),
         Command::Sync(args) => sync::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::AnnStore(args) => ann::run_store(&args),
         Command::FloorHop(args) => load::run(load::Load::Hop(args)),
     }

@@ -9,8 +9,17 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// What a gateway and its region run.
-const NAMES: [&str; 8] =
-    ["eddy", "eddy-capture", "eddy-preprocess", "eddy-embed", "eddy-detect", "eddy-index", "eddy-sync", "eddy-hub"];
+const NAMES: [&str; 9] = [
+    "eddy",
+    "eddy-capture",
+    "eddy-preprocess",
+    "eddy-embed",
+    "eddy-detect",
+    "eddy-index",
+    "eddy-sync",
+    "eddy-hub",
+    "eddy-export",
+];
 
 /// What they are made of, in the workspace.
 const SOURCES: [&str; 5] = ["pipeline", "stages", "schemas", "fixtures/bundles", "Cargo.lock"];
