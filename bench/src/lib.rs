@@ -3,8 +3,9 @@
 //! [`inputs`] reads the public benchmarks, [`chain`] runs one of their streams through the stages in this process,
 //! [`result`] picks what stands in a result file, [`eval`] does that for a whole folder, and [`score`] judges the result
 //! files as the benchmarks' own scorers do. Labels are read by [`score`] alone. [`fleet`] is the made-up fleet, [`episodes`] asks the index about its faults. [`embedded`]
-//! tells the vectors of a stream's windows, [`windows`] those of any recorded file. [`offline`] is what a gateway makes of messages;
-//! [`diff`] compares two bundles on a recording, [`rehearse`] on the newest readings of a gateway.
+//! tells the vectors of a stream's windows, [`windows`] those of any recorded file, [`heads`] those of windows that are given.
+//! [`offline`] is what a gateway makes of messages; [`diff`] compares two bundles on a recording, [`rehearse`] on the newest
+//! readings of a gateway.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;
@@ -13,6 +14,7 @@ pub mod embedded;
 pub mod episodes;
 pub mod eval;
 pub mod fleet;
+pub mod heads;
 pub mod inputs;
 pub mod offline;
 pub mod pipeline;

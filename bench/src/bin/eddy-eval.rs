@@ -7,6 +7,7 @@ use clap::Parser;
 use eddy_bench::{
     diff,
     eval::{self, EvalArgs},
+    heads::{self, HeadsArgs},
     rehearse::{self, RehearseArgs, judge::Verdict},
     windows::{self, WindowsArgs},
 };
@@ -83,10 +84,20 @@ struct RehearseLine {
     args: RehearseArgs,
 }
 
+/// What a bundle makes of given windows, by embed's own code: how `make train` holds tract to the framework
+#[derive(Debug, Parser)]
+#[command(name = "eddy-eval heads", bin_name = "eddy-eval heads", version)]
+struct HeadsLine {
+    #[command(flatten)]
+    args: HeadsArgs,
+}
+
 /// What other commands of `eddy` ask for; a folder of benchmarks that is called so is given as `./windows`.
 const WINDOWS: &str = "windows";
 const REPLAY: &str = "replay";
 const REHEARSE: &str = "rehearse";
+/// The same, of retraining.
+const HEADS: &str = "heads";
 
 fn main() -> ExitCode {
     let mut line: Vec<OsString> = std::env::args_os().collect();
@@ -103,6 +114,10 @@ fn main() -> ExitCode {
         REHEARSE => {
             line.remove(1);
             run(line, REHEARSE, |line: RehearseLine| rehearse_bundle(&line.args))
+        }
+        HEADS => {
+            line.remove(1);
+            run(line, HEADS, |line: HeadsLine| tell_heads(&line.args).map(|()| ExitCode::SUCCESS))
         }
         _ => run(line, "eval", |line: EvalLine| run_benchmarks(&line.args)),
     }
@@ -151,6 +166,11 @@ fn tell_windows(args: &WindowsArgs) -> Result<()> {
             writeln!(out, "{series} {end} tail {:.1e} score {:.2}", window.tail, window.score)?;
         }
     }
+    Ok(())
+}
+
+fn tell_heads(args: &HeadsArgs) -> Result<()> {
+    println!("{}", serde_json::to_string(&heads::run(args)?)?);
     Ok(())
 }
 

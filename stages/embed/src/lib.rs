@@ -11,4 +11,5 @@ mod shape;
 mod stage;
 
 pub use config::Config;
+pub use model::Model;
 pub use stage::Embed;

@@ -23,7 +23,7 @@ const F16_MAX: f32 = 65_504.0;
 const F32_MAX: f32 = 1e18;
 
 /// A graph, ready to run.
-pub(crate) struct Model {
+pub struct Model {
     windows: Part,
     /// Where some head looks at spectra.
     spectra: Option<Part>,
@@ -58,7 +58,7 @@ impl Model {
     ///
     /// # Errors
     /// Every way in which the graph is not what the manifest says: what was expected and what was found.
-    pub(crate) fn new(onnx: &[u8], manifest: &Manifest) -> Result<Self, Vec<String>> {
+    pub fn new(onnx: &[u8], manifest: &Manifest) -> Result<Self, Vec<String>> {
         let graph = tract_onnx::onnx()
             .model_for_read(&mut Cursor::new(onnx))
             .map_err(|error| vec![format!("model.onnx: expected an ONNX graph that tract reads, found: {error:#}")])?;
@@ -87,12 +87,7 @@ impl Model {
     ///
     /// # Errors
     /// If tract fails.
-    pub(crate) fn infer(
-        &mut self,
-        input: HeadInput,
-        rows: &[f32],
-        mut take: impl FnMut(usize, &[f32]),
-    ) -> TractResult<()> {
+    pub fn infer(&mut self, input: HeadInput, rows: &[f32], mut take: impl FnMut(usize, &[f32])) -> TractResult<()> {
         let part = match input {
             HeadInput::Window => &self.windows,
             HeadInput::Spectrum => match &self.spectra {
