@@ -2,6 +2,7 @@
 #   make demo   the main job, end to end: a recorded sensor fleet becomes alerts
 #   make test   every test, with the real nats-server
 #   make fuzz   every decoder, FUZZ_SECONDS each
+#   make train  a new model bundle from an export: DATA=, OUT=, KEY=, NAME=, VERSION=, QUALITY=
 NATS_SERVER_VERSION := 2.15.1
 PYTHON ?= python3
 CARGO ?= cargo
@@ -12,7 +13,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region test lint fuzz tools clients build release bundle recording clean
+.PHONY: all demo demo-region test lint fuzz tools clients build release bundle train train-tools recording clean
 
 all: build
 
@@ -93,6 +94,27 @@ bundle:
 	$(PYTHON) -m venv $(TOOLS)/py-bundle
 	$(TOOLS)/py-bundle/bin/python -m pip install --quiet --disable-pip-version-check -r fixtures/bundle/requirements.txt
 	$(TOOLS)/py-bundle/bin/python fixtures/bundle/make.py
+
+# DATA: an export's folder, or several. KEY: a minisign secret key without a password. QUALITY: benchmarks to calibrate and compare on.
+DATA ?= .run/train/fleet
+OUT ?= .run/train/bundle
+NAME ?= retrained
+VERSION ?= 1.0.0
+TRAIN := $(TOOLS)/py-train/bin/python -B
+
+$(TOOLS)/py-train/.installed: fixtures/train/requirements.txt
+	$(PYTHON) -m venv $(TOOLS)/py-train
+	$(TOOLS)/py-train/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@
+
+train-tools: $(TOOLS)/py-train/.installed
+
+# Without an export at hand: the recorded fleet, laid out as one.
+.run/train/fleet: | train-tools
+	$(TRAIN) fixtures/train/from_csv.py fixtures/fleet $@
+
+train: build train-tools $(filter .run/train/fleet,$(DATA))
+	$(TRAIN) fixtures/train/train.py --data $(DATA) --out $(OUT) --name $(NAME) --version $(VERSION) \
+		--eval $${CARGO_TARGET_DIR:-target}/debug/eddy-eval $(if $(KEY),--key $(KEY)) $(if $(QUALITY),--quality $(QUALITY))
 
 clean:
 	$(CARGO) clean
