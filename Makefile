@@ -100,6 +100,8 @@ DATA ?= .run/train/fleet
 OUT ?= .run/train/bundle
 NAME ?= retrained
 VERSION ?= 1.0.0
+STEPS ?= 1000
+SEED ?= 1
 TRAIN := $(TOOLS)/py-train/bin/python -B
 
 $(TOOLS)/py-train/.installed: fixtures/train/requirements.txt
@@ -113,7 +115,7 @@ train-tools: $(TOOLS)/py-train/.installed
 	$(TRAIN) fixtures/train/from_csv.py fixtures/fleet $@
 
 train: build train-tools $(filter .run/train/fleet,$(DATA))
-	$(TRAIN) fixtures/train/train.py --data $(DATA) --out $(OUT) --name $(NAME) --version $(VERSION) \
+	$(TRAIN) fixtures/train/train.py --data $(DATA) --out $(OUT) --name $(NAME) --version $(VERSION) --steps $(STEPS) --seed $(SEED) \
 		--eval $${CARGO_TARGET_DIR:-target}/debug/eddy-eval $(if $(KEY),--key $(KEY)) $(if $(QUALITY),--quality $(QUALITY))
 
 clean:
