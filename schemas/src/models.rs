@@ -51,6 +51,8 @@ pub struct Desired {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// The bundle is not on the gateway yet.
+    Waiting,
     /// The bundle is judged by the recent past, beside the active one.
     Rehearsing,
     /// It runs in the shadow, and learns.

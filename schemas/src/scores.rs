@@ -83,6 +83,9 @@ pub struct ShadowReport {
     pub opened: u64,
     /// Alerts that the active one opened on these rows.
     pub told: u64,
+    /// Whether it was the active one before: it can be gone back to.
+    #[serde(default)]
+    pub was_active: bool,
 }
 
 impl Scores {
@@ -278,7 +281,8 @@ mod tests {
         let vector = vec![f16::from_f32(1.0), f16::from_f32(-2.0)];
         assert_eq!(read.window(0), Some(KeptWindow { span: 60, filled: 7, vector }));
         assert_eq!((read.window(1), read.shadow), (None, None));
-        let report = ShadowReport { bundle: "next".into(), series: 3, warm: 2, rows: 70, opened: 1, told: 0 };
+        let report =
+            ShadowReport { bundle: "next".into(), series: 3, warm: 2, rows: 70, opened: 1, told: 0, was_active: true };
         builder.set_shadow(Some(report.clone()));
         assert_eq!(Scores::decode(&builder.encode()).unwrap().shadow, Some(report));
     }

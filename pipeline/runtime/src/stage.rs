@@ -165,6 +165,7 @@ pub struct Outbox<B> {
     pub decisions: Vec<(&'static str, u64)>,
     bytes_max: usize,
     ended: bool,
+    stopped: Option<String>,
 }
 
 impl<B: Batch> Outbox<B> {
@@ -180,12 +181,29 @@ impl<B: Batch> Outbox<B> {
             decisions: Vec::new(),
             bytes_max,
             ended: false,
+            stopped: None,
         }
     }
 
     /// The row in hand is the last one of this output: the next one finds it empty, and may give it another shape.
     pub fn end_output(&mut self) {
         self.ended = true;
+    }
+
+    /// The row in hand cannot be processed here, and must not be left out: the stage stops with this reason, and comes back to the
+    /// row when it is started again.
+    pub fn stop(&mut self, reason: String) {
+        self.stopped = Some(reason);
+    }
+
+    /// Why the stage has to stop, if it has to.
+    pub fn stopped(&mut self) -> Option<String> {
+        self.stopped.take()
+    }
+
+    /// Whether the stage ended this output.
+    pub fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// The output went out: the next one begins.
@@ -287,7 +305,8 @@ pub trait Stage: Sized + Send + Sync + 'static {
     fn rows(input: &Self::Input) -> usize;
 
     /// Processes rows `rows.start..` of `input` in order, up to `rows.end` or, if [`Outbox::is_full`] after a row, less.
-    /// Returns the row that it reached (exclusive); at least one row is processed.
+    /// Returns the row that it reached (exclusive); at least one row is processed, unless the output had to end before it
+    /// ([`Outbox::end_output`]).
     fn process(
         &mut self,
         message: &Incoming,

@@ -38,6 +38,9 @@ pub struct GatewayFile {
     /// Who may sign bundles.
     #[serde(default)]
     pub trusted_keys: Vec<String>,
+    /// Whether they need not be signed.
+    #[serde(default)]
+    pub allow_unsigned: bool,
 }
 
 impl GatewayFile {

@@ -50,6 +50,8 @@ pub(crate) struct Judge {
     pub(crate) registry: Registry,
     /// Whether it began beside a bundle that had been at work: series that embed no longer commissions are commissioned here.
     pub(crate) joined: bool,
+    /// Whether its bundle has been the active one.
+    pub(crate) was_active: bool,
     /// Series past commissioning; kept for a judge in the shadow alone.
     pub(crate) warm: u64,
     /// Slot by dictionary entry of the message in hand.
@@ -70,6 +72,7 @@ impl Judge {
             plan,
             registry: Registry::default(),
             joined,
+            was_active: false,
             warm: 0,
             slots: Vec::new(),
             columns: Vec::new(),
@@ -245,6 +248,19 @@ impl Judge {
     /// Counts the series that are past commissioning anew: after a control, or a load.
     pub(crate) fn count_warm(&mut self) {
         self.warm = self.registry.live();
+    }
+
+    /// Ends what was told of open episodes, for a judge that goes: the events.
+    pub(crate) fn farewell(&mut self, court: &Court) -> Vec<AlertMessage> {
+        let mut events = Vec::new();
+        for slot in self.registry.slots() {
+            let device = self.registry.change(slot);
+            if device.episode.hand_over(false) == Step::Closed {
+                let event = device.event(&self.plan, &court.config, &court.site, Phase::Closed, device.newest);
+                events.push(AlertMessage { subject: event.nats_subject(), payload: event.to_json() });
+            }
+        }
+        events
     }
 
     /// Whether an alert's id is that of a device's present or last episode.

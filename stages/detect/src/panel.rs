@@ -3,11 +3,13 @@
 //! Which bundles these are stands in each message of EMBEDDINGS: embed obeys the controls, and detect follows embed. Each judge
 //! has a *place*, 0 or 1, for its records, and keeps it when the two change roles.
 
+use std::collections::VecDeque;
+
 use eddy_runtime::{
-    bundle::Library,
-    stage::{Outbox, SaveRecord, StateError},
+    bundle::{BundleError, Library},
+    stage::{AlertMessage, Outbox, SaveRecord, StateError},
 };
-use eddy_schemas::{ControlKind, Embeddings, HeadColumn, ScoresBuilder, ShadowReport};
+use eddy_schemas::{ControlKind, Embeddings, HeadColumn, ScoresBuilder, ShadowReport, alert::Phase};
 
 use crate::{
     judge::{Court, Judge, Row},
@@ -15,12 +17,29 @@ use crate::{
 };
 
 /// The record of the roles: a line with the active judge's place, then per place a line with its judge's bundle and whether it
-/// joined another one, empty where there is none, and a line with the [`Tally`]. It sorts before all others.
+/// joined another one and whether it was active before, empty where there is none, and a line with the [`Tally`]. It sorts before all others.
 const ROLES: &[u8] = b"a";
 const JOINED: &str = "joined";
 const FIRST: &str = "first";
+const WAS_ACTIVE: &str = "was-active";
+const NEW: &str = "new";
+/// The record of what is still to be told of judges that are gone; not there where there is nothing.
+const FAREWELL: &[u8] = b"e";
+/// How much of that goes out with a row.
+const FAREWELLS_A_ROW: usize = 50;
 /// Before the keys of the records of place 1.
 const SECOND: u8 = b'~';
+
+/// Why a bundle's plan cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum Missing {
+    /// The bundle is not there at this time.
+    #[error("{0}")]
+    Away(String),
+    /// It is there, or never can be, and is no good for detection.
+    #[error("{0}")]
+    Unfit(String),
+}
 
 /// What both judges made of the rows of series that the one in the shadow is commissioned for.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -40,6 +59,8 @@ pub(crate) struct Panel {
     tally: Tally,
     /// Keys of judges that are gone, until they are saved.
     gone: Vec<Vec<u8>>,
+    /// Ends of episodes that such judges told of, subject and event, and whether that is to be saved.
+    farewell: (VecDeque<(String, String)>, bool),
     is_saved: bool,
     /// Series were loaded that nobody has counted.
     is_loaded: bool,
@@ -55,6 +76,7 @@ impl Panel {
             active: 0,
             tally: Tally::default(),
             gone: Vec::new(),
+            farewell: Default::default(),
             is_saved: false,
             is_loaded: false,
         }
@@ -82,12 +104,8 @@ impl Panel {
     }
 
     /// Gives an output that has not begun the name of the active bundle.
-    ///
-    /// # Panics
-    /// If it has begun with another one: a control about bundles ends its output.
     pub(crate) fn fit(&self, batch: &mut ScoresBuilder) {
-        if batch.bundle() != self.active().plan.digest {
-            assert!(batch.is_empty(), "the rows of an output are all of the same bundle");
+        if batch.bundle() != self.active().plan.digest && batch.is_empty() {
             *batch = self.batch();
         }
     }
@@ -104,7 +122,9 @@ impl Panel {
             Some(judge) => judge.plan.misfit(heads),
             None => match self.plan(digest) {
                 Ok(plan) => plan.misfit(heads),
-                Err(problem) => Some(format!(
+                // Embed had it: the rows wait until it is back.
+                Err(Missing::Away(_)) => None,
+                Err(Missing::Unfit(problem)) => Some(format!(
                     "made by bundle {digest}, this stage judges by {}, and cannot by the other: {problem}",
                     self.active().plan.digest
                 )),
@@ -112,63 +132,90 @@ impl Panel {
         }
     }
 
-    fn plan(&self, digest: &str) -> Result<Plan, String> {
-        let bundle = self.library.open(digest).map_err(|error| error.to_string())?;
-        Plan::new(&bundle.manifest, digest).map_err(|problems| problems.join("; "))
+    fn plan(&self, digest: &str) -> Result<Plan, Missing> {
+        let bundle = self.library.open(digest).map_err(|error| match error {
+            // A stage without a folder never had any but its own.
+            BundleError::NoFolder { .. } => Missing::Unfit(error.to_string()),
+            error => Missing::Away(error.to_string()),
+        })?;
+        Plan::new(&bundle.manifest, digest).map_err(|problems| Missing::Unfit(problems.join("; ")))
     }
 
     /// Takes the roles that a message is of.
     ///
-    /// # Panics
-    /// If a bundle of it can no longer be opened: the loop then tries again.
-    pub(crate) fn follow(&mut self, court: &Court, batch: &Embeddings) {
+    /// # Errors
+    /// A bundle of it that cannot be had at this time: nothing has changed.
+    pub(crate) fn follow(&mut self, court: &Court, batch: &Embeddings) -> Result<(), String> {
         let shadow = batch.shadow.as_ref().map(|shadow| shadow.bundle.as_str());
         if self.active().plan.digest == batch.bundle && self.shadow().map(|judge| judge.plan.digest.as_str()) == shadow
         {
-            return;
+            return Ok(());
         }
         let wanted = [Some(batch.bundle.as_str()), shadow];
-        for place in 0..2 {
-            let stays =
-                self.places[place].as_ref().is_some_and(|judge| wanted.contains(&Some(judge.plan.digest.as_str())));
-            // The active one makes room last: who joins learns from it which devices are under maintenance.
-            if !stays && place != self.active {
-                self.dismiss(place);
-            }
+        let mut plans = Vec::new();
+        for digest in wanted.into_iter().flatten().filter(|digest| self.seat_of(digest).is_none()) {
+            plans.push(self.plan(digest).map_err(|missing| {
+                format!("rows of bundle {digest} came, which cannot be had: {missing}: bring it back, and this stage goes on")
+            })?);
         }
-        let mut seats = [self.active; 2];
-        for (role, digest) in wanted.into_iter().enumerate() {
-            let Some(digest) = digest else { continue };
-            let seat =
-                self.places.iter().position(|judge| judge.as_ref().is_some_and(|judge| judge.plan.digest == digest));
-            seats[role] = seat.unwrap_or_else(|| self.appoint(court, digest));
+        if self.active().plan.digest != batch.bundle {
+            self.active_mut().was_active = true;
         }
-        self.active = seats[0];
-        self.tally = Tally::default();
+        // The active one makes room last: who joins learns from it which devices are under maintenance.
+        let other = 1 - self.active;
+        if self.places[other].as_ref().is_some_and(|judge| !wanted.contains(&Some(judge.plan.digest.as_str()))) {
+            self.dismiss(court, other);
+        }
+        for plan in plans {
+            self.appoint(court, plan);
+        }
+        self.active = self.seat_of(&batch.bundle).unwrap_or(self.active);
         if shadow.is_none() {
-            self.dismiss(1 - self.active);
+            self.dismiss(court, 1 - self.active);
         }
+        if let Some(judge) = &mut self.places[1 - self.active] {
+            judge.count_warm();
+        }
+        self.tally = Tally::default();
         self.is_saved = false;
+        Ok(())
     }
 
-    /// A judge for a bundle that has none, at the place that is free, or else at the active one's; where it sat.
-    fn appoint(&mut self, court: &Court, digest: &str) -> usize {
-        let plan = self.plan(digest).unwrap_or_else(|problem| panic!("bundle {digest} is gone: {problem}"));
+    /// Where the judge of a bundle sits.
+    fn seat_of(&self, digest: &str) -> Option<usize> {
+        self.places.iter().position(|judge| judge.as_ref().is_some_and(|judge| judge.plan.digest == digest))
+    }
+
+    /// Gives a bundle that has none a judge, at the place that is free, or else at the active one's.
+    fn appoint(&mut self, court: &Court, plan: Plan) {
         let mut judge = Judge::new(plan, true);
         for (token, until) in self.active().registry.maintained() {
             judge.maintain_unseen(court, &token, until);
         }
         let seat = self.places.iter().position(Option::is_none).unwrap_or(self.active);
-        self.dismiss(seat);
+        self.dismiss(court, seat);
         self.places[seat] = Some(judge);
-        seat
     }
 
-    /// Forgets a judge and its records.
-    fn dismiss(&mut self, place: usize) {
+    /// Forgets a judge and its records; of what it has told the end is still to be told.
+    fn dismiss(&mut self, court: &Court, place: usize) {
         if let Some(mut judge) = self.places[place].take() {
+            for event in judge.farewell(court) {
+                self.farewell.0.push_back((event.subject, String::from_utf8_lossy(&event.payload).into_owned()));
+                self.farewell.1 = true;
+            }
             let keys = judge.registry.remove_all(&judge.plan);
             self.gone.extend(keys.into_iter().map(|key| placed(place, &key)));
+        }
+    }
+
+    /// Tells some of what judges that are gone have left to tell.
+    fn tell_farewells(&mut self, out: &mut Outbox<ScoresBuilder>) {
+        for _ in 0..FAREWELLS_A_ROW.min(self.farewell.0.len()) {
+            let Some((subject, json)) = self.farewell.0.pop_front() else { break };
+            out.count(Phase::Closed.as_str(), 1);
+            out.alerts.push(AlertMessage { subject, payload: json.into_bytes() });
+            self.farewell.1 = true;
         }
     }
 
@@ -191,6 +238,7 @@ impl Panel {
 
     /// A row, before the judge in the shadow first: what it has told ends before the other one's begins.
     pub(crate) fn take(&mut self, court: &Court, at: Row<'_>, out: &mut Outbox<ScoresBuilder>) {
+        self.tell_farewells(out);
         let shadow = 1 - self.active;
         let mut beside = None;
         if let (Some(judge), Some(vectors)) = (&mut self.places[shadow], &at.input.shadow) {
@@ -210,7 +258,7 @@ impl Panel {
         let judge = self.shadow()?;
         let Tally { rows, opened, told } = self.tally;
         let (bundle, series) = (judge.plan.digest.clone(), judge.registry.len() as u64);
-        Some(ShadowReport { bundle, series, warm: judge.warm, rows, opened, told })
+        Some(ShadowReport { bundle, series, warm: judge.warm, rows, opened, told, was_active: judge.was_active })
     }
 
     /// A control, before each judge.
@@ -236,14 +284,19 @@ impl Panel {
         self.gone.drain(..).for_each(|key| tell(&key, None));
         if !std::mem::replace(&mut self.is_saved, true) {
             let line = |judge: &Option<Judge>| {
-                let words =
-                    |judge: &Judge| format!("{} {}", judge.plan.digest, if judge.joined { JOINED } else { FIRST });
+                let joined = |judge: &Judge| if judge.joined { JOINED } else { FIRST };
+                let before = |judge: &Judge| if judge.was_active { WAS_ACTIVE } else { NEW };
+                let words = |judge: &Judge| format!("{} {} {}", judge.plan.digest, joined(judge), before(judge));
                 judge.as_ref().map_or_else(String::new, words)
             };
             let [first, second] = self.places.each_ref().map(line);
             let Tally { rows, opened, told } = self.tally;
             let text = format!("{}\n{first}\n{second}\n{rows} {opened} {told}\n", self.active);
             tell(ROLES, Some(text.as_bytes()));
+        }
+        if std::mem::take(&mut self.farewell.1) {
+            let json = serde_json::to_vec(&self.farewell.0).expect("pairs of texts always serialize");
+            tell(FAREWELL, (!self.farewell.0.is_empty()).then_some(json.as_slice()));
         }
         for (place, judge) in self.places.iter_mut().enumerate() {
             if let Some(judge) = judge {
@@ -256,6 +309,10 @@ impl Panel {
         let wrong = |problem: String| StateError { key: String::from_utf8_lossy(key).into_owned(), problem };
         if key == ROLES {
             return self.load_roles(value).map_err(wrong);
+        }
+        if key == FAREWELL {
+            self.farewell.0 = serde_json::from_slice(value).map_err(|error| wrong(error.to_string()))?;
+            return Ok(());
         }
         let (place, own) = match key.split_first() {
             Some((&SECOND, own)) => (1, own),
@@ -277,15 +334,17 @@ impl Panel {
         for place in 0..2 {
             self.places[place] = match lines.next().and_then(|line| line.split_once(' ')) {
                 None => None,
-                Some((digest, joined)) => {
+                Some((digest, words)) => {
                     let plan = if digest == self.configured.digest {
                         self.configured.clone()
                     } else {
-                        self.plan(digest).map_err(|problem| {
-                            format!("made with it, and it cannot be had: {problem}: bring it back, or clear this stage's state")
+                        self.plan(digest).map_err(|missing| {
+                            format!("made with it, and it cannot be had: {missing}: bring it back, or clear this stage's state")
                         })?
                     };
-                    Some(Judge::new(plan, joined == JOINED))
+                    let mut judge = Judge::new(plan, words.starts_with(JOINED));
+                    judge.was_active = words.ends_with(WAS_ACTIVE);
+                    Some(judge)
                 }
             };
         }
@@ -309,6 +368,7 @@ impl Panel {
         self.active = 0;
         self.tally = Tally::default();
         self.gone.clear();
+        self.farewell = Default::default();
         self.is_saved = false;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use eddy_runtime::bundle::{HEADS_MAX, Head, HeadInput, HeadScope, Manifest, Memory, Metric, Spread};
+use eddy_runtime::bundle::{Head, HeadInput, HeadScope, Manifest, Memory, Metric, Spread};
 use eddy_schemas::HeadColumn;
 use eddy_vectors::{calibration::Calibration, delay::Delay, history::History, running::Running};
 
@@ -69,7 +69,7 @@ impl Plan {
     /// # Errors
     /// What detection cannot do with it.
     pub fn new(manifest: &Manifest, digest: &str) -> Result<Self, Vec<String>> {
-        let mut problems = Vec::new();
+        let problems = manifest.detection_problems();
         let scoped =
             |scope| manifest.heads.iter().enumerate().filter(move |(_, head)| head.scope == scope).map(|(i, _)| i);
         let (every, optional): (Vec<usize>, Vec<usize>) =
@@ -81,21 +81,6 @@ impl Plan {
             .copied()
             .find(|i| manifest.heads[*i].dimensions == 1 && manifest.heads[*i].spread == Spread::Series);
         let leaving: Vec<usize> = series.iter().copied().filter(|i| manifest.heads[*i].leaves_gateway).collect();
-        if series.is_empty() || series.len() > HEADS_MAX {
-            problems.push(format!("expected 1 to {HEADS_MAX} heads of scope \"series\", found {}", series.len()));
-        }
-        if joint.len() > 1 {
-            problems.push(format!("expected at most one head of scope \"device\", found {}", joint.len()));
-        }
-        if leaving.len() > 1 {
-            problems.push(format!("expected at most one head that leaves the gateway, found {}", leaving.len()));
-        }
-        if !joint.iter().all(|i| manifest.heads[*i].spread == Spread::Commissioned) {
-            problems.push("a head of scope \"device\" needs spread = \"commissioned\"".into());
-        }
-        if series.iter().any(|i| manifest.heads[*i].memory == Memory::Slow) {
-            problems.push("memory = \"slow\" is for the head of scope \"device\"".into());
-        }
         if !problems.is_empty() {
             return Err(problems);
         }

@@ -135,11 +135,17 @@ impl Registry {
 
     /// Forgets all devices; the keys of all records that there may be.
     pub fn remove_all(&mut self, plan: &Plan) -> Vec<Vec<u8>> {
-        let slots: Vec<u32> = self.by_token.values().copied().collect();
-        slots.into_iter().for_each(|slot| self.remove(plan, slot));
+        self.slots().into_iter().for_each(|slot| self.remove(plan, slot));
         self.gone.push(b"b".to_vec());
         self.is_stamped = false;
         std::mem::take(&mut self.gone)
+    }
+
+    /// All devices, by name.
+    pub fn slots(&self) -> Vec<u32> {
+        let mut devices: Vec<_> = self.by_token.iter().collect();
+        devices.sort_unstable();
+        devices.into_iter().map(|(_, slot)| *slot).collect()
     }
 
     /// How many series are past commissioning.

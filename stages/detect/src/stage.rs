@@ -84,7 +84,15 @@ impl Stage for Detect {
         out: &mut Outbox<ScoresBuilder>,
     ) -> usize {
         let Self { court, panel } = self;
-        panel.follow(court, input);
+        if !out.main[0].is_empty() && out.main[0].bundle() != input.bundle {
+            // A message is of one bundle; so is an output.
+            out.end_output();
+            return rows.start;
+        }
+        if let Err(problem) = panel.follow(court, input) {
+            out.stop(problem);
+            return rows.start;
+        }
         panel.fit(&mut out.main[0]);
         panel.begin(input);
         let mut reached = rows.start;

@@ -2,7 +2,7 @@
 //! function of the recording.
 
 use eddy_runtime::{
-    bundle::Library,
+    bundle::{BundleError, Library},
     stage::{SaveRecord, StateError},
 };
 use eddy_schemas::{BundleAction, EmbeddingsBuilder};
@@ -12,6 +12,16 @@ use crate::loaded::Loaded;
 /// The record of the digests: the active bundle's, and on a second line that of the one in the shadow. It sorts before the
 /// records of series, whose windows are as long as these bundles take them.
 pub(crate) const KEY: &[u8] = b"b";
+
+/// Why a control was not obeyed.
+#[derive(Debug)]
+pub(crate) enum Disobeyed {
+    /// The bundle cannot be had at this time. Capture saw it, so another reading of the same recording will obey: this one must not
+    /// go on without.
+    Away(String),
+    /// It is there and cannot run: so it will be on each reading.
+    Unfit(String),
+}
 
 /// The bundles in memory.
 pub(crate) struct Roles {
@@ -56,22 +66,21 @@ impl Roles {
         }
     }
 
-    /// Gives an output that has not begun the shape for the bundles that run.
-    ///
-    /// # Panics
-    /// If it has begun with others: a control about bundles ends its output.
-    pub(crate) fn fit(&self, batch: &mut EmbeddingsBuilder) {
-        if !batch.is_of(&self.active.digest, self.shadow_digest()) {
-            assert!(batch.is_empty(), "the rows of an output are all of the same bundles");
+    /// Gives an output that has not begun the shape for the bundles that run; whether it has that now.
+    pub(crate) fn fit(&self, batch: &mut EmbeddingsBuilder) -> bool {
+        let fits = batch.is_of(&self.active.digest, self.shadow_digest());
+        if !fits && batch.is_empty() {
             *batch = self.batch();
+            return true;
         }
+        fits
     }
 
     /// Does what a control asks. No row may wait for its vectors.
     ///
     /// # Errors
-    /// Why the bundle cannot run here; everything is as it was.
-    pub(crate) fn obey(&mut self, digest: &str, action: BundleAction) -> Result<(), String> {
+    /// Why that was not done; everything is as it was.
+    pub(crate) fn obey(&mut self, digest: &str, action: BundleAction) -> Result<(), Disobeyed> {
         let is_active = self.active.digest == digest;
         let in_shadow = self.shadow_digest() == Some(digest);
         match action {
@@ -92,9 +101,13 @@ impl Roles {
         Ok(())
     }
 
-    fn open(&self, digest: &str) -> Result<Loaded, String> {
-        let bundle = self.library.open(digest).map_err(|error| error.to_string())?;
-        Loaded::new(bundle).map_err(|problems| format!("bundle {digest}: {}", problems.join("; ")))
+    fn open(&self, digest: &str) -> Result<Loaded, Disobeyed> {
+        let bundle = self.library.open(digest).map_err(|error| match error {
+            // A stage without a folder never had any but its own.
+            BundleError::NoFolder { .. } => Disobeyed::Unfit(error.to_string()),
+            error => Disobeyed::Away(error.to_string()),
+        })?;
+        Loaded::new(bundle).map_err(|problems| Disobeyed::Unfit(format!("bundle {digest}: {}", problems.join("; "))))
     }
 
     pub(crate) fn save(&mut self, record: &mut SaveRecord<'_>) {
@@ -111,7 +124,8 @@ impl Roles {
             Some((active, shadow)) => (active, Some(shadow)),
             None => (text, None),
         };
-        let advice = |problem: String| {
+        let advice = |problem: Disobeyed| {
+            let (Disobeyed::Away(problem) | Disobeyed::Unfit(problem)) = problem;
             wrong(format!("made with it, and it cannot be had: {problem}: bring it back, or clear this stage's state"))
         };
         if active != self.active.digest {
@@ -131,7 +145,7 @@ impl Roles {
         self.is_saved = false;
         self.active.forget();
         if self.active.digest != self.configured {
-            self.active = self.open(&self.configured).unwrap_or_else(|problem| panic!("{problem}"));
+            self.active = self.open(&self.configured).unwrap_or_else(|problem| panic!("{problem:?}"));
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     Config,
     held::{Held, Sample},
     loaded::Loaded,
-    roles::{KEY, Roles},
+    roles::{Disobeyed, KEY, Roles},
     series::{Phase, Scale, Table},
     shape::{Bands, Shape, shape_of},
 };
@@ -107,7 +107,10 @@ impl Stage for Embed {
     ) -> usize {
         // What a panic left behind belongs to rows that were thrown away with it.
         self.roles.all_mut().for_each(Loaded::forget);
-        self.roles.fit(&mut out.main[0]);
+        if !self.roles.fit(&mut out.main[0]) {
+            out.end_output();
+            return rows.start;
+        }
         self.reset_slots(input);
         let mut reached = rows.start;
         for row in rows {
@@ -285,8 +288,12 @@ impl Embed {
         out.end_output();
         match self.roles.obey(digest, *action) {
             Ok(()) => self.table.set_width(self.roles.width()),
-            Err(problem) => {
-                // Capture saw the bundle when it let the control in: the same files fare the same on each replay.
+            Err(Disobeyed::Away(problem)) => out.stop(format!(
+                "control {:?} says {} bundle {digest}, which cannot be had: {problem}: bring it back, and this stage goes on",
+                control.id,
+                action.as_str()
+            )),
+            Err(Disobeyed::Unfit(problem)) => {
                 tracing::error!(
                     control = control.id,
                     problem,

@@ -10,7 +10,10 @@ use eddy_runtime::{
     telemetry::Telemetry,
 };
 use eddy_schemas::{region::NEWS_STREAM, sync::Class};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 
 use crate::{
     bundles::{self, Bundles, Wishes},
@@ -101,6 +104,7 @@ impl Program for Sync {
             subjects: subjects.to_owned(),
             listens,
             every,
+            wake: Arc::default(),
         };
         let news = Downlink { bus: bus.clone(), site: site.clone(), telemetry: telemetry.clone() };
         let news = tail(NEWS_STREAM, downlink::SUBJECTS, true, NEWS_EVERY).follow(news, stop.clone());
@@ -113,9 +117,11 @@ impl Program for Sync {
         if !config.bundles.as_os_str().is_empty() {
             let library = Library::new(&config.bundles, &config.trusted_keys, config.allow_unsigned);
             let coming = Bundles::new(library, &config.bundles, telemetry.clone());
-            let coming = tail(bundles::STREAM, bundles::SUBJECTS, false, every).follow(coming, stop.clone());
+            let wake = Arc::new(Notify::new());
+            let bucket = Tail { wake: wake.clone(), ..tail(bundles::STREAM, bundles::SUBJECTS, false, every) };
+            let coming = bucket.follow(coming, stop.clone());
             parts.spawn(async move { coming.await.map_err(|error| unusable(&error)) });
-            let wishes = Wishes { bus: bus.clone(), hub: hub.clone(), site: site.clone(), telemetry };
+            let wishes = Wishes { bus: bus.clone(), hub: hub.clone(), site: site.clone(), wake, telemetry };
             let wishes = tail(bundles::WISH_STREAM, bundles::WISH_SUBJECTS, true, every).follow(wishes, stop.clone());
             parts.spawn(async move { wishes.await.map_err(|error| unusable(&error)) });
         }

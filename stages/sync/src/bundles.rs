@@ -21,6 +21,7 @@ use eddy_schemas::{
     names,
 };
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use crate::tail::Taker;
 
@@ -196,6 +197,8 @@ pub struct Wishes<B, H> {
     pub hub: H,
     /// The site.
     pub site: String,
+    /// Wakes what brings bundles down: the wanted one may be new.
+    pub wake: Arc<Notify>,
     /// What it tells about itself.
     pub telemetry: Arc<Telemetry>,
 }
@@ -251,6 +254,7 @@ impl<B: Bus, H: Bus> Taker for Wishes<B, H> {
             Publication { stream: models::STREAM.into(), subject, headers: Vec::new(), payload: json.into(), guard };
         match self.bus.publish(vec![publication]).await {
             Ok(_) => {
+                self.wake.notify_one();
                 tracing::info!(digest = wish.digest, origin = wish.origin, "a bundle is wanted");
                 self.telemetry.decision("wish_taken", 1);
                 Ok(())

@@ -14,7 +14,7 @@ use eddy_runtime::{
     position::Place,
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep},
 };
 
@@ -50,6 +50,8 @@ pub struct Tail {
     pub listens: bool,
     /// How often is read in any case.
     pub every: Duration,
+    /// Says that it is time to read, whatever was heard.
+    pub wake: Arc<Notify>,
 }
 
 /// Why reading stopped.
@@ -107,6 +109,7 @@ impl Tail {
         };
         tokio::select! {
             () = heard => {}
+            () = self.wake.notified() => {}
             () = another => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }

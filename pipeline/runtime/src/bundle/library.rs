@@ -103,6 +103,11 @@ impl Library {
         Ok(digests)
     }
 
+    /// Whether a bundle of this digest lies there, whatever it is worth.
+    pub fn has(&self, digest: &str) -> bool {
+        self.place(digest).is_ok_and(|place| place.join("model.toml").is_file())
+    }
+
     /// Opens the bundle of this digest.
     ///
     /// # Errors

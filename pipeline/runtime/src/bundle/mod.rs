@@ -330,6 +330,31 @@ impl Manifest {
             self.heads.iter().any(|head| head.input == HeadInput::Window),
             "input: expected at least one head of input \"window\", found none".into(),
         );
+        problems.extend(self.detection_problems());
+        problems
+    }
+
+    /// What detection cannot do with the heads; [`Self::validate`] has it too, so that no such bundle is let in anywhere.
+    pub fn detection_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let scoped = |scope| self.heads.iter().filter(move |head| head.scope == scope);
+        let (series, joint) = (scoped(HeadScope::Series).count(), scoped(HeadScope::Device).count());
+        if series == 0 || series > HEADS_MAX {
+            problems.push(format!("expected 1 to {HEADS_MAX} heads of scope \"series\", found {series}"));
+        }
+        if joint > 1 {
+            problems.push(format!("expected at most one head of scope \"device\", found {joint}"));
+        }
+        let leaving = scoped(HeadScope::Series).filter(|head| head.leaves_gateway).count();
+        if leaving > 1 {
+            problems.push(format!("expected at most one head that leaves the gateway, found {leaving}"));
+        }
+        if !scoped(HeadScope::Device).all(|head| head.spread == Spread::Commissioned) {
+            problems.push("a head of scope \"device\" needs spread = \"commissioned\"".into());
+        }
+        if scoped(HeadScope::Series).any(|head| head.memory == Memory::Slow) {
+            problems.push("memory = \"slow\" is for the head of scope \"device\"".into());
+        }
         problems
     }
 }

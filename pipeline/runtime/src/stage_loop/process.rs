@@ -103,7 +103,11 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             self.telemetry.panicked();
             return Err(Interrupt::Recover(format!("panic at message {} of {}", message.sequence, message.stream)));
         };
-        if reached <= rows.start || reached > rows.end {
+        if let Some(reason) = self.outbox.stopped() {
+            return Err(Interrupt::Fail(LoopError::Failed(reason)));
+        }
+        let is_cut = reached == rows.start && self.outbox.is_ended() && self.has_output();
+        if (reached <= rows.start && !is_cut) || reached > rows.end {
             return Err(Interrupt::Fail(LoopError::Failed(format!(
                 "{} processed rows {rows:?} of message {} up to {reached}: a bug in the stage",
                 S::SPEC.name,

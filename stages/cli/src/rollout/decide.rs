@@ -25,21 +25,34 @@ pub struct Done {
     pub said: Option<BundleAction>,
     /// Whether it was refused, in words.
     pub refused: Option<String>,
+    /// Other bundles that were sent out of the shadow.
+    pub retired: Vec<String>,
 }
 
 /// What is done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The bundle is rehearsed.
-    Rehearse,
+    /// The bundle is rehearsed; `fit_only`: it is only tried whether it runs at all.
+    Rehearse {
+        /// See above.
+        fit_only: bool,
+    },
     /// A control about the bundle is said.
     Say(BundleAction),
     /// Nothing; it is so far.
     Stand(Phase, String),
 }
 
-/// What is done next for `wish`. `is_active`: some shard is judged by the bundle already. `shadow`: how it does in the shadow.
-pub fn next(wish: &Desired, is_active: bool, shadow: Option<&ShadowReport>, done: &Done, limits: &Limits) -> Next {
+/// What is done next for `wish`. `is_here`: the bundle lies in the gateway's folder. `is_active`: some shard is judged by it already.
+/// `shadow`: how it does in the shadow.
+pub fn next(
+    wish: &Desired,
+    is_here: bool,
+    is_active: bool,
+    shadow: Option<&ShadowReport>,
+    done: &Done,
+    limits: &Limits,
+) -> Next {
     if is_active {
         return Next::Stand(Phase::Active, "it judges".into());
     }
@@ -55,9 +68,10 @@ pub fn next(wish: &Desired, is_active: bool, shadow: Option<&ShadowReport>, done
     let Some(report) = shadow else {
         return match &done.rehearsal {
             _ if done.said.is_some() => Next::Stand(Phase::Shadow, "it begins with the next readings".into()),
-            _ if wish.at_once => Next::Say(BundleAction::Activate),
-            None => Next::Rehearse,
+            _ if !is_here => Next::Stand(Phase::Waiting, "it is not in the gateway's folder of bundles yet".into()),
+            None => Next::Rehearse { fit_only: wish.at_once },
             Some(Rehearsal::Refused(reason)) => Next::Stand(Phase::Refused, reason.clone()),
+            Some(Rehearsal::Passed(_)) if wish.at_once => Next::Say(BundleAction::Activate),
             Some(Rehearsal::Passed(_)) => Next::Say(BundleAction::Stage),
         };
     };
@@ -107,14 +121,17 @@ mod tests {
     }
 
     fn report(series: u64, warm: u64, rows: u64, opened: u64, told: u64) -> ShadowReport {
-        ShadowReport { bundle: "d".into(), series, warm, rows, opened, told }
+        ShadowReport { bundle: "d".into(), series, warm, rows, opened, told, was_active: false }
     }
 
     #[test]
     fn a_plain_wish_is_rehearsed_staged_and_waits_until_it_is_warm() {
         let (mut done, plain) = (Done::default(), wish(false));
-        let next = |shadow: Option<ShadowReport>, done: &Done| next(&plain, false, shadow.as_ref(), done, &limits());
-        assert_eq!(next(None, &done), Next::Rehearse);
+        let next =
+            |shadow: Option<ShadowReport>, done: &Done| next(&plain, true, false, shadow.as_ref(), done, &limits());
+        let away = super::next(&plain, false, false, None, &done, &limits());
+        assert!(matches!(away, Next::Stand(Phase::Waiting, _)), "{away:?}");
+        assert_eq!(next(None, &done), Next::Rehearse { fit_only: false });
         done.rehearsal = Some(Rehearsal::Passed("fine".into()));
         assert_eq!(next(None, &done), Next::Say(BundleAction::Stage));
         done.said = Some(BundleAction::Stage);
@@ -128,7 +145,7 @@ mod tests {
         assert!(
             matches!(words, Next::Stand(Phase::Shadow, words) if words.contains("takes over with the next readings"))
         );
-        let active = super::next(&plain, true, None, &done, &limits());
+        let active = super::next(&plain, true, true, None, &done, &limits());
         assert!(matches!(active, Next::Stand(Phase::Active, _)));
     }
 
@@ -136,24 +153,25 @@ mod tests {
     fn what_is_refused_is_taken_out_of_the_shadow_and_stays_refused() {
         let mut done = Done { refused: Some("noisy".into()), said: Some(BundleAction::Stage), ..Done::default() };
         let shadow = report(1, 1, 100, 50, 0);
-        assert_eq!(next(&wish(false), false, Some(&shadow), &done, &limits()), Next::Say(BundleAction::Retire));
+        assert_eq!(next(&wish(false), true, false, Some(&shadow), &done, &limits()), Next::Say(BundleAction::Retire));
         done.said = Some(BundleAction::Retire);
         // Until the next readings it is still to be seen there.
         for shadow in [Some(&shadow), None] {
-            let stands = next(&wish(false), false, shadow, &done, &limits());
+            let stands = next(&wish(false), true, false, shadow, &done, &limits());
             assert_eq!(stands, Next::Stand(Phase::Refused, "noisy".into()));
         }
         let rehearsed = Done { rehearsal: Some(Rehearsal::Refused("slow".into())), ..Done::default() };
-        let stands = next(&wish(false), false, None, &rehearsed, &limits());
+        let stands = next(&wish(false), true, false, None, &rehearsed, &limits());
         assert_eq!(stands, Next::Stand(Phase::Refused, "slow".into()));
     }
 
     #[test]
-    fn who_is_in_a_hurry_gets_it_at_once_warm_or_not() {
-        for shadow in [None, Some(report(10, 0, 0, 0, 0))] {
-            let next = next(&wish(true), false, shadow.as_ref(), &Done::default(), &limits());
-            assert_eq!(next, Next::Say(BundleAction::Activate));
-        }
+    fn who_is_in_a_hurry_gets_what_runs_at_once_warm_or_not() {
+        let next = |shadow: Option<&ShadowReport>, done: &Done| next(&wish(true), true, false, shadow, done, &limits());
+        assert_eq!(next(None, &Done::default()), Next::Rehearse { fit_only: true });
+        let fits = Done { rehearsal: Some(Rehearsal::Passed("it runs".into())), ..Done::default() };
+        assert_eq!(next(None, &fits), Next::Say(BundleAction::Activate));
+        assert_eq!(next(Some(&report(10, 0, 0, 0, 0)), &Done::default()), Next::Say(BundleAction::Activate));
     }
 
     #[test]
@@ -162,7 +180,7 @@ mod tests {
             assert_eq!(too_many(opened, told, 2.0).is_none(), is_taken, "{opened} where {told}");
         }
         let shadow = report(10, 10, 1_000, 3, 0);
-        let next = next(&wish(false), false, Some(&shadow), &Done::default(), &limits());
+        let next = next(&wish(false), true, false, Some(&shadow), &Done::default(), &limits());
         assert!(
             matches!(next, Next::Stand(Phase::Refused, words) if words.contains("3 alerts where the active one opened 0"))
         );

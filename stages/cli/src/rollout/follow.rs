@@ -23,6 +23,8 @@ use crate::{gateway::Gateway, handed};
 const EVERY: Duration = Duration::from_secs(1);
 /// How often a phase that lasts is told again with newer words.
 const WORDS_EVERY_NS: i64 = 10_000_000_000;
+/// Rows on which it is tried whether a bundle runs at all.
+const FIT_ROWS: u64 = 1000;
 /// A rehearsal that takes longer is given up: the bundle is refused.
 const REHEARSAL_MAX: Duration = Duration::from_secs(1800);
 
@@ -39,6 +41,8 @@ pub struct Follower {
     /// The wish in hand, and what was done for it.
     hand: Option<(u64, Done)>,
     told: Option<State>,
+    /// The bundle that a control of this process activated last: until readings come, scores still name the one before.
+    activated: Option<String>,
 }
 
 /// What `eddy-eval rehearse` prints.
@@ -52,7 +56,7 @@ struct Rehearsed {
 impl Follower {
     /// For a gateway, its bundles and its limits.
     pub fn new(gateway: Gateway, library: Library, limits: Limits, config_file: Option<PathBuf>) -> Self {
-        Self { gateway, library, limits, config_file, hand: None, told: None }
+        Self { gateway, library, limits, config_file, hand: None, told: None, activated: None }
     }
 
     /// Follows what is wanted until it is dropped; `tell` hears what happens.
@@ -84,16 +88,25 @@ impl Follower {
         }
         let seen = Seen::ask(&self.gateway).await?;
         let done = self.hand.as_ref().map(|(_, done)| done.clone()).unwrap_or_default();
-        let is_active = seen.active.contains(&wish.digest);
-        match next(&wish, is_active, seen.shadow_of(&wish.digest), &done, &self.limits) {
-            Next::Rehearse => {
+        let is_said = self.activated.as_ref().is_none_or(|last| *last == wish.digest);
+        let is_active = is_said && seen.active.contains(&wish.digest);
+        let is_here = self.library.has(&wish.digest);
+        match next(&wish, is_here, is_active, seen.shadow_of(&wish.digest), &done, &self.limits) {
+            Next::Rehearse { fit_only } => {
                 self.stand(sequence, &wish, Phase::Rehearsing, "it is tried on the newest readings", tell).await?;
-                let rehearsal = self.rehearse(&wish, &seen).await;
-                self.remember(|done| done.rehearsal = Some(rehearsal));
+                let rehearsal = tokio::select! {
+                    rehearsal = self.rehearse(&wish, &seen, fit_only) => Some(rehearsal),
+                    // What is wanted now goes before; the rehearsal ends with this.
+                    () = self.another(sequence) => None,
+                };
+                self.remember(|done| done.rehearsal = rehearsal);
             }
             Next::Say(action) => {
                 self.say(sequence, &wish.digest, action).await?;
                 tell(&format!("models: {} bundle {} was said", action.as_str(), short(&wish.digest)));
+                if action == BundleAction::Activate {
+                    self.activated = Some(wish.digest.clone());
+                }
                 self.remember(|done| done.said = Some(action));
             }
             Next::Stand(phase, words) => {
@@ -106,6 +119,16 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    /// Waits until something else is wanted.
+    async fn another(&self, sequence: u64) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if matches!(seen::wish(&self.gateway).await, Ok(Some((newest, _))) if newest != sequence) {
+                return;
+            }
+        }
     }
 
     fn remember(&mut self, change: impl FnOnce(&mut Done)) {
@@ -144,15 +167,19 @@ impl Follower {
         Ok(())
     }
 
-    /// Ends what has been in the shadow for long enough since the wished one took over.
+    /// Ends what runs in the shadow though nobody wants it any more: a trial that was given up, at once; the one before, once the
+    /// wished one has judged for long enough.
     async fn retire(&mut self, sequence: u64, wish: &Desired, seen: &Seen) -> Result<()> {
-        let Some(told) = self.told.as_ref().filter(|told| told.phase == Phase::Active) else { return Ok(()) };
+        let ended = |told: &&State| matches!(told.phase, Phase::Active | Phase::Refused);
+        let Some(told) = self.told.as_ref().filter(ended) else { return Ok(()) };
         let after = (self.limits.retire_after_h * 3.6e12) as Timestamp;
-        if after == 0 || crate::now() - told.time < after {
-            return Ok(());
-        }
-        for old in seen.shadow.iter().filter(|old| old.bundle != wish.digest) {
-            self.say(sequence, &old.bundle, BundleAction::Retire).await?;
+        let is_due = told.phase == Phase::Active && after > 0 && crate::now() - told.time >= after;
+        let retired = self.hand.as_ref().map(|(_, done)| done.retired.clone()).unwrap_or_default();
+        for old in seen.shadow.iter().filter(|old| old.bundle != wish.digest && (is_due || !old.was_active)) {
+            if !retired.contains(&old.bundle) {
+                self.say(sequence, &old.bundle, BundleAction::Retire).await?;
+                self.remember(|done| done.retired.push(old.bundle.clone()));
+            }
         }
         Ok(())
     }
@@ -169,23 +196,23 @@ impl Follower {
     }
 
     /// Verifies the bundle, and runs it beside the active one over the newest readings.
-    async fn rehearse(&self, wish: &Desired, seen: &Seen) -> Rehearsal {
-        match self.rehearsed(wish, seen).await {
+    async fn rehearse(&self, wish: &Desired, seen: &Seen, fit_only: bool) -> Rehearsal {
+        match self.rehearsed(wish, seen, fit_only).await {
             Ok(rehearsal) => rehearsal,
             Err(problem) => Rehearsal::Refused(format!("{problem:#}")),
         }
     }
 
-    async fn rehearsed(&self, wish: &Desired, seen: &Seen) -> Result<Rehearsal> {
+    async fn rehearsed(&self, wish: &Desired, seen: &Seen, fit_only: bool) -> Result<Rehearsal> {
         self.library.open(&wish.digest)?;
         let new = self.library.place(&wish.digest)?;
-        let Some(active) = seen.active.first() else {
-            return Ok(Rehearsal::Passed("nothing was judged yet, so there is nothing to compare it with".into()));
-        };
-        let old = self.library.place(active)?;
+        // Where nothing was judged yet, or nobody wants to know, it is beside itself, and tried whether it runs.
+        let active = seen.active.first().filter(|active| !fit_only && self.library.has(active));
+        let old = self.library.place(active.unwrap_or(&wish.digest))?;
+        let rows = if active.is_some() { self.limits.rehearsal_rows } else { FIT_ROWS };
         let mut command = Command::new(handed::binary(handed::EVAL)?);
         command.arg("rehearse").arg("--old").arg(old).arg("--new").arg(new).arg("--json");
-        command.args(["--rows", &self.limits.rehearsal_rows.to_string()]);
+        command.args(["--rows", &rows.to_string()]);
         command.args(["--alerts-factor", &self.limits.alerts_factor.to_string()]);
         command.args(["--budget-us", &self.limits.window_budget_us.to_string()]);
         command.args(["--url", self.gateway.client.url(), "--site", &self.gateway.site]);

@@ -48,6 +48,7 @@ impl Seen {
                 sum.rows += more.rows;
                 sum.opened += more.opened;
                 sum.told += more.told;
+                sum.was_active |= more.was_active;
             }
         }
     }

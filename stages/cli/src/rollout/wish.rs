@@ -63,7 +63,8 @@ const ROLLBACK: &str = "\
 Examples:
   eddy model rollback
 
-The bundle before has gone on in the shadow, so it knows all there is to know.
+The bundle before has gone on in the shadow, so it knows all there is to know. While another one is tried there, the trial is given up:
+it took the place of the bundle before.
 
 Exit codes:
   0 it judges again   1 there is none to go back to   64 bad command line";
@@ -140,6 +141,9 @@ pub struct ActivateArgs {
     /// With --hub: for this site alone; may be repeated
     #[arg(long = "for", value_name = "SITE", requires = "hub")]
     pub sites: Vec<String>,
+    /// With --hub, for every site: also for those that had a wish of their own
+    #[arg(long, requires = "hub", conflicts_with = "sites")]
+    pub replace: bool,
     /// Which gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
@@ -196,8 +200,9 @@ pub async fn run(command: &RolloutCommand) -> Result<()> {
 
 /// The bundles of a gateway on this machine, as its stages trust them.
 fn library(gateway: &Gateway, dir: &Path) -> Library {
-    let keys = gateway.file.as_ref().map(|file| file.trusted_keys.clone()).unwrap_or_default();
-    Library::new(&bundle::folder(dir), &keys, false)
+    let file = gateway.file.as_ref();
+    let keys = file.map(|file| file.trusted_keys.clone()).unwrap_or_default();
+    Library::new(&bundle::folder(dir), &keys, file.is_some_and(|file| file.allow_unsigned))
 }
 
 /// A connection to the region's bus.
@@ -232,7 +237,7 @@ async fn list(args: &ListArgs) -> Result<()> {
     if let Some(place) = &args.hub {
         let objects = hub(place).await?.objects(BUCKET).await?;
         let digests = objects.iter().filter_map(|Object { name, .. }| name.strip_suffix("/model.toml"));
-        digests.for_each(output::line);
+        digests.filter(|digest| is_digest(digest)).for_each(output::line);
         return Ok(());
     }
     let gateway = args.gateway.connect().await?;
@@ -266,7 +271,7 @@ async fn list(args: &ListArgs) -> Result<()> {
 }
 
 /// The digest that is meant: of a folder, which is taken in, or one that is there and begins so.
-fn meant(library: &Library, text: &str) -> Result<String> {
+fn meant(library: &Library, is_here: bool, text: &str) -> Result<String> {
     if Path::new(text).is_dir() {
         return Ok(library.install(Path::new(text))?.digest);
     }
@@ -275,8 +280,8 @@ fn meant(library: &Library, text: &str) -> Result<String> {
     match (found.next(), found.next()) {
         (Some(_), Some(_)) => bail!("{text:?} begins several digests: give more of it"),
         (Some(digest), None) => Ok(digest),
-        // One that this machine does not have, but the gateway may.
-        (None, _) if is_digest(text) => Ok(text.to_owned()),
+        // A gateway on another machine may have it, or get it from the region.
+        (None, _) if is_digest(text) && !is_here => Ok(text.to_owned()),
         (None, _) => {
             bail!("{text:?} is neither a bundle's folder nor the beginning of a digest that `eddy model list` prints")
         }
@@ -285,17 +290,23 @@ fn meant(library: &Library, text: &str) -> Result<String> {
 
 async fn activate(args: &ActivateArgs) -> Result<()> {
     let gateway = args.gateway.connect().await?;
-    let digest = meant(&library(&gateway, &args.gateway.bus.dir), &args.bundle)?;
+    let is_here = gateway.file.is_some();
+    let digest = meant(&library(&gateway, &args.gateway.bus.dir), is_here, &args.bundle)?;
     want(&gateway, digest, args.now, args.wait).await
 }
 
 async fn rollback(args: &RollbackArgs) -> Result<()> {
     let gateway = args.gateway.connect().await?;
     let seen = Seen::ask(&gateway).await?;
-    let before = seen.shadow.first().context(
-        "there is no bundle to go back to: none runs in the shadow; `eddy model activate DIGEST` wants any that is there",
-    )?;
-    want(&gateway, before.bundle.clone(), true, args.wait).await
+    let digest = match seen.shadow.iter().find(|report| report.was_active) {
+        Some(before) => before.bundle.clone(),
+        // A trial is given up by wanting what judges.
+        None if !seen.shadow.is_empty() => seen.active.first().context("nothing was judged yet")?.clone(),
+        None => bail!(
+            "there is no bundle to go back to: none runs in the shadow; `eddy model activate DIGEST` wants any that is there"
+        ),
+    };
+    want(&gateway, digest, true, args.wait).await
 }
 
 /// Says what is wanted of a gateway, and waits for what becomes of it.
@@ -316,7 +327,7 @@ async fn want(gateway: &Gateway, digest: String, at_once: bool, wait: u64) -> Re
                 Phase::Refused => {
                     bail!("bundle {} was refused, the one before goes on: {}", short(&state.digest), state.reason)
                 }
-                Phase::Rehearsing | Phase::Shadow => {}
+                Phase::Waiting | Phase::Rehearsing | Phase::Shadow => {}
             }
         }
         if tokio::time::Instant::now() >= deadline {
@@ -324,9 +335,7 @@ async fn want(gateway: &Gateway, digest: String, at_once: bool, wait: u64) -> Re
                 !said.is_empty(),
                 "nobody takes up what is wanted: `eddy up` does, or `eddy model follow`; it stands on stream {STREAM}"
             );
-            output::line(
-                "it goes on by itself: `eddy model list` tells how far it is, `eddy model activate --now` does not wait",
-            );
+            output::line("it goes on by itself: `eddy model list` tells how far it is");
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -348,9 +357,29 @@ async fn want_of_all(place: &str, args: &ActivateArgs) -> Result<()> {
     };
     let desired = Desired { digest: digest.to_owned(), origin: "cli".into(), time: crate::now(), at_once: args.now };
     let json = serde_json::to_vec(&desired)?;
+    let bucket = format!("KV_{DESIRED_BUCKET}");
+    let prefix = format!("$KV.{DESIRED_BUCKET}.");
     let keys = match args.sites.as_slice() {
-        [] => vec![FOR_ALL.to_owned()],
-        sites => sites.iter().map(|site| models::key_of(site)).collect(),
+        [] => {
+            // A site's own wish goes before the one for all.
+            for subject in client.subjects(&bucket, &format!("{prefix}site.>")).await?.into_keys() {
+                let own = client.last(&bucket, &subject).await?.filter(|last| !last.payload.is_empty());
+                if own.is_some() && args.replace {
+                    client.publish(&subject, &[], Default::default()).await?;
+                } else if own.is_some() {
+                    let key = subject.trim_start_matches(&prefix);
+                    output::line(&format!("{key}: keeps the wish that was said for it alone; --replace takes it back"));
+                }
+            }
+            vec![FOR_ALL.to_owned()]
+        }
+        sites => {
+            for site in sites {
+                let is_known = client.stream(&eddy_schemas::sync::stream_of(site)).await?.is_some();
+                ensure!(is_known, "the region knows no site {site:?}");
+            }
+            sites.iter().map(|site| models::key_of(site)).collect()
+        }
     };
     for key in keys {
         client.publish(&format!("$KV.{DESIRED_BUCKET}.{key}"), &[], json.clone().into()).await?;
@@ -362,7 +391,7 @@ async fn want_of_all(place: &str, args: &ActivateArgs) -> Result<()> {
 async fn follow(args: &FollowArgs) -> Result<()> {
     let gateway = args.gateway.connect().await?;
     let plan = up::Plan::load(&args.gateway.bus.dir, args.config.as_deref())?;
-    let library = Library::new(&bundle::folder(&plan.dir), &plan.trusted_keys(), false);
+    let library = Library::new(&bundle::folder(&plan.dir), &plan.trusted_keys(), plan.allows_unsigned());
     let follower = Follower::new(gateway, library, plan.config.rollout.clone(), plan.config_file.clone());
     tokio::select! {
         () = follower.follow(output::line) => {}

@@ -74,9 +74,10 @@ pub fn further(plan: &Plan) -> Vec<(String, OsString)> {
     let mut variables = Vec::new();
     for stage in ["CAPTURE", "EMBED", "DETECT", "SYNC", "EXPORT"] {
         variables.push((format!("EDDY_{stage}_BUNDLES"), folder(&plan.dir).into_os_string()));
-        // A site with a bundle of its own says itself whom it trusts, unless it says so here.
-        if !plan.own_bundle || !plan.config.trusted_keys.is_empty() {
-            variables.push((format!("EDDY_{stage}_TRUSTED_KEYS"), list(&plan.trusted_keys())));
+        // All of them judge alike: what one lets in the others must obey.
+        variables.push((format!("EDDY_{stage}_TRUSTED_KEYS"), list(&plan.trusted_keys())));
+        if plan.allows_unsigned() {
+            variables.push((format!("EDDY_{stage}_ALLOW_UNSIGNED"), "true".into()));
         }
     }
     variables

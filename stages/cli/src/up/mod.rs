@@ -66,6 +66,8 @@ pub struct Plan {
     pub own_bundle: bool,
     /// Where that lies.
     pub own_bundle_dir: Option<PathBuf>,
+    /// Whom the config trusts with it, and whether it need not be signed.
+    pub own_trust: (Vec<String>, bool),
     /// Whether the config names a sink of alerts: then notify runs too.
     pub sinks: bool,
     /// Whether the config names a hub: then sync runs too.
@@ -87,6 +89,11 @@ impl Plan {
         let names_sink = |name: &str| matches!(name, "EDDY_NOTIFY_WEBHOOK" | "EDDY_NOTIFY_MQTT");
         let mut own_bundle_dir =
             environment.iter().find(|(name, _)| names_bundle(name)).map(|(_, dir)| PathBuf::from(dir));
+        let said = |key: &str| {
+            environment.iter().find(|(name, _)| name == &format!("EDDY_EMBED_{key}")).map(|(_, value)| value)
+        };
+        let keys = said("TRUSTED_KEYS").and_then(|list| serde_json::from_str::<Vec<String>>(list).ok());
+        let mut own_trust = (keys.unwrap_or_default(), said("ALLOW_UNSIGNED").is_some_and(|value| value == "true"));
         let mut sinks = environment.iter().any(|(name, _)| names_sink(name));
         let mut hub = environment.iter().any(|(name, value)| name == "EDDY_SYNC_HUB_URL" && !value.is_empty());
         let mut export = environment.iter().any(|(name, value)| name == "EDDY_EXPORT_TO" && !value.is_empty());
@@ -95,6 +102,10 @@ impl Plan {
             let table: toml::Table = text.parse().unwrap_or_default();
             let named = |stage: &str| table.get(stage)?.get("bundle")?.as_str().map(PathBuf::from);
             own_bundle_dir = own_bundle_dir.or_else(|| named("embed")).or_else(|| named("detect"));
+            let of_embed = |key: &str| table.get("embed").or_else(|| table.get("detect"))?.get(key);
+            let keys = || of_embed("trusted_keys")?.as_array();
+            own_trust.0.extend(keys().into_iter().flatten().filter_map(|key| key.as_str().map(str::to_owned)));
+            own_trust.1 |= of_embed("allow_unsigned").and_then(toml::Value::as_bool).unwrap_or(false);
             let lists = |kind: &str| table.get("notify")?.get(kind)?.as_array().map(|sinks| !sinks.is_empty());
             sinks |= lists("webhook").unwrap_or(false) || lists("mqtt").unwrap_or(false);
             let url = || table.get("sync")?.get("hub")?.get("url")?.as_str();
@@ -117,6 +128,7 @@ impl Plan {
             config_file: config_file.map(absolute).transpose()?,
             own_bundle: own_bundle_dir.is_some(),
             own_bundle_dir,
+            own_trust,
             sinks,
             hub,
             export,
@@ -126,9 +138,16 @@ impl Plan {
 }
 
 impl Plan {
-    /// Who may sign bundles: whoever signed the default one, and whom the config names.
+    /// Who may sign bundles: whoever signed the default one, or whom a config with a bundle of its own names for that; and whom
+    /// `[gateway]` names.
     pub fn trusted_keys(&self) -> Vec<String> {
-        std::iter::once(bundle::default_key().to_owned()).chain(self.config.trusted_keys.iter().cloned()).collect()
+        let first = if self.own_bundle { self.own_trust.0.clone() } else { vec![bundle::default_key().to_owned()] };
+        first.into_iter().chain(self.config.trusted_keys.iter().cloned()).collect()
+    }
+
+    /// Whether bundles need not be signed: only where the config says so of one of its own.
+    pub fn allows_unsigned(&self) -> bool {
+        self.own_bundle && self.own_trust.1
     }
 }
 
@@ -156,7 +175,7 @@ impl Running {
             access: Access::loopback(),
             about: serde_json::json!({
                 "site": plan.site, "shards": plan.shards,
-                "config_file": plan.config_file, "own_bundle": plan.own_bundle, "trusted_keys": plan.trusted_keys(),
+                "config_file": plan.config_file, "own_bundle": plan.own_bundle, "trusted_keys": plan.trusted_keys(), "allow_unsigned": plan.allows_unsigned(),
             }),
             loud: plan.loud,
         })
@@ -189,9 +208,10 @@ impl Running {
             config_file: plan.config_file.clone(),
             own_bundle: plan.own_bundle,
             trusted_keys: plan.trusted_keys(),
+            allow_unsigned: plan.allows_unsigned(),
         };
         let gateway = Gateway { client, site: plan.site.clone(), file: Some(file) };
-        let library = Library::new(&bundle::folder(&plan.dir), &plan.trusted_keys(), false);
+        let library = Library::new(&bundle::folder(&plan.dir), &plan.trusted_keys(), plan.allows_unsigned());
         let rollout = plan.config.rollout.clone();
         let follower = Follower::new(gateway.clone(), library, rollout, plan.config_file.clone());
         machine.keep(tokio::spawn(follower.follow(move |words| journal.tell(words))));

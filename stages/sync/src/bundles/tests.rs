@@ -115,7 +115,14 @@ async fn a_wish_for_the_site_goes_before_one_for_all_and_what_was_said_here_sinc
     let (bus, hub) = (MemoryBus::new(1, Faults::default()), MemoryBus::new(2, Faults::default()));
     bus.create(models::STREAM, 1);
     hub.create(WISH_STREAM, 1);
-    let mut wishes = Wishes { bus: bus.clone(), hub: hub.clone(), site: "plant 1".into(), telemetry: telemetry() };
+    let wake = Arc::new(Notify::new());
+    let mut wishes = Wishes {
+        bus: bus.clone(),
+        hub: hub.clone(),
+        site: "plant 1".into(),
+        wake: wake.clone(),
+        telemetry: telemetry(),
+    };
     let json = |digit: char, time| {
         let wish = Desired { digest: digit.to_string().repeat(64), origin: "anna".into(), time, at_once: false };
         Bytes::from(serde_json::to_vec(&wish).unwrap())
@@ -142,4 +149,6 @@ async fn a_wish_for_the_site_goes_before_one_for_all_and_what_was_said_here_sinc
     let said: Vec<Desired> = said.into_iter().map(|(_, payload)| serde_json::from_slice(&payload).unwrap()).collect();
     let digits: Vec<_> = said.iter().map(|wish| (&wish.digest[..1], wish.origin.as_str())).collect();
     assert_eq!(digits, [("a", "region/anna"), ("d", "region/anna")]);
+    // A wish makes the bucket be read.
+    wake.notified().await;
 }

@@ -96,7 +96,15 @@ fn what_runs_in_the_shadow_changes_nothing_that_is_told() {
         let mut stage = further.detect();
         run_messages(&mut stage, further.messages(&source().with(further.say(450, Begin)), 100), reload);
         let rows = 2 * (750 - COMMISSIONING_ROWS as u64);
-        let report = ShadowReport { bundle: further.digest.clone(), series: 2, warm: 2, rows, opened: 1, told: 1 };
+        let report = ShadowReport {
+            bundle: further.digest.clone(),
+            series: 2,
+            warm: 2,
+            rows,
+            opened: 1,
+            told: 1,
+            was_active: false,
+        };
         assert_eq!(stage.panel.report(), Some(report));
     }
 }
@@ -150,6 +158,60 @@ fn the_stage_contract_holds_across_switches() {
         .with(further.back(530))
         .with(further.say(550, Retire));
     assert_stage_contract(|| further.detect(), &further.messages(&source, 97), 0..4);
+}
+
+#[test]
+fn what_a_judge_told_is_closed_also_if_it_goes_before_its_devices_next_row() {
+    let further = Further::new();
+    let gone = |row| Event::Say(row, ControlKind::Bundle { digest: FIRST.into(), action: Retire });
+    let source = Source::new("d", 2, 1_200)
+        .with(Event::Add(1_000..1_060, 0, 6.0))
+        .with(further.say(450, Begin))
+        .with(further.say(1_010, Activate))
+        .with(gone(1_010));
+    let told = further.run(&source, 500);
+    let story = story(&further, &told);
+    let ends: Vec<_> = story.iter().map(|(bundle, phase, row, ..)| (*bundle, *phase, *row)).collect();
+    assert!(ends.contains(&("old", Phase::Closed, 1_009)) && ends.contains(&("new", Phase::Opened, 1_010)), "{ends:?}");
+    let open = || further.detect();
+    let again = run_messages(&mut further.detect(), further.messages(&source, 97), Some(&open));
+    assert_eq!(again.alerts, told.alerts);
+}
+
+#[test]
+fn who_judged_before_is_known_as_warm_and_as_one_to_go_back_to() {
+    let further = Further::new();
+    let source = Source::new("d", 2, 1_000).with(further.say(450, Begin)).with(further.say(900, Activate));
+    let open = || further.detect();
+    let mut stage = further.detect();
+    run_messages(&mut stage, further.messages(&source, 97), Some(&open));
+    let report = stage.panel.report().unwrap();
+    assert_eq!((report.bundle.as_str(), report.warm, report.series, report.was_active), (FIRST, 2, 2, true));
+}
+
+#[test]
+fn an_output_ends_before_rows_of_another_bundle_and_rows_wait_for_one_that_is_away() {
+    let further = Further::new();
+    let items = Source::new("d", 1, 460).items();
+    let mut stage = further.detect();
+    let (first, other) = (message(&items[..430], FIRST, None), message(&items[430..], &further.digest, None));
+    let mut out = Outbox::new(stage.outputs(), usize::MAX);
+    let mut process = |message: &Message, out: &mut Outbox<ScoresBuilder>| {
+        let message = incoming(message);
+        let input = stage.decode(&message).unwrap();
+        stage.process(&message, &input, 0..Detect::rows(&input), out)
+    };
+    assert_eq!(process(&first, &mut out), 430);
+    // Without a control between: its state was cleared, say.
+    assert_eq!((process(&other, &mut out), out.is_ended()), (0, true));
+    out.clear();
+    let (place, hidden) = (further.folder.path().join(&further.digest), further.folder.path().join("hidden"));
+    std::fs::rename(&place, &hidden).unwrap();
+    process(&other, &mut out);
+    let reason = out.stopped().unwrap();
+    assert!(reason.contains(&further.digest) && reason.contains("bring it back"), "{reason}");
+    std::fs::rename(&hidden, &place).unwrap();
+    assert_eq!((process(&other, &mut out), out.stopped()), (items.len() - 430, None));
 }
 
 #[test]

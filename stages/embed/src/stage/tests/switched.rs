@@ -112,6 +112,16 @@ fn a_bundle_that_is_not_there_changes_nothing() {
     let batches = run(&mut stage, &rows, usize::MAX);
     assert!(batches.iter().all(|batch| batch.bundle == stage.bundle_digest() && batch.shadow.is_none()));
     assert_eq!(batches.len(), 2);
+    // Where it was at hand and is not for a moment, nobody goes on without it.
+    let (mut away, message) = (further.embed(60), message(&rows));
+    let hidden = further.folder.path().join("hidden");
+    std::fs::rename(further.folder.path().join(&further.digest), &hidden).unwrap();
+    let input = away.decode(&message).unwrap();
+    let mut out = Outbox::new(away.outputs(), usize::MAX);
+    away.process(&message, &input, 0..Embed::rows(&input), &mut out);
+    let reason = out.stopped().unwrap();
+    assert!(reason.contains(&further.digest) && reason.contains("bring it back"), "{reason}");
+    std::fs::rename(&hidden, further.folder.path().join(&further.digest)).unwrap();
     // And state that was made with it is not opened without it.
     let (mut with, mut state) = (further.embed(60), BTreeMap::new());
     run(&mut with, &rows, usize::MAX);
