@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Timestamp, names};
 
 /// The protobuf messages, as `proto/eddy/region/v1/region.proto` documents them.
 #[allow(missing_docs)]
@@ -29,6 +29,27 @@ pub const NEWS_STREAM: &str = "REGION";
 pub const SKETCH_BUCKET: &str = "SKETCHES";
 /// A gateway's stream of what the region told it: the last `Sketch` of a bundle on `region.<site>.sketch.<digest>`.
 pub const GATEWAY_STREAM: &str = "REGION";
+
+/// An operator's word of an alert that was said in the region, as JSON on [`said_subject`] of the site's stream there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Word {
+    /// The device.
+    pub device: String,
+    /// Its alert.
+    pub alert: String,
+    /// `normal`, or the name of a fault.
+    pub label: String,
+    /// Who says it: `hub/<certificate subject>`.
+    pub origin: String,
+    /// When, by their clock.
+    pub time: Timestamp,
+}
+
+/// Where operators' words about a site's alerts go: a subject of the site's own stream.
+pub fn said_subject(site: &str) -> String {
+    format!("said.{}", names::encode(site))
+}
 
 /// A label that somebody gave in the region, and the window that it is about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

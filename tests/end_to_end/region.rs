@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use eddy_cli::demo::region::oracle::{self, Comparison, Sent, Told};
 
-use hub::Hub;
+pub use hub::Hub;
 pub use machine::grpc;
-use site::Site;
+pub use site::Site;
 
 /// How long the region may take until it has everything.
 const PATIENCE: Duration = Duration::from_secs(120);

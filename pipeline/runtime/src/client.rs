@@ -173,6 +173,18 @@ impl Client {
         }
     }
 
+    /// The names of the streams that begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// That the server does not answer, or refuses.
+    pub async fn streams(&self, prefix: &str) -> Result<Vec<String>, ClientError> {
+        let all: Result<Vec<String>, _> = self.context.stream_names().try_collect().await;
+        let mut names = all.map_err(|error| ClientError::refused("listing the streams", chain(&error)))?;
+        names.retain(|name| name.starts_with(prefix));
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// How many messages lie on each subject of `stream` that `filter` matches.
     ///
     /// # Errors

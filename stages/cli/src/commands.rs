@@ -214,6 +214,7 @@ const EXPORT: &str = "\
 Examples:
   eddy export --help                  all of its options
   eddy export --to out                embeddings, scores, alerts, contexts and labels, as Parquet
+  eddy export --to region --hub .hub  alerts, contexts and labels of all sites of a region
   eddy export receipts --to out       is all there, and as much as the streams hold";
 
 const DEMO: &str = "\

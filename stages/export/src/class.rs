@@ -1,4 +1,4 @@
-//! What is exported: each class is of one stream, and becomes tables of its own.
+//! What is exported: each class is of one stream of a gateway, and becomes tables of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ impl Class {
     pub const ALL: [Self; 7] =
         [Self::Readings, Self::Samples, Self::Embeddings, Self::Scores, Self::Alerts, Self::Contexts, Self::Labels];
 
+    /// Those that a hub has.
+    pub const OF_HUB: [Self; 3] = [Self::Alerts, Self::Contexts, Self::Labels];
+
     /// As it stands in paths and on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -51,7 +54,7 @@ impl Class {
         })
     }
 
-    /// The stream that its rows come from.
+    /// A gateway's stream that its rows come from.
     pub fn stream(self) -> &'static str {
         match self {
             Self::Readings | Self::Labels => "READINGS",
@@ -62,7 +65,7 @@ impl Class {
         }
     }
 
-    /// What the subjects of its messages begin with.
+    /// What the subjects of its messages there begin with.
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Readings | Self::Labels => "readings",

@@ -1,27 +1,28 @@
 //! `eddy export`: the command line.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use eddy_cli::{
-    gateway::{Gateway, GatewayArgs},
-    output, up,
+    gateway::{BusArgs, Gateway, GatewayFile},
+    hub, output, up,
 };
-use eddy_runtime::{config::ConfigError, program};
-use eddy_schemas::{Timestamp, time_of};
-use serde::Serialize;
+use eddy_runtime::{client::Client, config::ConfigError, program};
+use eddy_schemas::{Timestamp, names, sync, time_of};
 
 use crate::{
     class::Class,
     config::{self, Config},
-    job::{Job, Report},
+    job::{ExportError, Job},
     manifest::Manifest,
     policy::Raw,
     progress::Progress,
     receipts::{self, ReceiptsArgs},
     select::{Filter, Selection},
+    source::Source,
     stage::Export,
     store::Store,
+    summary::{OfClass, Summary},
 };
 
 /// Bad config or a bad command line (sysexits' EX_USAGE).
@@ -35,6 +36,7 @@ Examples:
   eddy export --to s3://bucket/plant --class alerts     S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL …
   eddy export --to out --class readings --allow readings --purpose 'retraining the encoder'
   eddy export --to out --since 2026-01-05T00:00:00Z --device 'pump 1' --dry-run
+  eddy export --to region --hub .hub                    alerts, contexts and labels of all sites, as a region's hub has them
   eddy export receipts --to out                         is all there, as it was written, and as much as the streams hold
 
 Files: class=CLASS/site=SITE/date=DATE/….parquet, readable by duckdb, pyarrow, Spark: select * from read_parquet('out/class=alerts/**/*.parquet',
@@ -89,15 +91,21 @@ pub struct ExportArgs {
     /// Read and count, and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Print the summary as one line of JSON, and no progress bar
+    /// Print the summary as one line of JSON (with --hub one for each site), and no progress bar
     #[arg(long)]
     pub json: bool,
     /// The table `export` of this file [default: that which the gateway in --dir runs with]
     #[arg(long, env = "EDDY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// From a region's hub instead: the folder that `eddy hub up` was started with, or its bus's URL
+    #[arg(long, value_name = "DIR|URL")]
+    pub hub: Option<String>,
+    /// The site [default: that of the gateway in --dir, else site; with --hub, where it may be repeated, all]
+    #[arg(long = "site", env = "EDDY_SITE_NAME", value_name = "NAME")]
+    pub sites: Vec<String>,
     /// Which gateway
     #[command(flatten)]
-    pub gateway: GatewayArgs,
+    pub bus: BusArgs,
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
@@ -149,18 +157,18 @@ pub fn main() -> ExitCode {
 #[error("{0}")]
 struct Refused(String);
 
-/// The config of the gateway, with what the command line says of the policy.
+/// The config of the gateway, if that is known, with what the command line says of the policy.
 ///
 /// # Errors
 /// Every problem of the config.
-pub fn config(args: &ExportArgs, gateway: &Gateway) -> anyhow::Result<Config> {
-    let of_gateway = gateway.file.as_ref().and_then(|file| file.config_file.clone());
+pub fn config(args: &ExportArgs, gateway: Option<&GatewayFile>) -> anyhow::Result<Config> {
+    let of_gateway = gateway.and_then(|file| file.config_file.clone());
     let file = args.config.clone().or(of_gateway);
     // Other keys of the environment are those of other commands.
     let own = std::env::vars().filter(|(name, _)| name.starts_with("EDDY_EXPORT_"));
     let (_, mut config) = eddy_runtime::config::load::<Config>("export", config::DEFAULTS, file.as_deref(), own)?;
-    if let (true, Some(file)) = (config.bundles.as_os_str().is_empty(), &gateway.file) {
-        config.bundles = up::bundle::folder(&args.gateway.bus.dir);
+    if let (true, Some(file)) = (config.bundles.as_os_str().is_empty(), gateway) {
+        config.bundles = up::bundle::folder(&args.bus.dir);
         config.trusted_keys.extend(file.trusted_keys.iter().cloned());
     }
     config.policy.raw.extend(args.allow.iter().copied());
@@ -169,72 +177,38 @@ pub fn config(args: &ExportArgs, gateway: &Gateway) -> anyhow::Result<Config> {
     }
     if !args.classes.is_empty() {
         config.classes = args.classes.iter().copied().collect();
+    } else if args.hub.is_some() {
+        config.classes.retain(|class| Class::OF_HUB.contains(class));
     }
     let problems = config.problems();
     if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }.into()) }
 }
 
-/// What an export did.
-#[derive(Debug, Serialize)]
-struct Summary {
-    manifest: Option<String>,
-    rows: u64,
-    bytes: u64,
-    files: u64,
-    files_written: u64,
-    bytes_written: u64,
-    rows_held_max: usize,
-    peak_rss_bytes: u64,
-    seconds: f64,
-    classes: Vec<OfClass>,
+/// What is exported from.
+struct Connected {
+    client: Client,
+    source: Source,
+    sites: Vec<String>,
+    /// What is known of how a gateway runs, if it runs on this machine.
+    file: Option<GatewayFile>,
 }
 
-#[derive(Debug, Serialize)]
-struct OfClass {
-    class: &'static str,
-    ranges: usize,
-    messages: u64,
-    rows: u64,
-    files: usize,
-    bytes: u64,
-    gaps: usize,
-    missing: u64,
-    skipped: u64,
-}
-
-impl OfClass {
-    fn of(class: Class, report: &Report) -> Self {
-        let records = &report.records;
-        let files = || records.iter().flat_map(|record| &record.files);
-        let gaps = || records.iter().flat_map(|record| &record.gaps);
-        Self {
-            class: class.name(),
-            ranges: records.len(),
-            messages: records.iter().map(|record| record.messages).sum(),
-            rows: records.iter().map(|record| record.rows).sum(),
-            files: files().count(),
-            bytes: files().map(|file| file.bytes).sum(),
-            gaps: gaps().count(),
-            missing: gaps().map(|gap| gap.last - gap.first + 1).sum(),
-            skipped: records.iter().map(|record| record.skipped).sum(),
-        }
+async fn connect(args: &ExportArgs) -> anyhow::Result<Connected> {
+    let Some(place) = &args.hub else {
+        anyhow::ensure!(args.sites.len() <= 1, Refused("a gateway has one site; with --hub there may be more".into()));
+        let Gateway { client, site, file } = args.bus.connect(args.sites.first().cloned()).await?;
+        return Ok(Connected { client, source: Source::Gateway, sites: vec![site], file });
+    };
+    let client = hub::connect(place).await?;
+    let streams = client.streams(sync::STREAM_PREFIX).await?;
+    let known: Vec<_> = streams.iter().map(|stream| names::decode(&stream[sync::STREAM_PREFIX.len()..])).collect();
+    anyhow::ensure!(!known.is_empty(), "the hub {place} has no stream of a site");
+    for site in &args.sites {
+        let none = || format!("the hub {place} has no stream of site {site:?}; it has {known:?}");
+        anyhow::ensure!(known.contains(site), none());
     }
-
-    fn line(&self, is_dry: bool) -> String {
-        let mut line = format!("{:10} {:>12} rows of {} messages", self.class, self.rows, self.messages);
-        if is_dry {
-            line += &format!(", {} ranges", self.ranges);
-        } else {
-            line += &format!(", {} files, {} bytes", self.files, self.bytes);
-        }
-        if self.missing > 0 {
-            line += &format!("; {} sequences are no longer in the stream ({} gaps)", self.missing, self.gaps);
-        }
-        if self.skipped > 0 {
-            line += &format!("; {} messages could not be read", self.skipped);
-        }
-        line
-    }
+    let sites = if args.sites.is_empty() { known } else { args.sites.clone() };
+    Ok(Connected { client, source: Source::Hub, sites, file: None })
 }
 
 /// The command.
@@ -242,23 +216,46 @@ impl OfClass {
 /// # Errors
 /// What may not leave, what cannot be read or written.
 pub async fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let gateway = args.gateway.connect().await?;
-    let config = config(args, &gateway)?;
-    for class in &config.classes {
-        config.policy.check(*class).map_err(Refused)?;
+    let from = connect(args).await?;
+    let config = config(args, from.file.as_ref())?;
+    if config.classes.is_empty() {
+        return Err(Refused("a hub has none of export.classes of the config: name some by --class".into()).into());
     }
-    let heads = config.heads();
-    let started = std::time::Instant::now();
+    for class in &config.classes {
+        from.source.check(*class).and_then(|()| config.policy.check(*class)).map_err(Refused)?;
+    }
     let store = Store::open(args.to.as_deref().unwrap_or_default()).await?;
+    for site in &from.sites {
+        if from.source == Source::Hub && !args.json {
+            output::line(&format!("site {}", output::printable(site)));
+        }
+        let summary = export(args, &config, &from, site, &store).await?;
+        let line = if args.json { serde_json::to_string(&summary)? } else { summary.line() };
+        output::line(&line);
+    }
+    Ok(())
+}
+
+/// One site.
+async fn export(
+    args: &ExportArgs,
+    config: &Config,
+    from: &Connected,
+    site: &str,
+    store: &Store,
+) -> Result<Summary, ExportError> {
+    let started = std::time::Instant::now();
+    let heads = config.heads();
     let selection = Selection {
         sequences: args.sequences,
         filter: Filter { since: args.since, until: args.until, devices: args.devices.iter().cloned().collect() },
     };
     let progress = if args.json { Progress::default() } else { Progress::bar() };
     let job = Job {
-        client: &gateway.client,
-        site: &gateway.site,
-        store: &store,
+        client: &from.client,
+        source: from.source,
+        site,
+        store,
         selection: &selection,
         cut: config.cut(false),
         policy: &config.policy,
@@ -268,58 +265,18 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<()> {
         progress: &progress,
     };
     let (mut records, mut classes) = (Vec::new(), Vec::new());
-    let (mut files_written, mut bytes_written, mut rows_held_max) = (0, 0, 0);
-    for class in config.classes.iter().copied().collect::<BTreeSet<_>>() {
-        let report = job.run(class).await?;
-        let of_class = OfClass::of(class, &report);
+    for class in &config.classes {
+        let report = job.run(*class).await?;
+        let of_class = OfClass::of(*class, &report);
         if !args.json {
             output::line(&of_class.line(args.dry_run));
         }
         classes.push(of_class);
-        files_written += report.written;
-        bytes_written += report.written_bytes;
-        rows_held_max = rows_held_max.max(report.rows_held_max);
         records.extend(report.records);
     }
-    let manifest = Manifest::new(&gateway.site, &selection.filter, records);
-    let path = if args.dry_run { None } else { Some(manifest.write(&store).await?) };
-    let summary = Summary {
-        rows: manifest.rows,
-        bytes: manifest.bytes,
-        files: manifest.records.iter().map(|record| record.files.len() as u64).sum(),
-        manifest: path,
-        files_written,
-        bytes_written,
-        rows_held_max,
-        peak_rss_bytes: peak_rss_bytes(),
-        seconds: started.elapsed().as_secs_f64(),
-        classes,
-    };
-    if args.json {
-        output::line(&serde_json::to_string(&summary)?);
-    } else {
-        output::line(&summary.line());
-    }
-    Ok(())
-}
-
-/// The most memory that this process had, as Linux tells it; 0 elsewhere.
-fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    peak.and_then(|kilobytes| kilobytes.trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
-impl Summary {
-    fn line(&self) -> String {
-        match &self.manifest {
-            None => format!("{} rows; nothing was written (--dry-run)", self.rows),
-            Some(manifest) => format!(
-                "{} rows in {} files of {} bytes, {} of them written now, in {:.2} s; manifest={manifest}",
-                self.rows, self.files, self.bytes, self.files_written, self.seconds
-            ),
-        }
-    }
+    let manifest = Manifest::new(site, &selection.filter, records);
+    let path = if args.dry_run { None } else { Some(manifest.write(store).await?) };
+    Ok(Summary::new(&manifest, path, classes, started))
 }
 
 #[cfg(test)]
@@ -334,6 +291,7 @@ mod tests {
         let line = |words: &str| Arguments::try_parse_from(words.split(' '));
         assert!(line("export --to x --class alerts,scores --sequences 1..5").is_ok());
         assert!(line("export receipts --to x").is_ok());
+        assert!(line("export --to x --hub .hub --site a --site b --class alerts").is_ok());
         for wrong in [
             "export",
             "export --to x --class alert",

@@ -81,7 +81,8 @@ mod tests {
     use crate::class::Class;
 
     fn record(first: u64, last: u64) -> Record {
-        let naming = Naming { class: Class::Scores, site: "s".into(), incarnation: 1, tag: None };
+        let naming =
+            Naming { class: Class::Scores, site: "s".into(), stream: "DETECTIONS".into(), incarnation: 1, tag: None };
         Record::new(&naming, first, last)
     }
 

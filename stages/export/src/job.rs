@@ -1,11 +1,11 @@
-//! One class of one gateway into a store: what is not exported yet of a selection, range by range.
+//! One class of one site into a store: what is not exported yet of a selection, range by range.
 //!
 //! A stream is read from front to back, every message of it, so that what is missing is seen. The rows of a range are collected,
 //! sorted, written as files, and committed by the range's record. A job that was killed reads on behind the last record; what
 //! it had written of the next range is written again, to the same bytes. So is a file that was lost or cut off, as long as the
 //! stream still holds its range.
 
-use eddy_runtime::client::{Client, ClientError, ReadFrom, StoredMessage};
+use eddy_runtime::client::{Client, ClientError, ReadFrom, StreamInfo};
 use eddy_schemas::Timestamp;
 use futures_util::StreamExt as _;
 
@@ -18,13 +18,14 @@ use crate::{
     range::Range,
     rows::Taking,
     select::{Cut, Selection},
+    source::{Reader, Source},
     store::{Store, StoreError},
 };
 
 /// Why an export ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The gateway.
+    /// The gateway or hub.
     #[error(transparent)]
     Gateway(#[from] ClientError),
     /// The store.
@@ -60,9 +61,11 @@ pub enum ExportError {
 /// What a job is done with.
 #[derive(Debug)]
 pub struct Job<'a> {
-    /// The gateway.
+    /// The gateway or hub.
     pub client: &'a Client,
-    /// Its site.
+    /// Which of them it is.
+    pub source: Source,
+    /// The gateway's site, or one of the hub's.
     pub site: &'a str,
     /// Where to.
     pub store: &'a Store,
@@ -119,15 +122,7 @@ impl Job<'_> {
     /// See [`ExportError`]; what is committed by then is.
     pub async fn run(&self, class: Class) -> Result<Report, ExportError> {
         self.policy.check(class).map_err(ExportError::Policy)?;
-        let stream = class.stream();
-        let missing = || ClientError::NoStream { what: stream.to_owned() };
-        let info = self.client.stream(stream).await?.ok_or_else(missing)?;
-        let naming = Naming {
-            class,
-            site: self.site.to_owned(),
-            incarnation: info.incarnation,
-            tag: self.selection.filter.tag(),
-        };
+        let (info, naming) = self.naming(class).await?;
         let (first, last) = self.selection.sequences.unwrap_or((1, u64::MAX));
         let (first, last) = (first.max(1), last.min(info.last_sequence));
         let done = Done::load(self.store, &naming).await?;
@@ -149,10 +144,7 @@ impl Job<'_> {
     /// See [`ExportError`].
     pub async fn follow(&self, class: Class, at: &mut Option<At>) -> Result<Report, ExportError> {
         self.policy.check(class).map_err(ExportError::Policy)?;
-        let stream = class.stream();
-        let missing = || ClientError::NoStream { what: stream.to_owned() };
-        let info = self.client.stream(stream).await?.ok_or_else(missing)?;
-        let naming = Naming { class, site: self.site.to_owned(), incarnation: info.incarnation, tag: None };
+        let (info, naming) = self.naming(class).await?;
         let known = at.take().filter(|at| at.incarnation == info.incarnation);
         let mut now = known.unwrap_or(At { incarnation: info.incarnation, record: String::new(), next: 1 });
         if let Some((name, record)) = manifest::newest(self.store, &naming, &now.record).await? {
@@ -168,6 +160,16 @@ impl Job<'_> {
         }
         *at = Some(now);
         Ok(report)
+    }
+
+    /// The stream as it is, and what of `class` is called.
+    async fn naming(&self, class: Class) -> Result<(StreamInfo, Naming), ExportError> {
+        let stream = self.source.stream(class, self.site);
+        let missing = || ClientError::NoStream { what: stream.clone() };
+        let info = self.client.stream(&stream).await?.ok_or_else(missing)?;
+        let (site, tag) = (self.site.to_owned(), self.selection.filter.tag());
+        let naming = Naming { class, site, stream, incarnation: info.incarnation, tag };
+        Ok((info, naming))
     }
 
     /// Reads the messages of a hole, and commits them range by range.
@@ -200,9 +202,9 @@ impl Job<'_> {
         hole: &Hole,
         report: &mut Report,
     ) -> Result<Range, ExportError> {
-        let prefix = format!("{}.{}.", naming.class.prefix(), eddy_schemas::names::encode(self.site));
+        let reader = Reader::new(self.source, naming.class, self.site);
         let from = ReadFrom::Sequence(range.next_sequence());
-        let mut messages = self.client.read(naming.class.stream(), &[], from).await?;
+        let mut messages = self.client.read(&naming.stream, &[], from).await?;
         while let Some(message) = messages.next().await {
             let message = message?;
             if message.sequence > hole.last {
@@ -211,7 +213,7 @@ impl Job<'_> {
             if hole.redo.is_none() && range.is_over_before(&message, &self.cut) {
                 range = self.finish(naming, range, hole, report).await?;
             }
-            self.take(&message, &prefix, &mut range);
+            range.take(&message, &reader, Taking { filter: &self.selection.filter, heads: self.heads });
             report.rows_held_max = report.rows_held_max.max(range.rows());
             self.progress.at(message.sequence);
             if hole.redo.is_none() && range.is_full(&self.cut) {
@@ -219,11 +221,6 @@ impl Job<'_> {
             }
         }
         Ok(range)
-    }
-
-    fn take(&self, message: &StoredMessage, prefix: &str, range: &mut Range) {
-        let taking = Taking { filter: &self.selection.filter, heads: self.heads };
-        range.take(message, message.subject.starts_with(prefix), taking);
     }
 
     /// Writes a range and its record; returns the next one, empty.

@@ -1,4 +1,4 @@
-//! From a gateway's streams to Parquet, in a folder or S3.
+//! From a gateway's or a hub's streams ([`source`]) to Parquet, in a folder or S3.
 //!
 //! [`job`] brings one class of rows into a [`store`]: range by range of the stream's sequences ([`select::Cut`], [`range`]), each
 //! committed by a record ([`manifest`]). What a file is called and what is in it follow from its range, so whatever is killed or
@@ -21,6 +21,8 @@ pub mod range;
 pub mod receipts;
 pub mod rows;
 pub mod select;
+pub mod source;
 pub mod stage;
 pub mod store;
+mod summary;
 pub mod table;

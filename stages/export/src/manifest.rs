@@ -5,6 +5,8 @@
 //! the same stream one comes through. A **run manifest** is written last and holds the records of all that a run was asked for; its
 //! name is its content's digest.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use eddy_schemas::names;
 use serde::{Deserialize, Serialize};
@@ -83,7 +85,7 @@ pub struct Record {
     /// What was not there any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
-    /// How many messages could not be read as this class.
+    /// How many messages, and entries of a hub's messages, could not be read as this class.
     #[serde(default)]
     pub skipped: u64,
     /// The first of them.
@@ -116,6 +118,8 @@ pub struct Naming {
     pub class: Class,
     /// The site.
     pub site: String,
+    /// The stream.
+    pub stream: String,
     /// Of the stream.
     pub incarnation: i64,
     /// Of the filter.
@@ -182,6 +186,21 @@ pub enum ManifestError {
         /// The site.
         site: String,
     },
+    /// The store holds the same rows as another stream has them: a gateway's, or its hub's.
+    #[error(
+        "class {class} of site {site:?} lies there already, from stream {there}: what {stream} has of it would be there twice; choose \
+         another folder"
+    )]
+    OtherStream {
+        /// The class.
+        class: &'static str,
+        /// The site.
+        site: String,
+        /// The stream of what is there.
+        there: String,
+        /// The stream that is to be exported.
+        stream: String,
+    },
 }
 
 impl Record {
@@ -205,7 +224,7 @@ impl Record {
             format: FORMAT,
             class: naming.class,
             site: naming.site.clone(),
-            stream: naming.class.stream().to_owned(),
+            stream: naming.stream.clone(),
             incarnation: naming.incarnation,
             first,
             last,
@@ -227,14 +246,35 @@ impl Record {
 /// See [`ManifestError`].
 pub async fn records(store: &Store, naming: &Naming) -> Result<Vec<Record>, ManifestError> {
     let mut records = Vec::new();
+    let mut others = BTreeSet::new();
     for (path, _) in store.list(&naming.records()).await? {
-        let Some((_, tag)) = naming.of_record(&path) else { continue };
+        let Some((_, tag)) = naming.of_record(&path) else {
+            // One record tells of a whole incarnation, and names begin with that.
+            let incarnation = path.rsplit('/').next().and_then(|name| name.split_once('-')).map(|(first, _)| first);
+            if incarnation.is_some_and(|incarnation| others.insert(incarnation.to_owned())) {
+                is_of_stream(store, naming, &path).await?;
+            }
+            continue;
+        };
         if tag != naming.tag {
             return Err(ManifestError::OtherSelection { class: naming.class.name(), site: naming.site.clone() });
         }
         records.extend(read(store, &path).await?);
     }
     Ok(records)
+}
+
+/// That the record is of an earlier incarnation of the same stream.
+async fn is_of_stream(store: &Store, naming: &Naming, path: &str) -> Result<(), ManifestError> {
+    match read(store, path).await? {
+        Some(Record { stream: there, .. }) if there != naming.stream => Err(ManifestError::OtherStream {
+            class: naming.class.name(),
+            site: naming.site.clone(),
+            there,
+            stream: naming.stream.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The newest record of an incarnation whose name comes behind `after`, and its name.
@@ -308,8 +348,13 @@ mod tests {
 
     #[test]
     fn names_say_what_they_are_of() {
-        let naming =
-            Naming { class: Class::Scores, site: "plant 1".into(), incarnation: 255, tag: Some("0a0b0c0d".into()) };
+        let naming = Naming {
+            class: Class::Scores,
+            site: "plant 1".into(),
+            stream: "DETECTIONS".into(),
+            incarnation: 255,
+            tag: Some("0a0b0c0d".into()),
+        };
         assert_eq!(
             naming.file(1, 20, "2026-01-05"),
             "class=scores/site=plant%201/date=2026-01-05/00000000000000ff-000000000001-000000000020-0a0b0c0d.parquet"
@@ -322,7 +367,8 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        let naming = Naming { class: Class::Alerts, site: "s".into(), incarnation: 1, tag: None };
+        let naming =
+            Naming { class: Class::Alerts, site: "s".into(), stream: "DETECTIONS".into(), incarnation: 1, tag: None };
         let record = Record { gaps: vec![Gap { first: 1, last: 3 }], ..Record::new(&naming, 1, 9) };
         assert_eq!(Record::parse(&record.bytes()), Ok(record));
         assert!(Record::parse(b"{").is_err());

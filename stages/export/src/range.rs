@@ -8,8 +8,9 @@ use crate::{
     class::Class,
     file,
     manifest::{FileEntry, Gap, Naming, Record, Skipped},
-    rows::{self, Taking},
+    rows::{self, Taking, Unread},
     select::{Cut, MESSAGES_MAX},
+    source::Reader,
     table::Table,
 };
 
@@ -77,19 +78,17 @@ impl Range {
         self.next
     }
 
-    /// Takes the next message of the stream, whose rows are exported if it is of the class.
-    pub fn take(&mut self, message: &StoredMessage, is_of_class: bool, taking: Taking<'_>) {
+    /// Takes the next message of the stream, and its rows as `reader` reads them.
+    pub fn take(&mut self, message: &StoredMessage, reader: &Reader, taking: Taking<'_>) {
         self.reach(message.sequence - 1);
         self.next = message.sequence + 1;
         self.messages += 1;
         self.stored_at.get_or_insert(message.stored_at);
-        if !is_of_class {
-            return;
-        }
-        if let Err(problem) = rows::take(self.class, message, taking, &mut self.table) {
-            tracing::warn!(stream = self.class.stream(), sequence = message.sequence, problem, "skipped");
-            self.skipped += 1;
-            self.first_skipped.get_or_insert(Skipped { sequence: message.sequence, problem });
+        if let Err(Unread { count, problem }) = reader.take(message, taking, &mut self.table) {
+            let (class, sequence) = (self.class.name(), message.sequence);
+            tracing::warn!(class, subject = message.subject, sequence, count, problem, "skipped");
+            self.skipped += count;
+            self.first_skipped.get_or_insert(Skipped { sequence, problem });
         }
     }
 
@@ -196,7 +195,8 @@ mod tests {
         assert!(range.is_empty());
         range.reach(5);
         range.reach(5);
-        let naming = Naming { class: Class::Alerts, site: "s".into(), incarnation: 1, tag: None };
+        let naming =
+            Naming { class: Class::Alerts, site: "s".into(), stream: "DETECTIONS".into(), incarnation: 1, tag: None };
         let record = range.record(&naming);
         assert_eq!((record.first, record.last, record.gaps), (3, 5, vec![Gap { first: 3, last: 5 }]));
     }

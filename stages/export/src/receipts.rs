@@ -3,11 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
-use eddy_cli::{
-    gateway::{Gateway, GatewayArgs},
-    output,
-};
-use eddy_runtime::client::ReadFrom;
+use eddy_cli::{gateway::GatewayArgs, hub, output};
+use eddy_runtime::client::{Client, ReadFrom};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
@@ -17,6 +14,7 @@ use crate::{
     policy::Heads,
     range::Range,
     rows::Taking,
+    source::{Reader, Source},
     store::Store,
 };
 
@@ -26,7 +24,7 @@ pub struct ReceiptsArgs {
     /// A folder, or s3://bucket/prefix
     #[arg(long, value_name = "PLACE")]
     pub to: String,
-    /// Check the files alone: no gateway is asked
+    /// Check the files alone: neither gateway nor hub is asked
     #[arg(long)]
     pub offline: bool,
     /// Remove files that no record names: what a writer that was killed left, and no later one needed
@@ -35,9 +33,36 @@ pub struct ReceiptsArgs {
     /// All of it as one line of JSON
     #[arg(long)]
     pub json: bool,
+    /// Compare with the streams of a region's hub: the folder that `eddy hub up` was started with, or its bus's URL
+    #[arg(long, value_name = "DIR|URL", conflicts_with = "offline")]
+    pub hub: Option<String>,
     /// Which gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
+}
+
+/// Whose streams the records are compared with.
+struct Streams {
+    client: Client,
+    /// Of a gateway, which has no other's.
+    site: Option<String>,
+}
+
+impl Streams {
+    async fn connect(args: &ReceiptsArgs) -> anyhow::Result<Option<Self>> {
+        if let Some(place) = &args.hub {
+            return Ok(Some(Self { client: hub::connect(place).await?, site: None }));
+        }
+        if args.offline {
+            return Ok(None);
+        }
+        let gateway = args.gateway.connect().await?;
+        Ok(Some(Self { client: gateway.client, site: Some(gateway.site) }))
+    }
+
+    fn may_hold(&self, record: &Record) -> bool {
+        self.site.as_ref().is_none_or(|site| *site == record.site)
+    }
 }
 
 /// What was found of a class of a site.
@@ -70,7 +95,7 @@ pub async fn run(args: &ReceiptsArgs) -> anyhow::Result<()> {
     let store = Store::open(&args.to).await?;
     let records = manifest::all(&store).await?;
     anyhow::ensure!(!records.is_empty(), "{} holds no record of an export", args.to);
-    let gateway = if args.offline { None } else { Some(args.gateway.connect().await?) };
+    let streams = Streams::connect(args).await?;
     let mut all = All::new();
     let mut named = BTreeSet::new();
     let mut before: Option<&Record> = None;
@@ -91,8 +116,8 @@ pub async fn run(args: &ReceiptsArgs) -> anyhow::Result<()> {
         before = Some(record);
         named.extend(record.files.iter().map(|file| file.path.clone()));
         check(&store, record, found).await?;
-        if let Some(gateway) = gateway.as_ref().filter(|gateway| gateway.site == record.site) {
-            compare(gateway, record, found).await?;
+        if let Some(streams) = streams.as_ref().filter(|streams| streams.may_hold(record)) {
+            compare(&streams.client, record, found).await?;
         }
     }
     let strays = strays(&store, &named, args.prune).await?;
@@ -139,22 +164,22 @@ async fn check(store: &Store, record: &Record, found: &mut Found) -> anyhow::Res
 }
 
 /// Whether a range has as many rows as the stream, as far as that still holds its messages.
-async fn compare(gateway: &Gateway, record: &Record, found: &mut Found) -> anyhow::Result<()> {
-    let Some(info) = gateway.client.stream(&record.stream).await? else { return Ok(()) };
+async fn compare(client: &Client, record: &Record, found: &mut Found) -> anyhow::Result<()> {
+    let Some(info) = client.stream(&record.stream).await? else { return Ok(()) };
     if info.incarnation != record.incarnation || info.first_sequence > record.last {
         return Ok(());
     }
-    let prefix = format!("{}.{}.", record.class.prefix(), gateway.site_token());
+    let reader = Reader::new(Source::of_stream(&record.stream), record.class, &record.site);
     let filter = record.filter.clone().unwrap_or_default();
     let heads = Heads::all();
     let mut range = Range::new(record.class, record.first);
-    let mut messages = gateway.client.read(&record.stream, &[], ReadFrom::Sequence(record.first)).await?;
+    let mut messages = client.read(&record.stream, &[], ReadFrom::Sequence(record.first)).await?;
     while let Some(message) = messages.next().await {
         let message = message?;
         if message.sequence > record.last {
             break;
         }
-        range.take(&message, message.subject.starts_with(&prefix), Taking { filter: &filter, heads: &heads });
+        range.take(&message, &reader, Taking { filter: &filter, heads: &heads });
     }
     let there = range.counts();
     if there.messages == record.messages {

@@ -27,6 +27,7 @@ use crate::{
     policy::Heads,
     progress::Progress,
     select::Selection,
+    source::Source,
     store::Store,
 };
 
@@ -137,6 +138,7 @@ impl Export {
         let (selection, progress) = (Selection::default(), Progress::default());
         let job = Job {
             client,
+            source: Source::Gateway,
             site: &common.site.name,
             store,
             selection: &selection,

@@ -10,10 +10,13 @@ use eddy_runtime::{
     bus::{Bus, BusError, nats::NatsBus},
     position::Place,
 };
-use eddy_schemas::sync::{Class, stream_of, subject_of};
+use eddy_schemas::{
+    region::said_subject,
+    sync::{Class, stream_of, subject_of},
+};
 use tokio::{sync::watch, time::timeout};
 
-use crate::{shards::Shards, words};
+use crate::shards::Shards;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(10);
@@ -73,7 +76,7 @@ impl Janitor {
             }
         }
         // What was said here has no checkpoint.
-        removed += self.bus.purge(&stream, &words::subject_of(site), enough.min(merged + 1)).await?;
+        removed += self.bus.purge(&stream, &said_subject(site), enough.min(merged + 1)).await?;
         Ok(removed)
     }
 

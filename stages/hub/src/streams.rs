@@ -3,11 +3,11 @@
 use eddy_runtime::bus::nats::PlannedStream;
 use eddy_schemas::{
     models, names,
-    region::{NEWS_STREAM, SKETCH_BUCKET},
+    region::{NEWS_STREAM, SKETCH_BUCKET, said_subject},
     sync,
 };
 
-use crate::{config::Config, words};
+use crate::config::Config;
 
 /// Who leads what: `hub.lead.<shard>`.
 pub const LEADERS: &str = "HUB";
@@ -36,7 +36,7 @@ pub fn site_of(stream: &str) -> Option<String> {
 pub fn site(name: &str, config: &Config) -> PlannedStream {
     PlannedStream {
         name: sync::stream_of(name),
-        subjects: vec![format!("sync.{}.>", names::encode(name)), words::subject_of(name)],
+        subjects: vec![format!("sync.{}.>", names::encode(name)), said_subject(name)],
         bytes_max: config.site_mb << 20,
         per_subject_max: None,
         drops_oldest: false,

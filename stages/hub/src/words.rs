@@ -6,9 +6,12 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use eddy_runtime::bus::{Bus, Publication, PublishError};
-use eddy_schemas::{Timestamp, names, sync};
+use eddy_schemas::{
+    Timestamp, names,
+    region::{Word, said_subject},
+    sync,
+};
 use eddy_vectors::index::IndexError;
-use serde::{Deserialize, Serialize};
 
 use crate::{about, kept, shards::Led};
 
@@ -18,27 +21,6 @@ pub const NAME_BYTES_MAX: usize = 200;
 const MERGED_WITHIN: Duration = Duration::from_secs(5);
 /// Tries to store a word. Said twice it is the same word.
 const TRIES: u32 = 3;
-
-/// What is published.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Word {
-    /// The device.
-    pub device: String,
-    /// Its alert.
-    pub alert: String,
-    /// `normal`, or the name of a fault.
-    pub label: String,
-    /// Who says it: `hub/<certificate subject>`.
-    pub origin: String,
-    /// When, by their clock.
-    pub time: Timestamp,
-}
-
-/// Where operators' words about a site's alerts go: a subject of the site's own stream.
-pub fn subject_of(site: &str) -> String {
-    format!("said.{}", names::encode(site))
-}
 
 /// Why a word was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +81,7 @@ impl Words {
         let payload = serde_json::to_vec(word).map_err(|error| LabelError::Away(error.to_string()))?;
         let message = Publication {
             stream: sync::stream_of(site),
-            subject: subject_of(site),
+            subject: said_subject(site),
             headers: vec![("Content-Type".into(), "application/json".into())],
             payload: payload.into(),
             guard: None,

@@ -11,6 +11,7 @@ use eddy_export::{
     policy::{Heads, Policy},
     progress::Progress,
     select::{Cut, Selection},
+    source::Source,
     store::Store,
 };
 
@@ -102,6 +103,7 @@ async fn of_two_writers_that_cut_otherwise_one_ends() {
     let progress = Progress::default();
     let job = |rows| Job {
         client: &filled.gateway.client,
+        source: Source::Gateway,
         site: SITE,
         store: &store,
         selection: &selection,

@@ -4,6 +4,7 @@ mod bounds;
 mod continuous;
 mod disk;
 mod filled;
+mod hub;
 mod kills;
 mod queries;
 mod replayed;

@@ -6,8 +6,9 @@ mod plan;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use eddy_runtime::client::TlsFiles;
+use eddy_runtime::client::{Client, Endpoint, TlsFiles};
 use serde::{Deserialize, Serialize};
 
 pub use self::plan::Plan;
@@ -68,6 +69,25 @@ impl HubFile {
     pub fn read(dir: &Path) -> Option<Self> {
         register::read(dir, FILE)
     }
+}
+
+/// A connection to the bus of the hub in the folder `place`, or at that URL; TLS files of a URL are those of `EDDY_BUS_TLS_CA_FILE`,
+/// `_CERT_FILE` and `_KEY_FILE`.
+///
+/// # Errors
+/// That no hub runs there, or that nobody answers.
+pub async fn connect(place: &str) -> anyhow::Result<Client> {
+    let (url, tls) = if place.contains("://") {
+        let file = |what: &str| std::env::var_os(format!("EDDY_BUS_TLS_{what}_FILE")).map(PathBuf::from);
+        let files = file("CA").zip(file("CERT")).zip(file("KEY"));
+        (place.to_owned(), files.map(|((ca, cert), key)| TlsFiles { ca, cert, key }))
+    } else {
+        let file = HubFile::read(Path::new(place));
+        let none = || format!("{place} holds no hub.json, so no hub runs there: start it with `eddy hub up`");
+        let file = file.with_context(none)?;
+        (file.machine.url, file.tls)
+    };
+    Ok(Client::connect(&Endpoint { tls, ..Endpoint::new(url, "eddy-cli") }).await?)
 }
 
 /// Starts everything and returns when the hub processes are started.

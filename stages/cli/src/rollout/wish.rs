@@ -7,10 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
-use eddy_runtime::{
-    bundle::Library,
-    client::{Client, Endpoint, Object, TlsFiles},
-};
+use eddy_runtime::{bundle::Library, client::Object};
 use eddy_schemas::{
     control::is_digest,
     models::{self, BUCKET, DESIRED_BUCKET, Desired, FILES, FOR_ALL, Phase, STREAM},
@@ -24,8 +21,7 @@ use super::{
 };
 use crate::{
     gateway::{Gateway, GatewayArgs},
-    hub::HubFile,
-    output,
+    hub, output,
     up::{self, bundle},
 };
 
@@ -205,24 +201,9 @@ fn library(gateway: &Gateway, dir: &Path) -> Library {
     Library::new(&bundle::folder(dir), &keys, file.is_some_and(|file| file.allow_unsigned))
 }
 
-/// A connection to the region's bus.
-async fn hub(place: &str) -> Result<Client> {
-    let (url, tls) = if place.contains("://") {
-        let file = |what: &str| std::env::var_os(format!("EDDY_BUS_TLS_{what}_FILE")).map(PathBuf::from);
-        let files = file("CA").zip(file("CERT")).zip(file("KEY"));
-        (place.to_owned(), files.map(|((ca, cert), key)| TlsFiles { ca, cert, key }))
-    } else {
-        let file = HubFile::read(Path::new(place));
-        let none = || format!("{place} holds no hub.json, so no hub runs there: start it with `eddy hub up`");
-        let file = file.with_context(none)?;
-        (file.machine.url, file.tls)
-    };
-    Ok(Client::connect(&Endpoint { tls, ..Endpoint::new(url, "eddy-cli") }).await?)
-}
-
 async fn push(args: &PushArgs) -> Result<()> {
     let opened = eddy_runtime::bundle::Bundle::open(&args.bundle, &args.trusted, false)?;
-    let client = hub(&args.hub).await?;
+    let client = hub::connect(&args.hub).await?;
     for name in FILES {
         let path = args.bundle.join(name);
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
@@ -235,7 +216,7 @@ async fn push(args: &PushArgs) -> Result<()> {
 
 async fn list(args: &ListArgs) -> Result<()> {
     if let Some(place) = &args.hub {
-        let objects = hub(place).await?.objects(BUCKET).await?;
+        let objects = hub::connect(place).await?.objects(BUCKET).await?;
         let digests = objects.iter().filter_map(|Object { name, .. }| name.strip_suffix("/model.toml"));
         digests.filter(|digest| is_digest(digest)).for_each(output::line);
         return Ok(());
@@ -344,7 +325,7 @@ async fn want(gateway: &Gateway, digest: String, at_once: bool, wait: u64) -> Re
 
 /// Says at the region what is wanted of its gateways.
 async fn want_of_all(place: &str, args: &ActivateArgs) -> Result<()> {
-    let client = hub(place).await?;
+    let client = hub::connect(place).await?;
     let objects = client.objects(BUCKET).await?;
     let digests = objects.iter().filter_map(|object| object.name.strip_suffix("/model.toml"));
     let found: Vec<&str> = digests.filter(|digest| digest.starts_with(&args.bundle)).collect();

@@ -10,6 +10,15 @@ use crate::{
     table::{Key, Table},
 };
 
+/// Where a row stands in its stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    /// Of the message.
+    pub sequence: u64,
+    /// In the message.
+    pub row: u32,
+}
+
 pub(super) fn alerts_table() -> Table {
     let columns = vec![
         Column::new("id", Cells::Text(vec![])),
@@ -27,8 +36,18 @@ pub(super) fn alerts_table() -> Table {
 }
 
 pub(super) fn alert(message: &StoredMessage, taking: Taking<'_>, table: &mut Table) -> Result<(), String> {
-    let json = std::str::from_utf8(&message.payload).map_err(|error| error.to_string())?;
-    let event: CloudEvent = serde_json::from_str(json).map_err(|error| format!("not an alert: {error}"))?;
+    let (event, json) = parse::<CloudEvent>(&message.payload, "not an alert")?;
+    push_alert(&event, json, At { sequence: message.sequence, row: 0 }, taking, table)
+}
+
+/// Adds the row of an alert that was read from `json`, if it is taken.
+pub(super) fn push_alert(
+    event: &CloudEvent,
+    json: &str,
+    at: At,
+    taking: Taking<'_>,
+    table: &mut Table,
+) -> Result<(), String> {
     let time = time(&event.time)?;
     let opened = self::time(&event.data.opened)?;
     if !taking.filter.takes_device(&event.data.device) || !taking.filter.takes_time(time) {
@@ -39,7 +58,7 @@ pub(super) fn alert(message: &StoredMessage, taking: Taking<'_>, table: &mut Tab
     let severity = table.names.number(event.data.severity.as_str());
     let bundle = table.names.number(&event.data.bundle);
     table.push(
-        Key { device, channel: NONE, time, sequence: message.sequence, row: 0 },
+        Key { device, channel: NONE, time, sequence: at.sequence, row: at.row },
         [
             Cell::Text(Some(&event.id)),
             Cell::Text(Some(&event.data.alert)),
@@ -67,8 +86,18 @@ pub(super) fn contexts_table() -> Table {
 }
 
 pub(super) fn context(message: &StoredMessage, taking: Taking<'_>, table: &mut Table) -> Result<(), String> {
-    let json = std::str::from_utf8(&message.payload).map_err(|error| error.to_string())?;
-    let context: Context = serde_json::from_str(json).map_err(|error| format!("not a context: {error}"))?;
+    let (context, json) = parse::<Context>(&message.payload, "not a context")?;
+    push_context(&context, json, At { sequence: message.sequence, row: 0 }, taking, table)
+}
+
+/// Adds the row of a context that was read from `json`, if it is taken.
+pub(super) fn push_context(
+    context: &Context,
+    json: &str,
+    at: At,
+    taking: Taking<'_>,
+    table: &mut Table,
+) -> Result<(), String> {
     let time = time(&context.opened)?;
     if !taking.filter.takes_device(&context.device) || !taking.filter.takes_time(time) {
         return Ok(());
@@ -78,7 +107,7 @@ pub(super) fn context(message: &StoredMessage, taking: Taking<'_>, table: &mut T
     let (device, verdict) = (table.names.number(&context.device), table.names.number(verdict));
     let bundle = table.names.number(&context.bundle);
     table.push(
-        Key { device, channel: NONE, time, sequence: message.sequence, row: 0 },
+        Key { device, channel: NONE, time, sequence: at.sequence, row: at.row },
         [Cell::Text(Some(&context.alert)), Cell::Name(verdict), Cell::Name(bundle), Cell::Text(Some(json))],
     );
     Ok(())
@@ -98,16 +127,43 @@ pub(super) fn labels(message: &StoredMessage, taking: Taking<'_>, table: &mut Ta
     let batch = Readings::decode(&message.payload).map_err(|error| error.to_string())?;
     for (row, control) in &batch.rows.controls {
         let ControlKind::Label { device, alert, label } = &control.kind else { continue };
-        if !taking.filter.takes_device(device) || !taking.filter.takes_time(control.time) {
-            continue;
-        }
-        let (device, label) = (table.names.number(device), table.names.number(label));
-        let origin = table.names.number(&control.origin);
-        let key = Key { device, channel: NONE, time: control.time, sequence: message.sequence, row: *row as u32 };
-        table
-            .push(key, [Cell::Text(Some(alert)), Cell::Name(label), Cell::Name(origin), Cell::Text(Some(&control.id))]);
+        let (origin, time, control_id) = (&control.origin, control.time, Some(control.id.as_str()));
+        let said = Said { device, alert, label, origin, time, control: control_id };
+        push_label(&said, At { sequence: message.sequence, row: *row as u32 }, taking, table);
     }
     Ok(())
+}
+
+/// What somebody said of an alert.
+pub(super) struct Said<'a> {
+    pub device: &'a str,
+    pub alert: &'a str,
+    pub label: &'a str,
+    pub origin: &'a str,
+    pub time: i64,
+    /// The control that said it, where that is known.
+    pub control: Option<&'a str>,
+}
+
+/// Adds the row of a label, if it is taken.
+pub(super) fn push_label(said: &Said<'_>, at: At, taking: Taking<'_>, table: &mut Table) {
+    if !taking.filter.takes_device(said.device) || !taking.filter.takes_time(said.time) {
+        return;
+    }
+    let (device, label) = (table.names.number(said.device), table.names.number(said.label));
+    let origin = table.names.number(said.origin);
+    let key = Key { device, channel: NONE, time: said.time, sequence: at.sequence, row: at.row };
+    table.push(key, [Cell::Text(Some(said.alert)), Cell::Name(label), Cell::Name(origin), Cell::Text(said.control)]);
+}
+
+/// A JSON document and its text.
+///
+/// # Errors
+/// `not` and the reason.
+pub(super) fn parse<'a, D: serde::de::DeserializeOwned>(bytes: &'a [u8], not: &str) -> Result<(D, &'a str), String> {
+    let json = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let document = serde_json::from_str(json).map_err(|error| format!("{not}: {error}"))?;
+    Ok((document, json))
 }
 
 fn time(text: &str) -> Result<i64, String> {

@@ -3,9 +3,12 @@
 mod batches;
 mod documents;
 mod embeddings;
+mod sent;
 
 use eddy_runtime::client::StoredMessage;
 use eddy_schemas::{Rows, SeriesName};
+
+pub use self::sent::take_sent;
 
 use crate::{
     class::Class,
@@ -24,6 +27,29 @@ pub struct Taking<'a> {
     pub heads: &'a Heads,
 }
 
+/// What of a message could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// The message, or so many of its entries.
+    pub count: u64,
+    /// What is wrong with the first one.
+    pub problem: String,
+}
+
+impl Unread {
+    /// Nothing of the message.
+    pub fn whole(problem: String) -> Self {
+        Self { count: 1, problem }
+    }
+
+    fn add(&mut self, problem: String) {
+        if self.count == 0 {
+            self.problem = problem;
+        }
+        self.count += 1;
+    }
+}
+
 /// An empty table of this class.
 pub fn table(class: Class) -> Table {
     match class {
@@ -37,7 +63,7 @@ pub fn table(class: Class) -> Table {
     }
 }
 
-/// Adds the rows of a message that are taken.
+/// Adds the rows of a gateway's message that are taken.
 ///
 /// # Errors
 /// That it is no message of this class; nothing of it was added then.

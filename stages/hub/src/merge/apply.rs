@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use eddy_runtime::{bus::Delivery, position::Position};
 use eddy_schemas::{
     names,
+    region::{Word, said_subject},
     sync::{
         self, Class,
         wire::{Codebook, Codes, Entries, entry::What},
@@ -25,7 +26,6 @@ use crate::{
     ledger::{Account, Missing, cause},
     news::{self, News},
     shards::Led,
-    words::{self, Word},
 };
 
 /// Codebooks of a site. A bundle has one, and a site changes its bundle rarely.
@@ -142,7 +142,7 @@ impl<'s> Merge<'s> {
         let class = subject.strip_prefix("sync.").and_then(|rest| rest.strip_prefix(&self.site.token));
         match class.and_then(|rest| rest.strip_prefix('.')).and_then(Class::of_token) {
             Some(class) => self.batch(class, delivery),
-            None if subject == words::subject_of(&self.site.name) => self.word(&delivery.payload),
+            None if subject == said_subject(&self.site.name) => self.word(&delivery.payload),
             None => {
                 let subject: String = subject.chars().take(100).collect();
                 let detail = format!("message {} on {subject}, which is no class's", delivery.sequence);
