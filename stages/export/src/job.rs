@@ -162,7 +162,7 @@ impl Job<'_> {
         Ok(report)
     }
 
-    /// The stream as it is, and what of `class` is called.
+    /// The state of the stream that has `class`, and how its files are named.
     async fn naming(&self, class: Class) -> Result<(StreamInfo, Naming), ExportError> {
         let stream = self.source.stream(class, self.site);
         let missing = || ClientError::NoStream { what: stream.clone() };
