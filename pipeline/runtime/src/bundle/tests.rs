@@ -186,3 +186,44 @@ fn all_problems_are_listed_at_once() {
     wrong.heads.clear();
     assert!(wrong.validate().iter().any(|problem| problem.contains("[[head]]")));
 }
+
+#[test]
+fn a_library_takes_what_is_verified_and_finds_it_by_its_digest() {
+    let (pair, text) = key();
+    let dir = bundle(&manifest(b"graph"), b"graph", &pair);
+    let digest = Bundle::open(dir.path(), std::slice::from_ref(&text), false).unwrap().digest;
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path(), std::slice::from_ref(&text), false);
+    assert!(!library.has(&digest) && library.digests().unwrap().is_empty());
+    assert!(matches!(library.open(&digest), Err(BundleError::Read { .. })));
+    assert!(matches!(Library::new(folder.path(), &[], false).install(dir.path()), Err(BundleError::Untrusted { .. })));
+    for _ in 0..2 {
+        assert_eq!(library.install(dir.path()).unwrap().digest, digest);
+        assert!(library.has(&digest));
+        assert_eq!(library.digests().unwrap(), [digest.clone()]);
+    }
+    // What was damaged there is made good; what is another one under its name is told.
+    fs::write(folder.path().join(&digest).join("model.onnx"), b"damaged").unwrap();
+    assert!(matches!(library.open(&digest), Err(BundleError::OnnxDigest { .. })));
+    library.install(dir.path()).unwrap();
+    library.open(&digest).unwrap();
+    let other = "0".repeat(64);
+    fs::rename(folder.path().join(&digest), folder.path().join(&other)).unwrap();
+    assert!(matches!(library.open(&other), Err(BundleError::Another { .. })));
+    // The configured one is found where it lies, and without a folder no other is.
+    let configured = Library::new(Path::new(""), &[text], false).with_configured(dir.path(), &digest);
+    configured.open(&digest).unwrap();
+    assert!(matches!(configured.open(&other), Err(BundleError::NoFolder { .. })));
+}
+
+#[test]
+fn what_detection_cannot_use_is_refused_as_the_manifest_is_read() {
+    let (pair, text) = key();
+    let two =
+        HEAD.replace("learned = false", "learned = true").replace("leaves_gateway = false", "leaves_gateway = true");
+    let second = two.replace("\"value\"", "\"other\"");
+    let text_of = manifest(b"graph").replace(HEAD, &format!("{two}{second}"));
+    let dir = bundle(&text_of, b"graph", &pair);
+    let error = Bundle::open(dir.path(), &[text], false).unwrap_err().to_string();
+    assert!(error.contains("at most one head that leaves the gateway, found 2"), "{error}");
+}
