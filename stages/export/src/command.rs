@@ -61,7 +61,7 @@ enum Other {
     Receipts(ReceiptsArgs),
 }
 
-/// Export's part of the command line.
+/// Brings streams out as Parquet, to a folder or S3.
 #[derive(Args, Clone, Debug)]
 pub struct ExportArgs {
     /// A folder, or s3://bucket/prefix
@@ -265,14 +265,25 @@ async fn export(
         progress: &progress,
     };
     let (mut records, mut classes) = (Vec::new(), Vec::new());
+    let mut lost = None;
     for class in &config.classes {
-        let report = job.run(*class).await?;
+        let report = match job.run(*class).await {
+            // The other classes are none the worse.
+            Err(error @ ExportError::Lost { .. }) => {
+                lost = lost.or(Some(error));
+                continue;
+            }
+            report => report?,
+        };
         let of_class = OfClass::of(*class, &report);
         if !args.json {
             output::line(&of_class.line(args.dry_run));
         }
         classes.push(of_class);
         records.extend(report.records);
+    }
+    if let Some(error) = lost {
+        return Err(error);
     }
     let manifest = Manifest::new(site, &selection.filter, records);
     let path = if args.dry_run { None } else { Some(manifest.write(store).await?) };

@@ -44,8 +44,13 @@ pub enum ExportError {
         path: String,
     },
     /// Files were lost that cannot be made again.
-    #[error("{path} is missing or cut off, and {stream} no longer gives the same rows: {problem}")]
+    #[error(
+        "{path} is missing or cut off, and {stream} no longer gives the same file: {problem}; bring it back, or remove the record \
+         {record}: the range is then exported anew, with what the stream still holds"
+    )]
     Lost {
+        /// The record of its range.
+        record: String,
         /// A file.
         path: String,
         /// Its stream.
@@ -128,8 +133,17 @@ impl Job<'_> {
         let done = Done::load(self.store, &naming).await?;
         let mut report = Report::default();
         self.progress.begin(class, first, last);
+        let mut lost = None;
         for hole in done.holes(first, last) {
-            self.fill(&naming, &hole, &mut report).await?;
+            match self.fill(&naming, &hole, &mut report).await {
+                // What cannot be made again holds nothing else up.
+                Err(error @ ExportError::Lost { .. }) => lost = lost.or(Some(error)),
+                filled => filled?,
+            }
+        }
+        if let Some(error) = lost {
+            self.progress.end();
+            return Err(error);
         }
         report.records.extend(done.within(first, last));
         report.records.sort_by_key(|record| record.first);
@@ -145,6 +159,10 @@ impl Job<'_> {
     pub async fn follow(&self, class: Class, at: &mut Option<At>) -> Result<Report, ExportError> {
         self.policy.check(class).map_err(ExportError::Policy)?;
         let (info, naming) = self.naming(class).await?;
+        if at.is_none() {
+            // Whether the place holds another selection's files; once, for it costs as much as there are.
+            manifest::records(self.store, &naming).await?;
+        }
         let known = at.take().filter(|at| at.incarnation == info.incarnation);
         let mut now = known.unwrap_or(At { incarnation: info.incarnation, record: String::new(), next: 1 });
         if let Some((name, record)) = manifest::newest(self.store, &naming, &now.record).await? {
@@ -237,7 +255,8 @@ impl Job<'_> {
         let is_raw = matches!(naming.class, Class::Readings | Class::Samples)
             || naming.class == Class::Embeddings && self.policy.allows(Raw::Heads);
         if is_raw {
-            record.purpose.clone_from(&self.policy.purpose);
+            // A file that is made again has the purpose that it had.
+            record.purpose.clone_from(hole.redo.as_ref().map_or(&self.policy.purpose, |before| &before.purpose));
         }
         if self.dry_run {
             report.records.push(record);
@@ -252,9 +271,15 @@ impl Job<'_> {
         if let Some(before) = hole.redo.as_ref().filter(|before| **before != record) {
             let file = before.files.iter().zip(&record.files).find(|(a, b)| a != b).map(|(a, _)| a.path.clone());
             return Err(ExportError::Lost {
+                record: naming.record(before.first),
                 path: file.or_else(|| before.files.first().map(|file| file.path.clone())).unwrap_or_default(),
                 stream: record.stream,
-                problem: format!("{} rows where there were {}", record.rows, before.rows),
+                problem: match record.rows {
+                    rows if rows == before.rows => {
+                        "as many rows, other bytes: another policy or another release wrote it".into()
+                    }
+                    rows => format!("{rows} rows where there were {}", before.rows),
+                },
             });
         }
         for (entry, bytes) in record.files.iter().zip(files) {

@@ -141,10 +141,11 @@ impl Naming {
         format!("{FOLDER}/{}", self.files())
     }
 
-    /// The file of a range and an event date (`YYYY-MM-DD`).
-    pub fn file(&self, first: u64, last: u64, date: &str) -> String {
-        let (files, tag) = (self.files(), self.tag());
-        format!("{files}/date={date}/{:016x}-{first:012}-{last:012}{tag}.parquet", self.incarnation)
+    /// The file of a range and an event date (`YYYY-MM-DD`), whose bytes have this digest: its beginning stands in the name, so that
+    /// a writer of other bytes (of another policy, say) that loses does not write over the file of the one that wins.
+    pub fn file(&self, first: u64, last: u64, date: &str, blake3: &str) -> String {
+        let (files, tag, digest) = (self.files(), self.tag(), blake3.get(..8).unwrap_or(blake3));
+        format!("{files}/date={date}/{:016x}-{first:012}-{last:012}{tag}-{digest}.parquet", self.incarnation)
     }
 
     /// The record of the range that begins there.
@@ -356,8 +357,8 @@ mod tests {
             tag: Some("0a0b0c0d".into()),
         };
         assert_eq!(
-            naming.file(1, 20, "2026-01-05"),
-            "class=scores/site=plant%201/date=2026-01-05/00000000000000ff-000000000001-000000000020-0a0b0c0d.parquet"
+            naming.file(1, 20, "2026-01-05", "89abcdef01234567"),
+            "class=scores/site=plant%201/date=2026-01-05/00000000000000ff-000000000001-000000000020-0a0b0c0d-89abcdef.parquet"
         );
         let record = naming.record(7);
         assert_eq!(record, "_manifests/class=scores/site=plant%201/00000000000000ff-000000000007-0a0b0c0d.json");

@@ -142,11 +142,12 @@ impl Range {
         let mut files = Vec::new();
         for (day, rows) in self.table.dates() {
             let bytes = file::encode(&self.table, &rows, self.metadata(&record, &rows))?;
+            let blake3 = blake3::hash(&bytes).to_hex().to_string();
             record.files.push(FileEntry {
-                path: naming.file(record.first, record.last, &date(day)),
+                path: naming.file(record.first, record.last, &date(day), &blake3),
                 rows: rows.len() as u64,
                 bytes: bytes.len() as u64,
-                blake3: blake3::hash(&bytes).to_hex().to_string(),
+                blake3,
             });
             files.push(bytes);
         }

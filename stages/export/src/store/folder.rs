@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -37,8 +38,7 @@ impl Folder {
         // A link is refused where there is a file, a rename is not.
         let linked = self.written(&path, bytes, |unfinished| {
             let linked = fs::hard_link(unfinished, &path);
-            fs::remove_file(unfinished)?;
-            linked
+            fs::remove_file(unfinished).and(linked)
         });
         match linked {
             Ok(()) => Ok(true),
@@ -51,14 +51,16 @@ impl Folder {
         let folder = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(folder)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // One writer has one name: what a killed one left is overwritten by the next.
+        // One name for all writers: what a killed one left is overwritten by the next, and two take turns.
         let unfinished = folder.join(format!("{UNFINISHED}{name}"));
-        let to_disk = || {
-            let mut file = File::create(&unfinished)?;
+        let mut file = own(&unfinished)?;
+        let to_disk = |file: &mut File| {
+            file.set_len(0)?;
             file.write_all(bytes)?;
             file.sync_all()
         };
-        if let Err(error) = to_disk().and_then(|()| place(&unfinished)) {
+        if let Err(error) = to_disk(&mut file).and_then(|()| place(&unfinished)) {
+            // It is this writer's: the lock is held until `file` is dropped.
             let _ = fs::remove_file(&unfinished);
             return Err(error);
         }
@@ -110,6 +112,24 @@ impl Folder {
     }
 }
 
+/// Opens an unfinished file for this writer alone, until it is dropped.
+fn own(path: &Path) -> io::Result<File> {
+    loop {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        file.lock()?;
+        let own = file.metadata()?;
+        match fs::metadata(path) {
+            // A writer that was killed between its link and the removal: the file is a finished one's, too.
+            Ok(there) if there.ino() == own.ino() && own.nlink() > 1 => fs::remove_file(path)?,
+            Ok(there) if there.ino() == own.ino() => return Ok(file),
+            // Whoever had it before put it in its place: another one is to be made.
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn failed(path: &Path, what: &str, error: &io::Error) -> StoreError {
     let hint = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -136,6 +156,31 @@ mod tests {
         assert_eq!(folder.list("a").unwrap(), [("a/b.json".to_owned(), 5)]);
         folder.delete("a/b.json").unwrap();
         assert_eq!((folder.get("a/b.json").unwrap(), folder.list("").unwrap()), (None, vec![]));
+    }
+
+    #[test]
+    fn writers_of_one_name_take_turns_and_none_touches_what_is_finished() {
+        let root = tempfile::tempdir().unwrap();
+        let open = || Folder::open(root.path().to_str().unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4_u8 {
+                let folder = open();
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        folder.put("a/x.parquet", &vec![writer; 10_000]).unwrap();
+                        folder.create("a/r.json", &[writer; 100]).unwrap();
+                    }
+                });
+            }
+        });
+        let (file, record) = (open().get("a/x.parquet").unwrap().unwrap(), open().get("a/r.json").unwrap().unwrap());
+        assert!(file.len() == 10_000 && file.iter().all(|byte| *byte == file[0]));
+        assert!(record.len() == 100 && record.iter().all(|byte| *byte == record[0]));
+        assert_eq!(fs::read_dir(root.path().join("a")).unwrap().count(), 2);
+        // Killed between the link and the removal of the other name.
+        fs::hard_link(root.path().join("a/r.json"), root.path().join("a/.eddy-r.json")).unwrap();
+        assert!(!open().create("a/r.json", b"another").unwrap());
+        assert_eq!(open().get("a/r.json").unwrap().unwrap(), record);
     }
 
     #[test]

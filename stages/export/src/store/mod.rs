@@ -36,6 +36,10 @@ impl Store {
             Some(place) => Ok(Self::S3(Box::new(S3::open(place).await?))),
             None => {
                 let scheme = to.split_once("://").map(|(scheme, _)| scheme);
+                if to.is_empty() || to.starts_with("s3:") {
+                    let problem = "a folder or s3://bucket/prefix is taken".to_owned();
+                    return Err(StoreError { what: format!("{to:?}"), problem });
+                }
                 if let Some(scheme) = scheme {
                     let problem = "a folder or s3://bucket/prefix is taken".to_owned();
                     return Err(StoreError { what: format!("{scheme}://"), problem });

@@ -34,6 +34,9 @@ impl S3 {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         let prefix = prefix.trim_matches('/').to_owned();
         let refused = |problem: String| StoreError { what: format!("s3://{place}"), problem };
+        if prefix.split('/').any(|part| matches!(part, "." | "..") || (part.is_empty() && !prefix.is_empty())) {
+            return Err(refused("the prefix has an empty part, or one of dots alone".into()));
+        }
         if bucket.is_empty() {
             return Err(refused("no bucket is named: s3://bucket/prefix is taken".into()));
         }
