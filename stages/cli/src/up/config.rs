@@ -69,7 +69,7 @@ mod tests {
     fn streams_over_the_store_and_values_out_of_range_are_told_together() {
         let (_, problems) = load("[gateway]\nstore_mb_max = 100\nkeep_percent = 99\n[gateway.streams]\nside_mb = 1\n");
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].contains("5297 MB"), "{problems:?}");
+        assert!(problems[0].contains("5305 MB"), "{problems:?}");
     }
 
     #[test]

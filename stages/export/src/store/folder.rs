@@ -8,6 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+};
 
 use super::StoreError;
 
@@ -35,12 +39,7 @@ impl Folder {
 
     pub(super) fn create(&self, name: &str, bytes: &[u8]) -> Result<bool, StoreError> {
         let path = self.root.join(name);
-        // A link is refused where there is a file, a rename is not.
-        let linked = self.written(&path, bytes, |unfinished| {
-            let linked = fs::hard_link(unfinished, &path);
-            fs::remove_file(unfinished).and(linked)
-        });
-        match linked {
+        match self.written(&path, bytes, |unfinished| rename_new(unfinished, &path)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(failed(&path, "writing", &error)),
@@ -127,6 +126,18 @@ fn own(path: &Path) -> io::Result<File> {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Renames a file if there is none of the new name.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // A file system that cannot do that, NFS for one: a link is refused where there is a file.
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {
+            let linked = fs::hard_link(from, to);
+            fs::remove_file(from).and(linked)
+        }
+        renamed => renamed.map_err(io::Error::from),
     }
 }
 
