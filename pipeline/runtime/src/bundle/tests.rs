@@ -200,7 +200,7 @@ fn a_library_takes_what_is_verified_and_finds_it_by_its_digest() {
     for _ in 0..2 {
         assert_eq!(library.install(dir.path()).unwrap().digest, digest);
         assert!(library.has(&digest));
-        assert_eq!(library.digests().unwrap(), [digest.clone()]);
+        assert_eq!(library.digests().unwrap(), std::slice::from_ref(&digest));
     }
     // What was damaged there is made good; what is another one under its name is told.
     fs::write(folder.path().join(&digest).join("model.onnx"), b"damaged").unwrap();
