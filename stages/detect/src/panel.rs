@@ -16,8 +16,8 @@ use crate::{
     plan::Plan,
 };
 
-/// The record of the roles: a line with the active judge's place, then per place a line with its judge's bundle and whether it
-/// joined another one and whether it was active before, empty where there is none, and a line with the [`Tally`]. It sorts before all others.
+/// The record of the roles: a line with the active judge's place; per place a line with its judge's bundle, whether it joined another
+/// one and whether it was active before, empty where there is none; a line with the [`Tally`]. It sorts before all others.
 const ROLES: &[u8] = b"a";
 const JOINED: &str = "joined";
 const FIRST: &str = "first";

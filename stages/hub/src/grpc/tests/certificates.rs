@@ -1,11 +1,17 @@
 //! Certificates of all kinds.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+};
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use crate::grpc::GrpcConfig;
@@ -94,5 +100,29 @@ impl Ca {
             Some(pair) => trusting.identity(Identity::from_pem(&pair.cert, &pair.key)),
             None => trusting,
         }
+    }
+
+    /// What a TLS client hears that trusts this CA, shows this, and says nothing.
+    pub(crate) async fn hears(&self, address: &str, shown: Option<&Pair>) -> String {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let trusting = versions.with_root_certificates(roots);
+        let config = match shown {
+            Some(Pair { cert, key }) => {
+                let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+                trusting.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap()
+            }
+            None => trusting.with_no_client_auth(),
+        };
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let heard = match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+            // By TLS 1.3 a client is through before the server has looked at its certificate.
+            Ok(mut tls) => tls.read_to_end(&mut Vec::new()).await.map(drop),
+            Err(error) => Err(error),
+        };
+        heard.map_or_else(|error| error.to_string(), |()| "nothing".to_owned())
     }
 }
