@@ -26,13 +26,14 @@ pub fn access(config: &RegionConfig, sites: &[String]) -> Access {
     let host = config.host.to_string();
     let bounds = format!("max_connections: {}\n", config.connections_max);
     if !config.tls.is_used() {
-        return Access { host: host.clone(), scheme: "nats", reach: host, config: bounds };
+        return Access { host: host.clone(), scheme: "nats", reach: host, config: bounds, store_key: None };
     }
     Access {
         host,
         scheme: "tls",
         reach: config.tls.reach.clone(),
         config: bounds + &tls(config) + &accounts(config, sites),
+        store_key: None,
     }
 }
 

