@@ -50,6 +50,9 @@ pub struct UpArgs {
     /// Run the server, its streams and what looks after them; the stages run elsewhere, as in containers
     #[arg(long)]
     pub server_only: bool,
+    /// On bad config stay and wait until the file changes: for what starts again whatever ends, as Docker does
+    #[arg(long)]
+    pub hold: bool,
     /// Print the commented defaults of the table `gateway` and stop
     #[arg(long)]
     pub print_config: bool,
