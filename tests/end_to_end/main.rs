@@ -23,6 +23,7 @@ mod hub;
 mod identity;
 mod index;
 mod index_region;
+mod keys;
 mod notify;
 mod region;
 mod remembered;

@@ -1,6 +1,6 @@
 //! Every program in one file, which is each of them by the name that it is called by, as busybox does: `eddy-capture` is a link to it.
 //!
-//! Programs of their own share most of their code: together they take four times as much disk. What several processes have of one file
+//! Programs of their own share most of their code: notify and sync alone were 16 and 18 MB, this one of all eleven is 61. What several processes have of one file
 //! they also share in memory.
 
 use std::{path::Path, process::ExitCode};
@@ -47,5 +47,13 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), PROGRAMS.len());
+    }
+
+    #[test]
+    fn every_program_is_linked_where_files_are_laid_out() {
+        let script = include_str!("../../../compose/lay-out.sh");
+        let line = script.lines().find_map(|line| line.strip_prefix("for name in ")).unwrap_or_default();
+        let linked: Vec<_> = line.trim_end_matches("; do").split(' ').collect();
+        assert_eq!(linked, PROGRAMS.map(|(name, _)| name));
     }
 }
