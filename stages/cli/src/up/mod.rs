@@ -5,6 +5,7 @@ pub mod config;
 mod stages;
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -76,6 +77,8 @@ pub struct Plan {
     pub export: bool,
     /// Whether events go to standard error.
     pub loud: bool,
+    /// More of the stages' environment.
+    pub environment: Vec<(String, OsString)>,
 }
 
 impl Plan {
@@ -133,6 +136,7 @@ impl Plan {
             hub,
             export,
             loud: true,
+            environment: Vec::new(),
         })
     }
 }
@@ -226,6 +230,11 @@ impl Running {
     /// Stops everything.
     pub async fn stop(self) {
         self.machine.stop().await;
+    }
+
+    /// As a power cut does: see [`Machine::kill`].
+    pub async fn kill(self) {
+        self.machine.kill().await;
     }
 }
 
