@@ -8,6 +8,8 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    thread,
+    time::Duration,
 };
 
 use nix::errno::Errno;
@@ -38,6 +40,7 @@ pub(super) struct Layer {
     pub(super) disk: Disk,
     tree: RwLock<Tree>,
     survive: Survive,
+    sync_takes: Duration,
     listings: Mutex<Listings>,
 }
 
@@ -53,7 +56,8 @@ impl Layer {
         let tree = Tree::new(backing.to_owned(), options.names == Names::Strict)?;
         let space = Space::new(bytes_within(backing)?, options.limit_bytes);
         let disk = Disk::new(space, options.unsynced_bytes_max);
-        Ok(Self { disk, tree: RwLock::new(tree), survive: options.survive, listings: Mutex::default() })
+        let Options { survive, sync_takes, .. } = options;
+        Ok(Self { disk, tree: RwLock::new(tree), survive, sync_takes, listings: Mutex::default() })
     }
 
     // A panic in another request does not stop this one: the tree changes after the backing folder has.
@@ -143,12 +147,14 @@ impl Layer {
 
     /// All of the file `id` is on the disk, and in the strict mode its name.
     pub(super) fn sync(&self, id: Id) -> io::Result<()> {
+        thread::sleep(self.sync_takes);
         self.file(id)?.sync(&self.disk)?;
-        self.sync_folder(id)
+        self.tree_mut()?.sync(&self.disk, id)
     }
 
     /// The names in the folder `id` are on the disk, and its own.
     pub(super) fn sync_folder(&self, id: Id) -> io::Result<()> {
+        thread::sleep(self.sync_takes);
         self.tree_mut()?.sync(&self.disk, id)
     }
 

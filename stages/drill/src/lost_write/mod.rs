@@ -19,7 +19,8 @@
 //! # What it proves, and what not
 //! A program that keeps what it has acknowledged on this layer syncs before it acknowledges, and recovers from torn
 //! files. It does not prove that the real disk, its controller and the kernel keep a sync's promise; blocks tear at 4 KiB
-//! and not within; what has been synced never rots. Syncs cost nothing here, so times are no measure of a disk. Hard
+//! and not within; what has been synced never rots. A sync
+//! takes as long as [`Options::sync_takes`] says, nothing by default, so times are no measure of a disk. Hard
 //! links, symbolic links, device files and extended attributes cannot be made. Writes by `mmap` reach the layer when
 //! the kernel passes them on, which is a loss like any other until `msync`.
 
@@ -36,6 +37,8 @@ mod undo;
 mod entries_tests;
 #[cfg(test)]
 mod undo_tests;
+
+use std::time::Duration;
 
 pub use mount::{LostWrites, MountError};
 
@@ -71,11 +74,20 @@ pub struct Options {
     /// Old contents that may be held in memory for a cut; past it files are written back before they are synced, as by a
     /// kernel that runs out of memory, and [`Cut::written_back`] counts them.
     pub unsynced_bytes_max: u64,
+    /// How long a sync takes, before anything is durable: as much as a disk's, so that a cut comes in the middle of one
+    /// as often as it would there.
+    pub sync_takes: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limit_bytes: None, survive: Survive::None, names: Names::AtOnce, unsynced_bytes_max: 1 << 30 }
+        Self {
+            limit_bytes: None,
+            survive: Survive::None,
+            names: Names::AtOnce,
+            unsynced_bytes_max: 1 << 30,
+            sync_takes: Duration::ZERO,
+        }
     }
 }
 

@@ -17,8 +17,8 @@ use nix::{
 
 use super::{Cut, Options, fuse::Fuse, layer::Layer};
 
-/// Requests that are served at once.
-const THREADS: usize = 4;
+/// Requests that are served at once; a sync occupies one for as long as it takes.
+const THREADS: usize = 8;
 
 /// How often, and how long after each other, an end that meets a busy mount is tried again: a killed process closes
 /// its files a moment after it is gone.
