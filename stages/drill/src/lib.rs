@@ -15,6 +15,7 @@ pub mod drills;
 pub mod feed;
 pub mod judge;
 pub mod ledger;
+pub mod lost_write;
 pub mod memory;
 pub mod outcome;
 pub mod recording;

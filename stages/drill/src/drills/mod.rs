@@ -8,6 +8,7 @@ mod flood;
 mod link_cut;
 mod linked;
 pub(crate) mod poison;
+mod power_cut;
 mod server_kill;
 mod slow_link;
 pub(crate) mod throttle;
@@ -69,7 +70,7 @@ pub async fn run(kit: &Kit, drill: Drill, undisturbed: &Run) -> Report {
         Drill::LinkCut => play(kit, drill, undisturbed, link_cut::LinkCut::default()).await,
         Drill::SlowLink => play(kit, drill, undisturbed, slow_link::SlowLink::default()).await,
         Drill::DiskFull => play(kit, drill, undisturbed, disk_full::DiskFull::default()).await,
-        _ => todo!(),
+        Drill::PowerCut => play(kit, drill, undisturbed, power_cut::PowerCut::default()).await,
     }
 }
 

@@ -1,0 +1,8 @@
+//! The file system that loses writes, mounted for real. Without FUSE each test prints SKIPPED and why.
+
+mod files;
+mod lmdb;
+mod names;
+mod server;
+mod space;
+mod support;
