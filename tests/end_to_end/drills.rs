@@ -22,8 +22,17 @@ fn every_drill_passes_in_small() {
     let reports: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let names: Vec<&str> = reports.iter().map(|report| report["drill"].as_str().unwrap()).collect();
     let all = [
-        "crash", "server-kill", "throttle", "clock-jump", "poison", "bad-model", "flood", "link-cut", "slow-link",
-        "disk-full", "power-cut",
+        "crash",
+        "server-kill",
+        "throttle",
+        "clock-jump",
+        "poison",
+        "bad-model",
+        "flood",
+        "link-cut",
+        "slow-link",
+        "disk-full",
+        "power-cut",
     ];
     assert_eq!(names, all, "{}", said(&ran));
     let mut skipped = 0;
@@ -36,7 +45,10 @@ fn every_drill_passes_in_small() {
         assert_eq!(report["passed"], true, "{report:#}");
         assert_eq!((&report["lost"], &report["duplicated"]), (&Value::from(0), &Value::from(0)), "{report:#}");
         assert_eq!(report["alerts_hash"], report["expected_alerts_hash"], "{report:#}");
-        assert!(report["alerts"].as_u64().unwrap() > 0 && !report["done"].as_object().unwrap().is_empty(), "{report:#}");
+        assert!(
+            report["alerts"].as_u64().unwrap() > 0 && !report["done"].as_object().unwrap().is_empty(),
+            "{report:#}"
+        );
     }
     assert_eq!(ran.status.code(), Some(if skipped == 0 { 0 } else { 69 }));
 }

@@ -41,7 +41,7 @@ impl Tmpfs {
     pub fn fill(&self) -> Result<()> {
         let room = statvfs(&self.0)?;
         let used = (room.blocks() - room.blocks_free()) * room.fragment_size();
-        mount(&["-o", &format!("remount,size={used}"), "eddy-drill"], &self.0)
+        mount(&["-o", &format!("remount,size={used}")], &self.0)
     }
 
     /// Gives it back.
@@ -49,7 +49,7 @@ impl Tmpfs {
     /// # Errors
     /// If the system refuses.
     pub fn make_room(&self) -> Result<()> {
-        mount(&["-o", &format!("remount,size={MB}m"), "eddy-drill"], &self.0)
+        mount(&["-o", &format!("remount,size={MB}m")], &self.0)
     }
 }
 

@@ -120,7 +120,10 @@ mod tests {
             assert!(problems.len() == 1 && problems[0].contains(says), "{problems:?}");
         };
         one(|run| drop(run.outcome.alerts.get_mut("d").unwrap().pop()), "alerts of d: 2 and 1");
-        one(|run| run.outcome.alerts.get_mut("d").unwrap()[0] = b"opened!".to_vec(), "number 1: opened and then opened!");
+        one(
+            |run| run.outcome.alerts.get_mut("d").unwrap()[0] = b"opened!".to_vec(),
+            "number 1: opened and then opened!",
+        );
         one(|run| run.outcome.alerts.get_mut("d").unwrap().push(b"closed".to_vec()), "2 and 3");
         one(|run| run.account.lost = 1, "lost: 1");
         one(|run| run.account.duplicated = 1, "duplicated: 1");

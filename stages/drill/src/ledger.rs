@@ -219,7 +219,8 @@ mod tests {
         ledger.scored("d/t", 99, 100);
         ledger.scored("other/t", 1, 100);
         let account = ledger.account();
-        let sums = (account.received, account.scored, account.on_time, account.aside, account.lost, account.unexplained);
+        let sums =
+            (account.received, account.scored, account.on_time, account.aside, account.lost, account.unexplained);
         assert_eq!(sums, (4, 2, 1, 1, 1, 1));
         assert_eq!(account.examples, ["lost: d/t at 1970-01-01T00:00:00.000000004Z"]);
         assert!((account.availability() - 1.0 / 3.0).abs() < 1e-9);

@@ -69,7 +69,8 @@ impl Outcome {
     /// Where `found` differs from it, the first of each device and series.
     pub fn differences(&self, found: &Self) -> Vec<String> {
         let text = |alert: Option<&Vec<u8>>| alert.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        let row = |row: Option<&(Timestamp, u64)>| row.map(|(time, digest)| format!("{} {digest:016x}", rfc3339(*time)));
+        let row =
+            |row: Option<&(Timestamp, u64)>| row.map(|(time, digest)| format!("{} {digest:016x}", rfc3339(*time)));
         let device = |token: &str| names::decode(token);
         let alerts = differences("alerts", &self.alerts, &found.alerts, device, text);
         let scores = differences("scores", &self.scores, &found.scores, str::to_owned, row);
@@ -144,7 +145,9 @@ mod tests {
         let removed = one(&rows, &alerts[1..]);
         assert_eq!(removed, "alerts of a: 2 and 1 of them; the first that differs is number 1: one and then two");
         assert!(one(&rows, &[("a", "two"), ("a", "one"), ("b", "three")]).contains("2 and 2"));
-        assert!(one(&rows, &[("a", "one"), ("a", "two"), ("b", "three"), ("b", "five")]).contains("none and then five"));
+        assert!(
+            one(&rows, &[("a", "one"), ("a", "two"), ("b", "three"), ("b", "five")]).contains("none and then five")
+        );
         assert!(one(&rows[1..], &alerts).starts_with("scores of a/x: 2 and 1"));
         assert!(one(&[rows[0], rows[1], rows[1], rows[2]], &alerts).starts_with("scores of a/x: 2 and 3"));
         assert!(one(&[rows[0], ("a/x", 2, 0.500_001), rows[2]], &alerts).contains("number 2"));

@@ -65,7 +65,8 @@ impl Recording {
         }
         ensure!(!readings.is_empty(), "{}: no readings", path.display());
         let names = merged.names();
-        let series = device_of.iter().zip(0..).map(|(device, id)| (names.series_name(id).to_owned(), *device)).collect();
+        let series =
+            device_of.iter().zip(0..).map(|(device, id)| (names.series_name(id).to_owned(), *device)).collect();
         let devices = (0..names.devices() as u32).map(|id| names.device_name(id).to_owned()).collect();
         Ok(Self { devices, series, readings })
     }

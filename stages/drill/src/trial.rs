@@ -241,7 +241,9 @@ pub async fn baseline(kit: &Kit) -> Result<Run> {
     let (run, _) = seen.context("undisturbed")?;
     trial.clean()?;
     if run.outcome.alerts.is_empty() {
-        return Err(CannotRun("the recording raises no alert with this config, so there is nothing to compare".into()).into());
+        return Err(
+            CannotRun("the recording raises no alert with this config, so there is nothing to compare".into()).into()
+        );
     }
     Ok(run)
 }

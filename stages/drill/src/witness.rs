@@ -104,7 +104,8 @@ impl Witness {
                 if let Ok(batch) = Readings::decode(&letter.original()?) {
                     late(&batch, &self.books);
                 }
-                let is_large = [&letter.text, &letter.base64].into_iter().flatten().any(|text| text.len() > LETTER_BYTES_MAX);
+                let is_large =
+                    [&letter.text, &letter.base64].into_iter().flatten().any(|text| text.len() > LETTER_BYTES_MAX);
                 // Of a large one that it is there is all that counts.
                 self.letters.push(if is_large { DeadLetter { text: None, base64: None, ..letter } } else { letter });
             }
@@ -122,7 +123,10 @@ impl Witness {
 }
 
 /// Gives every message that is there now from `next` on to `take`: sequence, subject, payload, and when it was stored.
-async fn read(
+///
+/// # Errors
+/// If the stream cannot be read on, or `take` fails.
+pub(crate) async fn read(
     context: &jetstream::Context,
     stream: &str,
     next: &mut u64,

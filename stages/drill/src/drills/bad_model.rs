@@ -150,7 +150,9 @@ impl Disturb for BadModel {
                 letter.original().is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&format!("\"{id}\"")))
             };
             match letters.iter().find(of) {
-                Some(letter) => drop(trial.figures.insert(format!("{id}_refused"), letter.rejection.detail.clone().into())),
+                Some(letter) => {
+                    drop(trial.figures.insert(format!("{id}_refused"), letter.rejection.detail.clone().into()))
+                }
                 None => trial.problems.push(format!("no dead letter of the control {id}, which asks for a bad bundle")),
             }
         }

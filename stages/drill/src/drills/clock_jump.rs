@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use eddy_runtime::clock::DRILL_FILE;
+use eddy_schemas::Readings;
 
 use super::Disturb;
-use crate::trial::Trial;
+use crate::{feed, trial::Trial, witness};
 
 /// Between two jumps.
 const PAUSE_MS: (u64, u64) = (200, 900);
 /// How wrong it may be, in seconds.
 const WRONG_S: u64 = 26 * 3_600;
+/// What is no delay.
+const SEEN_NS: i64 = 600 * 1_000_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct ClockJump {
@@ -47,5 +50,22 @@ impl Disturb for ClockJump {
         }
         trial.figures.insert("clock_wrong_s_max".to_owned(), self.furthest_s.into());
         self.turn(0)
+    }
+
+    /// Arrivals are by the wall clock: those of some messages have to be far from when the server stored them.
+    async fn after(&mut self, trial: &mut Trial<'_>) -> Result<()> {
+        let context = feed::connect(&trial.sandbox.url()).await?;
+        let (mut next, mut wrong) = (1, 0_u64);
+        let taken = witness::read(&context, "READINGS", &mut next, |_, _, payload, stored| {
+            let batch = Readings::decode(payload)?;
+            wrong += u64::from(batch.arrival.first().is_some_and(|arrival| (arrival - stored).abs() > SEEN_NS));
+            Ok(())
+        });
+        taken.await?;
+        trial.figures.insert("messages_stamped_wrong".to_owned(), wrong.into());
+        if wrong == 0 {
+            trial.problems.push("no reading was stamped with a wrong time: the clock was not turned".to_owned());
+        }
+        Ok(())
     }
 }

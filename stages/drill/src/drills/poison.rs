@@ -115,7 +115,8 @@ impl Disturb for Poison {
     fn check(&mut self, trial: &mut Trial<'_>, _run: &Run, letters: &[DeadLetter]) {
         let of = |letter: &DeadLetter| (letter.stream.clone(), letter.sequence);
         let known: BTreeSet<_> = letters.iter().map(of).collect();
-        let missing = self.accepted.iter().filter(|((stream, sequence), _)| !known.contains(&((*stream).to_owned(), *sequence)));
+        let missing =
+            self.accepted.iter().filter(|((stream, sequence), _)| !known.contains(&((*stream).to_owned(), *sequence)));
         for ((stream, sequence), subject) in missing.take(3) {
             trial.problems.push(format!("no dead letter of {stream}'s message {sequence} on {subject}"));
         }

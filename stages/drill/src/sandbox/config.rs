@@ -83,7 +83,8 @@ impl Config {
         }
         for path in KEYS {
             if let Some((key, above)) = path.split_last()
-                && let Some(table) = above.iter().try_fold(&mut tables, |table, name| table.get_mut(*name)?.as_table_mut())
+                && let Some(table) =
+                    above.iter().try_fold(&mut tables, |table, name| table.get_mut(*name)?.as_table_mut())
                 && table.remove(*key).is_some()
             {
                 left_out.push(path.join("."));
@@ -171,8 +172,16 @@ mod tests {
         let kept = "[capture.http]\ntimeout_ms = 500\n[detect]\nalerts_per_day = 3.0\n[gateway]\nmemory_mb = 64\n[site]\n\
                     name = \"plant\"\nshards = 2\n[sync]\nlinger_s = 5.0\n";
         assert_eq!(config.tables, kept.parse::<Table>().unwrap());
-        let left_out =
-            ["[notify]", "[export]", "[bus]", "sync.hub", "capture.mqtt", "site.shard", "capture.http.listen", "gateway.port"];
+        let left_out = [
+            "[notify]",
+            "[export]",
+            "[bus]",
+            "sync.hub",
+            "capture.mqtt",
+            "site.shard",
+            "capture.http.listen",
+            "gateway.port",
+        ];
         assert_eq!(config.left_out, left_out);
         config.set(&["gateway", "streams", "side_mb"], 7);
         assert_eq!(config.tables["gateway"]["streams"]["side_mb"].as_integer(), Some(7));

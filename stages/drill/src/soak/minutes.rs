@@ -75,11 +75,8 @@ impl Minutes {
         let pids = trial.sandbox.pids();
         let memory = memory::of(pids.into_values());
         let mb = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let sample = Sample {
-            seconds: elapsed.as_secs_f64(),
-            pss_mb: mb(memory.pss),
-            anonymous_mb: mb(memory.anonymous),
-        };
+        let sample =
+            Sample { seconds: elapsed.as_secs_f64(), pss_mb: mb(memory.pss), anonymous_mb: mb(memory.anonymous) };
         self.samples.push(sample);
         if elapsed < MINUTE * (self.all.len() as u32 + 1) {
             return None;

@@ -111,7 +111,8 @@ async fn play(
     strikes.join(trial)?;
     trial.start().await?;
     strikes.ready(trial).await?;
-    let (began, over) = (Instant::now(), Duration::from_secs_f64(trial.kit.recording.readings.len() as f64 / soak.rate));
+    let (began, over) =
+        (Instant::now(), Duration::from_secs_f64(trial.kit.recording.readings.len() as f64 / soak.rate));
     let mut rounds = 0;
     for shift in shifts {
         trial.feed_later(Some(over), *shift);

@@ -329,7 +329,8 @@ async fn each(
         let info = message.info().map_err(|error| anyhow::anyhow!("{error}"))?;
         let (pending, sequence) = (info.pending, info.stream_sequence);
         let stored = i64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(i64::MAX);
-        take(Place { sequence, stored }, &message.subject, &message.payload).with_context(|| format!("{stream} message {sequence}"))?;
+        take(Place { sequence, stored }, &message.subject, &message.payload)
+            .with_context(|| format!("{stream} message {sequence}"))?;
         if pending == 0 {
             break;
         }
