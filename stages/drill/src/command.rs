@@ -150,7 +150,9 @@ fn without(variables: &[&std::ffi::OsString]) -> anyhow::Error {
     let again = || -> Result<anyhow::Error> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(std::env::args_os().skip(1));
-        variables.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in variables {
+            command.env_remove(name);
+        }
         Ok(command.exec().into())
     };
     again().unwrap_or_else(|error| error)

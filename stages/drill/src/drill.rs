@@ -84,7 +84,8 @@ impl Drill {
             ),
             Self::ClockJump => (
                 "alerts do not depend on the wall clock of the gateway's processes, whichever way it jumps",
-                "anything of the server's own clock, which is not turned; readings that are stamped on arrival carry the wrong time",
+                "anything of the server's own clock, which is not turned and stamps what comes by INGEST; a reading without a time of its own \
+                 carries whatever the clock says",
             ),
             Self::Flood => (
                 "at their bounds the streams push back, what was accepted is accounted for, and the recording's devices alert as ever",
