@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn who_came_before_whom_is_counted() {
-        let ms = |told, at| (told * 1_000_000, at * 1_000_000);
+        let ms = |told: i64, at: i64| (told * 1_000_000, at * 1_000_000);
         let windows = [ms(0, 50), ms(5, 60)];
         let first = Order::among(&[ms(10, 20)], &windows);
         assert_eq!(first, Order { alerts: vec![10], windows: vec![50, 55], overtook: 1, overtaken: 0 });

@@ -88,7 +88,8 @@ impl Minutes {
             minute: self.all.len() as u64 + 1,
             received,
             scored: since(|a| a.scored),
-            availability: on_time as f64 / received.saturating_sub(aside).max(1) as f64,
+            // What was received a moment before it may be scored in this minute.
+            availability: (on_time as f64 / received.saturating_sub(aside).max(1) as f64).min(1.0),
             backlog: now.lost,
             pss_mb: sample.pss_mb,
             anonymous_mb: sample.anonymous_mb,
