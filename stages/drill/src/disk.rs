@@ -16,6 +16,9 @@ use crate::trial::CannotRun;
 const FOLDERS: [&str; 2] = ["streams", "state"];
 /// Its size in MB while it is not full. A tmpfs takes memory as it is used, not before.
 const MB: u64 = 1_024;
+/// How often filling is tried, and by how much less each time.
+const TRIES: u64 = 20;
+const SLACK_BYTES: u64 = 64 << 10;
 
 /// One that is mounted.
 #[derive(Debug)]
@@ -39,9 +42,17 @@ impl Tmpfs {
     /// # Errors
     /// If the system refuses.
     pub fn fill(&self) -> Result<()> {
-        let room = statvfs(&self.0)?;
-        let used = (room.blocks() - room.blocks_free()) * room.fragment_size();
-        mount(&["-o", &format!("remount,size={used}")], &self.0)
+        let mut refused = Ok(());
+        for nth in 0..TRIES {
+            let room = statvfs(&self.0)?;
+            // Less than is used is refused, and meanwhile more may be: each try leaves a little more.
+            let size = (room.blocks() - room.blocks_free()) * room.fragment_size() + nth * SLACK_BYTES;
+            refused = mount(&["-o", &format!("remount,size={size}")], &self.0);
+            if refused.is_ok() {
+                break;
+            }
+        }
+        refused
     }
 
     /// Gives it back.
