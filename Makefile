@@ -1,6 +1,7 @@
 # eddy: two commands set everything up on a fresh machine with Rust, Python 3 and a C compiler.
 #   make demo   the main job, end to end: a recorded sensor fleet becomes alerts
 #   make test   every test, with the real nats-server
+#   make soak   a gateway under drills for SOAK_MINUTES, and its report
 #   make fuzz   every decoder, FUZZ_SECONDS each
 #   make train  a new model bundle from an export: DATA=, OUT=, KEY=, NAME=, VERSION=, QUALITY=
 NATS_SERVER_VERSION := 2.15.1
@@ -13,7 +14,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region test lint fuzz tools clients build release bundle train train-tools recording clean
+.PHONY: all demo demo-region soak test lint fuzz tools clients build release bundle train train-tools recording clean
 
 all: build
 
@@ -51,6 +52,13 @@ demo: build
 # Three gateways and their region on this machine, and a link that is cut.
 demo-region: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --sites 3 --recording fixtures/fleet
+
+# What a gateway is for: nothing lost, doubled or changed while things fail, again and again. The report is .run/soak/soak.txt and .json.
+SOAK_MINUTES ?= 30
+SOAK_RATE ?= 1000
+soak: build
+	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy drill soak --minutes $(SOAK_MINUTES) \
+		--rate $(SOAK_RATE) --out .run/soak
 
 # --- checks ----------------------------------------------------------------
 test: build clients

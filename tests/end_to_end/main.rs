@@ -15,6 +15,7 @@ mod bounds;
 mod bundles;
 mod bus;
 mod compared;
+mod drills;
 mod episodes;
 mod export;
 mod faults;

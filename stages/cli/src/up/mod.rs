@@ -7,6 +7,7 @@ mod stages;
 pub mod users;
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -87,6 +88,8 @@ pub struct Plan {
     pub stages: bool,
     /// Whether events go to standard error.
     pub loud: bool,
+    /// More of the stages' environment.
+    pub environment: Vec<(String, OsString)>,
 }
 
 impl Plan {
@@ -148,6 +151,7 @@ impl Plan {
             export,
             stages: true,
             loud: true,
+            environment: Vec::new(),
         })
     }
 }
@@ -275,6 +279,11 @@ impl Running {
     /// Stops everything.
     pub async fn stop(self) {
         self.machine.stop().await;
+    }
+
+    /// As a power cut does: see [`Machine::kill`].
+    pub async fn kill(self) {
+        self.machine.kill().await;
     }
 }
 
