@@ -204,6 +204,10 @@ impl FileNode {
         Ok(())
     }
 
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.state().undo.is_some()
+    }
+
     /// The power has failed. Returns the bytes that are gone, if anything was not synced.
     pub(super) fn cut(&self, survive: Option<&mut StdRng>) -> io::Result<Option<u64>> {
         let mut state = self.state();

@@ -185,6 +185,11 @@ impl Layer {
         self.listings().open.remove(&number);
     }
 
+    pub(super) fn unsynced_files(&self) -> usize {
+        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        tree.files().iter().filter(|(_, file)| file.is_unsynced()).count()
+    }
+
     /// The power fails. The backing folder holds afterwards what a disk would.
     pub(super) fn cut(&self) -> io::Result<Cut> {
         self.disk.power_off();

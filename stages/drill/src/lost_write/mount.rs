@@ -122,8 +122,20 @@ impl LostWrites {
         self.layer.disk.space.used()
     }
 
-    /// The power fails: what was not synced is gone from the backing folder, and the mount is detached. End the programs
-    /// on it first (SIGKILL: they must not write any more); one that lives on gets errors.
+    /// How many files hold something at this moment that a cut would drop: a drill cuts when it hurts.
+    pub fn unsynced_files(&self) -> usize {
+        self.layer.unsynced_files()
+    }
+
+    /// The power fails at this moment: nothing reaches the disk any more, a sync that is under way does not end well, and
+    /// programs get `EIO`. Call it before the programs are killed, for a process that is killed ends its sync first;
+    /// then kill them, and [`cut`](Self::cut). What a program says later is nothing that it could have said.
+    pub fn power_off(&self) {
+        self.layer.disk.power_off();
+    }
+
+    /// The power has failed ([`power_off`](Self::power_off), if it was not called before): what was not synced is gone
+    /// from the backing folder, and the mount is detached. A program that lives on gets errors.
     ///
     /// # Errors
     /// If the backing folder cannot be written, or the mount not be detached.

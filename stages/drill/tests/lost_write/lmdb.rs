@@ -91,7 +91,7 @@ fn options(round: u64) -> Options {
 fn committed_transactions_survive_cuts() {
     let Some(mut bench) = Bench::mount(options(0)) else { return };
     let mut random = StdRng::seed_from_u64(8);
-    let (mut committed, mut dropped) = (0, 0);
+    let (mut committed, mut dropped, mut torn) = (0, 0, 0);
     for round in 1..=CUTS {
         let path = bench.path("state");
         std::fs::create_dir_all(&path).unwrap();
@@ -109,20 +109,24 @@ fn committed_transactions_survive_cuts() {
             }
         }
         assert_eq!(told, enough, "the writer ended by itself in round {round}");
+        bench.disk().power_off();
         writer.kill();
         // What it told before it died counts.
         for number in lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("committed ")?.parse().ok()) {
             committed = number;
         }
-        dropped += bench.cut().bytes;
+        // The lock file, which nobody syncs, is no loss.
+        let cut = bench.cut();
+        torn += u64::from(cut.files > 1);
+        dropped += cut.bytes;
         bench.remount(options(round));
         let (env, records) = open(&bench.path("state"));
         let found = last(&env, records);
         assert!(found >= committed, "{found} is the last of {committed} committed, round {round}");
         env.prepare_for_closing().wait();
     }
-    eprintln!("{committed} transactions committed, {CUTS} cuts, {dropped} bytes dropped");
-    assert!(dropped > 0, "no cut met anything that was not synced");
+    eprintln!("{committed} transactions committed, {CUTS} cuts, {torn} in a commit, {dropped} bytes dropped");
+    assert!(torn > 0, "no cut came in a commit");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -124,14 +125,15 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Publishes until it has been acknowledged `acked` more times, then dies without a word.
-fn publish_and_die(mut server: Server, numbers: std::ops::Range<u64>) -> Vec<(u64, u64)> {
+/// Publishes `numbers` and returns the sequences that acknowledged them; then `fail`s and kills the server with more on
+/// their way.
+fn publish_and_die(mut server: Server, numbers: Range<u64>, fail: impl FnOnce()) -> Vec<(u64, u64)> {
     let acked = numbers.clone().map(|number| (server.publish(number), number)).collect();
-    // On their way while the server dies.
     for number in numbers.end..numbers.end + 50 {
         let text = payload(number);
         let _ = server.stream.get_mut().write_all(format!("PUB readings.y {}\r\n{text}\r\n", text.len()).as_bytes());
     }
+    fail();
     server.process.kill();
     acked
 }
@@ -145,7 +147,7 @@ fn acknowledged_messages_survive_cuts_if_the_server_syncs_always() {
         (Names::Strict, Survive::Random(2)),
     ] {
         // So that cuts come while a sync is under way.
-        let options = Options { names, survive, sync_takes: Duration::from_millis(3), ..Options::default() };
+        let options = Options { names, survive, sync_takes: Duration::from_millis(10), ..Options::default() };
         let Some(mut bench) = Bench::mount(options) else { return };
         let dir = bench.at().parent().unwrap().to_owned();
         let mut acked = Vec::new();
@@ -155,7 +157,11 @@ fn acknowledged_messages_survive_cuts_if_the_server_syncs_always() {
             if round == 0 {
                 server.create_stream();
             }
-            acked.extend(publish_and_die(server, round * 1000..round * 1000 + 200));
+            let fail = || {
+                until("a write", || (bench.disk().unsynced_files() > 0).then_some(()));
+                bench.disk().power_off();
+            };
+            acked.extend(publish_and_die(server, round * 1000..round * 1000 + 100, fail));
             dropped += bench.cut().bytes;
             bench.remount(options);
         }
@@ -165,6 +171,7 @@ fn acknowledged_messages_survive_cuts_if_the_server_syncs_always() {
         for (sequence, number) in &acked {
             server.assert_has(*sequence, *number);
         }
+        assert!(dropped > 0, "no cut met anything that was not synced");
         eprintln!("{options:?}: {} acknowledged, {messages} found, {dropped} bytes dropped", acked.len());
     }
 }
@@ -176,7 +183,7 @@ fn acknowledged_messages_are_lost_by_the_default_interval() {
     let dir = bench.at().parent().unwrap().to_owned();
     let mut server = Server::start(&dir, None);
     server.create_stream();
-    let acked = publish_and_die(server, 0..200);
+    let acked = publish_and_die(server, 0..200, || bench.disk().power_off());
     assert_eq!(acked.last().unwrap().0, 200);
     bench.cut();
     bench.remount(Options::default());
@@ -192,7 +199,7 @@ fn a_kill_alone_loses_nothing() {
     let dir = bench.at().parent().unwrap().to_owned();
     let mut server = Server::start(&dir, None);
     server.create_stream();
-    publish_and_die(server, 0..200);
+    publish_and_die(server, 0..200, || {});
     let (messages, _) = Server::start(&dir, None).state();
     assert!(messages >= 200, "{messages} of 200 are there");
 }

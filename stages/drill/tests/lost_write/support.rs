@@ -103,11 +103,11 @@ impl Drop for Running {
 
 /// Waits until `done` gives something.
 pub(crate) fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..3000 {
+    for _ in 0..30_000 {
         if let Some(found) = done() {
             return found;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(1));
     }
     panic!("waited in vain for {what}");
 }
