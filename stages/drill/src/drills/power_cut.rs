@@ -1,6 +1,6 @@
 //! `power-cut`: at random moments everything dies at once, and all that was written and not synced is gone.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -13,6 +13,9 @@ use crate::{
 
 /// Between two cuts, from when the gateway is up again.
 const PAUSE_MS: (u64, u64) = (600, 2_500);
+
+/// As a disk's: cuts come in the middle of syncs too.
+const SYNC_TAKES: Duration = Duration::from_millis(3);
 
 #[derive(Debug, Default)]
 pub(super) struct PowerCut {
@@ -27,7 +30,7 @@ impl PowerCut {
     /// Mounts the disk: with each other cut nothing that is not synced survives, and at the next one what chance lets survive.
     fn mount(&mut self, trial: &mut Trial<'_>, nth: u64) -> Result<()> {
         let survive = if nth.is_multiple_of(2) { Survive::None } else { Survive::Random(trial.dice.below(u64::MAX)) };
-        let options = Options { survive, ..Options::default() };
+        let options = Options { survive, sync_takes: SYNC_TAKES, ..Options::default() };
         let disk = LostWrites::mount_with(&self.backing, &self.at, options).map_err(|problem| {
             if problem.is_unavailable() {
                 anyhow::Error::new(CannotRun(format!("a file system that loses writes cannot be mounted: {problem}")))
@@ -42,8 +45,10 @@ impl PowerCut {
     /// Power fails, and is back.
     async fn cut(&mut self, trial: &mut Trial<'_>, nth: u64) -> Result<()> {
         trial.look_away().await;
-        trial.sandbox.kill().await;
         let disk = self.disk.take().context("no disk")?;
+        // First the disk: a process that is killed ends its sync, and there would be nothing to lose.
+        disk.power_off();
+        trial.sandbox.kill().await;
         let cut = tokio::task::spawn_blocking(move || disk.cut()).await??;
         self.lost_bytes += cut.bytes;
         self.lost_files += cut.files;

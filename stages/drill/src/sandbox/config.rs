@@ -17,7 +17,7 @@ pub struct Config {
 /// Whole tables that are others', or lead elsewhere.
 const TABLES: [&str; 5] = ["hub", "region", "notify", "export", "bus"];
 /// Single keys that lead elsewhere, or are the live gateway's own.
-const KEYS: [&[&str]; 14] = [
+const KEYS: [&[&str]; 15] = [
     &["sync", "hub"],
     &["sync", "bundles"],
     &["capture", "mqtt"],
@@ -30,11 +30,13 @@ const KEYS: [&[&str]; 14] = [
     &["telemetry", "address_file"],
     &["capture", "http", "listen"],
     &["capture", "http", "address_file"],
+    // Its keys open the live gateway, and a sandbox makes none: it is on this machine's loopback alone.
+    &["gateway", "access"],
     &["gateway", "port"],
     &["gateway", "monitor_port"],
 ];
 /// Variables of the environment that say such things: a sandbox's processes must not inherit them.
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 20] = [
     "EDDY_HUB_",
     "EDDY_REGION_",
     "EDDY_NOTIFY_",
@@ -51,6 +53,7 @@ const VARIABLES: [&str; 19] = [
     "EDDY_SITE_SHARD",
     "EDDY_TELEMETRY_LISTEN",
     "EDDY_TELEMETRY_ADDRESS_FILE",
+    "EDDY_GATEWAY_ACCESS_",
     "EDDY_GATEWAY_DIR",
     "EDDY_GATEWAY_PORT",
     "EDDY_GATEWAY_MONITOR_PORT",
@@ -165,6 +168,9 @@ mod tests {
             [gateway]
             port = 4222
             memory_mb = 64
+            [gateway.access]
+            host = "0.0.0.0"
+            keys_dir = "/keys"
             [bus]
             url = "nats://live:4222"
         "#;
@@ -180,6 +186,7 @@ mod tests {
             "capture.mqtt",
             "site.shard",
             "capture.http.listen",
+            "gateway.access",
             "gateway.port",
         ];
         assert_eq!(config.left_out, left_out);
