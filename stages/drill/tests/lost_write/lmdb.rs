@@ -109,6 +109,8 @@ fn committed_transactions_survive_cuts() {
             }
         }
         assert_eq!(told, enough, "the writer ended by itself in round {round}");
+        // At any moment of what it does next, not just after a commit: most of a commit is its two syncs.
+        std::thread::sleep(Duration::from_micros(random.random_range(0..8_000)));
         bench.disk().power_off();
         writer.kill();
         // What it told before it died counts.
