@@ -1,6 +1,6 @@
 //! Every program in one file, which is each of them by the name that it is called by, as busybox does: `eddy-capture` is a link to it.
 //!
-//! Programs of their own share most of their code: notify and sync alone were 16 and 18 MB, this one of all eleven is 61. What several processes have of one file
+//! Programs of their own share most of their code: notify and sync alone were 16 and 18 MB, this one of all is 61. What several processes have of one file
 //! they also share in memory.
 
 use std::{path::Path, process::ExitCode};
@@ -8,7 +8,7 @@ use std::{path::Path, process::ExitCode};
 /// A program by its name.
 type Main = fn() -> ExitCode;
 
-const PROGRAMS: [(&str, Main); 11] = [
+const PROGRAMS: [(&str, Main); 12] = [
     ("eddy", eddy_cli::commands::main),
     ("eddy-capture", eddy_runtime::app::run_with::<eddy_capture::Capture, eddy_capture::Sources>),
     ("eddy-preprocess", eddy_runtime::app::run::<eddy_preprocess::Preprocess>),
@@ -20,6 +20,7 @@ const PROGRAMS: [(&str, Main); 11] = [
     ("eddy-export", eddy_export::command::main),
     ("eddy-hub", eddy_hub::main),
     ("eddy-eval", eddy_bench::command::main),
+    ("eddy-drill", eddy_drill::command::main),
 ];
 
 fn main() -> ExitCode {
