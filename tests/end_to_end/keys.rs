@@ -89,7 +89,9 @@ async fn every_stage_does_its_work_with_its_own_rights_and_has_no_other_ones() {
     let gateway = Keyed::start();
     let fleet = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/fleet");
     let said = |arguments: &[&str]| {
-        let ran = std::process::Command::new(binary("eddy")).args(arguments).output().unwrap();
+        // The demo ends with an export to the folder that it is called from.
+        let folder = tempfile::tempdir().unwrap();
+        let ran = std::process::Command::new(binary("eddy")).args(arguments).current_dir(&folder).output().unwrap();
         String::from_utf8(ran.stdout).unwrap()
     };
     let demo = said(&["demo", "--recording", fleet.to_str().unwrap()]);
