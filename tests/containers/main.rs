@@ -138,7 +138,7 @@ fn whatever_dies_in_containers_the_alerts_are_the_same() {
     replay
         .arg("replay")
         .arg(root().join("fixtures/fleet"))
-        .args(["--speed", "20000x", "--site", "demo", "--url", &url]);
+        .args(["--rows-per-message", "20", "--site", "demo", "--url", &url]);
     let log = std::fs::File::create(folder.path().join("replay")).unwrap();
     let mut replay = replay.arg("--nkey").arg(&key).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
 

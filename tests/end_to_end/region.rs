@@ -6,6 +6,7 @@
 //! stores of all its processes besides.
 
 mod chains;
+mod cluster;
 mod feed;
 mod forged;
 mod hostile;

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
 
-use crate::identity::Identity;
+use crate::{config::servers, identity::Identity};
 
 mod answers;
 mod objects;
@@ -96,7 +96,7 @@ impl Client {
             let certificate = options.add_root_certificates(ca.clone());
             options = certificate.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
         }
-        let client = options.connect(&endpoint.url).await.map_err(|error| failed(chain(&error)))?;
+        let client = options.connect(servers(&endpoint.url)).await.map_err(|error| failed(chain(&error)))?;
         let context = jetstream::ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(ACK_TIMEOUT)

@@ -43,7 +43,7 @@ pub struct SiteConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BusConfig {
-    /// The server.
+    /// The server, or those of a cluster ([`servers`]).
     pub url: String,
     /// Credentials; empty: none.
     pub credentials_file: PathBuf,
@@ -92,6 +92,11 @@ impl BusConfig {
         }
         problems
     }
+}
+
+/// The servers of a `bus.url`: any of a cluster's will do, and where one is gone the next is tried.
+pub fn servers(url: &str) -> Vec<&str> {
+    url.split(',').map(str::trim).collect()
 }
 
 /// `[limits]`

@@ -33,7 +33,11 @@ pub use self::{
 use super::{
     AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState,
 };
-use crate::{client::Client, config::BusConfig, identity::Identity};
+use crate::{
+    client::Client,
+    config::{BusConfig, servers},
+    identity::Identity,
+};
 
 /// A connection to the gateway's server.
 #[derive(Clone, Debug)]
@@ -94,7 +98,7 @@ impl NatsBus {
             options = options.custom_inbox_prefix(prefix);
         }
         let client = options
-            .connect(config.url.as_str())
+            .connect(servers(&config.url))
             .await
             .map_err(|error| BusError::Fatal(format!("bus.url {:?}: {error}", config.url)))?;
         let request_timeout = Duration::from_millis(config.request_timeout_ms);
