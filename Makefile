@@ -14,7 +14,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region soak test lint fuzz tools clients build release bundle train train-tools recording clean
+.PHONY: all demo demo-region soak test lint compose-check k3s fuzz tools clients build release bundle train train-tools recording clean
 
 all: build
 
@@ -66,13 +66,23 @@ test: build clients
 	EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc --quiet
 
-lint:
+lint: compose-check
 	$(CARGO) fmt --all --check
 	for crate in $(FUZZ_CRATES); do $(CARGO) fmt --manifest-path $$crate/fuzz/Cargo.toml --check || exit 1; done
 	$(CARGO) clippy --workspace --all-targets --features eddy-runtime/contract -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --all-features check bans licenses sources; \
 	else echo "lint: SKIPPED cargo deny: cargo-deny is not installed (cargo install --locked cargo-deny@$(DENY_VERSION))"; fi
+
+# What is in compose/ beside programs: manifests of Kubernetes.
+$(TOOLS)/py/.compose: compose/requirements.txt | $(NATS_SERVER)
+	@$(TOOLS)/py/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@
+
+compose-check: $(TOOLS)/py/.compose
+	@$(TOOLS)/py/bin/python -B -m unittest discover --start-directory compose/checks
+
+k3s: $(TOOLS)/py/.compose
+	@$(TOOLS)/py/bin/python -B compose/k3s/make.py
 
 # The fuzzer's hooks and the address sanitizer are unstable: RUSTC_BOOTSTRAP lets the stable compiler have them, for this alone.
 # What is found stands in <crate>/fuzz/artifacts/<target>; what is new to the committed corpus stays in .tools/fuzz/corpus.
