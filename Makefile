@@ -74,7 +74,7 @@ lint: compose-check
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --all-features check bans licenses sources; \
 	else echo "lint: SKIPPED cargo deny: cargo-deny is not installed (cargo install --locked cargo-deny@$(DENY_VERSION))"; fi
 
-# What is in compose/ beside programs: manifests of Kubernetes.
+# What is in compose/ beside programs: units of systemd, manifests of Kubernetes.
 $(TOOLS)/py/.compose: compose/requirements.txt | $(NATS_SERVER)
 	@$(TOOLS)/py/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@
 
