@@ -71,6 +71,14 @@ class Units(unittest.TestCase):
         said = [line for line in checked.stderr.splitlines() if "eddy" in line]
         self.assertEqual((checked.returncode, said), (0, []))
 
+    @unittest.skipUnless(shutil.which("systemd-sysusers"), "SKIPPED: systemd-sysusers is not installed (apt-get install systemd)")
+    def test_its_users_can_be_made(self):
+        made = subprocess.run(["systemd-sysusers", f"--root={self.installed}"], capture_output=True, text=True, check=False)
+        self.assertEqual((made.returncode, [line for line in made.stderr.splitlines() if "Creating" not in line]), (0, []))
+        users = (self.installed / "etc/passwd").read_text()
+        self.assertEqual(re.findall(r"^eddy-(\w+):", users, re.MULTILINE), STAGES)
+        self.assertIn("eddy-bundles:", (self.installed / "etc/group").read_text())
+
     def test_they_are_shut_off_from_the_rest(self):
         for name in self.names():
             checked = analyze("security", "--offline=true", f"--threshold={EXPOSURE_MAX * 10:.0f}", "--no-pager", str(self.units / name))
