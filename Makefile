@@ -3,6 +3,7 @@
 #   make test   every test, with the real nats-server
 #   make soak   a gateway under drills for SOAK_MINUTES, and its report
 #   make fuzz   every decoder, FUZZ_SECONDS each
+#   make dist   releases and images as files, for ARCH=amd64, arm64 or both; make dist-check runs them
 #   make train  a new model bundle from an export: DATA=, OUT=, KEY=, NAME=, VERSION=, QUALITY=
 NATS_SERVER_VERSION := 2.15.1
 PYTHON ?= python3
@@ -14,7 +15,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region soak test lint fuzz tools clients containers build release bundle train train-tools recording clean
+.PHONY: all demo demo-region soak test lint compose-check k3s dist dist-check fuzz tools clients containers build release bundle train train-tools recording clean
 
 all: build
 
@@ -69,19 +70,44 @@ soak: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy drill soak --minutes $(SOAK_MINUTES) \
 		--rate $(SOAK_RATE) --out .run/soak
 
+# --- releases --------------------------------------------------------------
+# Release archives and image archives, in .run/dist: a gateway compiles nothing, and one without a network installs from a file.
+ARCH ?= both
+ARCHES := $(if $(filter both,$(ARCH)),amd64 arm64,$(ARCH))
+DIST := .run/dist
+dist: export NATS_SERVER_VERSION := $(NATS_SERVER_VERSION)
+dist: tools
+	@for arch in $(ARCHES); do \
+		PYTHON=$(TOOLS)/py/bin/python CARGO=$(CARGO) compose/pack/build.sh $$arch && $(TOOLS)/py/bin/python -B compose/pack/pack.py $$arch $(DIST) || exit 1; \
+	done
+
+# What was made runs, and finds the demo's alerts: arm64 under qemu. Says SKIPPED of what cannot be tried here.
+dist-check: tools
+	@for arch in $(ARCHES); do compose/pack/check.sh $$arch $(DIST) "$(NATS_SERVER)" || exit 1; done
+
 # --- checks ----------------------------------------------------------------
 test: build clients containers
 	@command -v cargo-nextest >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc --quiet
 
-lint:
+lint: compose-check
 	$(CARGO) fmt --all --check
 	for crate in $(FUZZ_CRATES); do $(CARGO) fmt --manifest-path $$crate/fuzz/Cargo.toml --check || exit 1; done
 	$(CARGO) clippy --workspace --all-targets --features eddy-runtime/contract -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --all-features check bans licenses sources; \
 	else echo "lint: SKIPPED cargo deny: cargo-deny is not installed (cargo install --locked cargo-deny@$(DENY_VERSION))"; fi
+
+# What is in compose/ beside programs: packing, units of systemd, manifests of Kubernetes.
+$(TOOLS)/py/.compose: compose/requirements.txt | $(NATS_SERVER)
+	@$(TOOLS)/py/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@
+
+compose-check: $(TOOLS)/py/.compose
+	@$(TOOLS)/py/bin/python -B -m unittest discover --start-directory compose/checks
+
+k3s: $(TOOLS)/py/.compose
+	@$(TOOLS)/py/bin/python -B compose/k3s/make.py
 
 # The fuzzer's hooks and the address sanitizer are unstable: RUSTC_BOOTSTRAP lets the stable compiler have them, for this alone.
 # What is found stands in <crate>/fuzz/artifacts/<target>; what is new to the committed corpus stays in .tools/fuzz/corpus.

@@ -44,7 +44,7 @@ pub struct AccessConfig {
     pub guests: bool,
     /// What the streams are encrypted with on disk; empty: nothing.
     pub store_key_file: PathBuf,
-    /// Where stages that run elsewhere serve `/metrics`, with `{stage}` for a name.
+    /// Where stages that run elsewhere serve `/metrics`, with `{stage}` for a name and `{port}` for its number.
     pub stages_at: String,
 }
 

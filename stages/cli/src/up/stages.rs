@@ -17,6 +17,11 @@ const SYNC: (&str, bool) = ("sync", false);
 /// What writes Parquet; runs if the config says where to.
 const EXPORT: (&str, bool) = ("export", false);
 
+/// `{port}` of `gateway.access.stages_at`, for the first of [`EVERY`].
+const FIRST_PORT: usize = 9101;
+/// Every stage there is, in the order of their ports.
+const EVERY: [&str; 8] = ["capture", "preprocess", "embed", "detect", "index", "notify", "sync", "export"];
+
 /// The stages that this gateway has, and whether each shard has its own.
 fn wanted(plan: &Plan) -> impl Iterator<Item = (&'static str, bool)> {
     let on_demand = [(plan.sinks, NOTIFY), (plan.hub, SYNC), (plan.export, EXPORT)];
@@ -48,7 +53,8 @@ pub fn elsewhere(plan: &Plan, register: &Register) {
     }
     register.update(|file| {
         for (stage, _) in wanted(plan) {
-            file.http.insert(stage.to_owned(), at.replace("{stage}", stage));
+            let port = EVERY.iter().position(|name| *name == stage).map_or(0, |at| FIRST_PORT + at);
+            file.http.insert(stage.to_owned(), at.replace("{stage}", stage).replace("{port}", &port.to_string()));
         }
     });
 }
