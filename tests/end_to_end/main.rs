@@ -10,7 +10,9 @@ mod oracle;
 mod recording;
 mod server;
 mod stage;
+mod up;
 
+mod backup;
 mod bounds;
 mod bundles;
 mod bus;

@@ -20,9 +20,11 @@ use tokio::time::Instant;
 
 mod answers;
 mod objects;
+mod snapshot;
 pub use answers::{ClientError, ConsumerInfo, ReadFrom, StoredMessage, StreamInfo};
 use answers::{chain, consumer_info, header_map, nanoseconds, publish_error, stream_info};
 pub use objects::Object;
+pub use snapshot::Snapshot;
 
 /// How long a publish waits for its ack.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);

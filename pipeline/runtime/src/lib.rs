@@ -17,6 +17,7 @@ pub mod config;
 pub mod contract;
 pub mod dead_letter;
 pub mod direct;
+pub mod fresh;
 pub mod janitor;
 pub mod lease;
 pub mod letters;

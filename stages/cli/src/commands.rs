@@ -7,10 +7,14 @@ use clap::{Parser, Subcommand};
 use crate::{
     alerts::{self, AlertsArgs},
     audit::{self, AuditCommand},
+    backup::{
+        self, BackupArgs,
+        restore::{self, RestoreArgs},
+    },
     certs::{self, CertsArgs},
     demo::{self, DemoArgs},
     device::{self, DeviceCommand, MaintainArgs},
-    doctor::{self, DoctorCommand},
+    doctor::{self, DoctorArgs},
     handed::{self, HandedArgs},
     hub::{self, HubCommand},
     label::{self, LabelArgs},
@@ -160,13 +164,44 @@ Examples:
 
 const DOCTOR: &str = "\
 Examples:
-  eddy doctor index                   every window findable, no folder left over, as many as DETECTIONS tells
+  eddy doctor                         everything, at a gateway in ./.run that runs or not
+  eddy doctor --strict --json         for a monitoring system: warnings count too
+  eddy doctor --dir /var/lib/eddy --config /etc/eddy.toml
+  eddy doctor index                   the index alone: every window findable, no folder left over, as many as DETECTIONS tells
   eddy doctor index --sample 100000   all of a small index
 
-What is damaged is made anew from what DETECTIONS still holds by `eddy-index recover`, while the stage is stopped.
+Looked at: versions of the binaries beside each other and of nats-server; each stage's check of the config; room on the disk against
+the streams' bounds; encryption, where gateway.encryption asks for it; certificates and keys that the config names; the server's and
+the stages' health, and what was given up; the clock; streams near their bounds; consumers that do not progress; dead letters of the
+last day; the bundles that judge; the index. Each finding says where, what, and what to do. What needs a running gateway is left
+out where none runs, and said. Only the wall clock's kernel status, files and the bus are read; nothing is changed.
 
 Exit codes:
-  0 sound   1 something is wrong, or the index does not answer   64 bad command line";
+  0 sound, or warnings alone   1 an error was found (with --strict a warning), or nothing is there to look at   64 bad command line";
+
+const BACKUP: &str = "\
+Examples:
+  eddy backup --to /mnt/usb                           a gateway that runs in ./.run, while it runs
+  eddy backup --to plant.tar --dir /var/lib/eddy      one in another folder; stopped: with --config, as `eddy up` has it
+  eddy backup --to plant.tar --with-keys              with the certificates, keys and secrets that the config names
+
+In it are streams, state, config and bundles, each with its digest. Readings and vectors are in it as they lie on the gateway, and
+not encrypted: keep it where these may be. A running gateway is not held up; its janitor waits meanwhile. It must run where
+process ids mean the same as to the stages: on the same machine or in the same container. Not in it: logs, and a region's hub.
+
+Exit codes:
+  0 written   1 not; nothing is left then   64 bad command line or config";
+
+const RESTORE: &str = "\
+Examples:
+  eddy restore plant.tar --dir /var/lib/eddy          then `eddy up --dir /var/lib/eddy --config /var/lib/eddy/config.toml`
+  eddy restore plant.tar --dir new --config eddy.toml with another config of the same site
+
+All of it is read and held against its digests before anything is written. The config is put into DIR as config.toml, keys into
+DIR/keys: the config still names them where they were.
+
+Exit codes:
+  0 restored   1 damaged, another site's, or DIR is not empty   64 bad command line or config";
 
 const CERTS: &str = "\
 Examples:
@@ -269,9 +304,15 @@ enum Command {
     /// Put a device under maintenance: it neither alerts nor learns
     #[command(after_help = MAINTAIN)]
     Maintain(MaintainArgs),
-    /// Check what a gateway keeps
-    #[command(subcommand, after_help = DOCTOR)]
-    Doctor(DoctorCommand),
+    /// Check a gateway: config, disk, clock, certificates, streams, index
+    #[command(after_help = DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Write a gateway's streams, state, config and bundles into one file
+    #[command(after_help = BACKUP)]
+    Backup(BackupArgs),
+    /// Make a gateway of a backup, in a folder that holds none
+    #[command(after_help = RESTORE)]
+    Restore(RestoreArgs),
     /// Make a development CA and certificates for a hub, its gateways and people
     #[command(after_help = CERTS)]
     Certs(CertsArgs),
@@ -317,10 +358,12 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args).await,
             Command::Alerts(args) => alerts::run(args).await,
             Command::Status(args) => status::run(args).await,
-            Command::Doctor(command) => doctor::run(command).await,
+            Command::Doctor(args) => doctor::run(args).await,
             Command::Query(args) => query::run(args).await,
             Command::Receipts(args) => receipts::run(args).await,
             Command::Label(args) => label::run(args).await,
+            Command::Backup(args) => backup::backup(args).await,
+            Command::Restore(args) => restore::run(args).await,
             Command::Certs(args) => certs::run(args),
             Command::Audit(command) => audit::run(command),
             Command::Eval(args) => Err(handed::run(handed::EVAL, args)),

@@ -3,8 +3,10 @@
 
 pub mod alerts;
 pub mod audit;
+pub mod backup;
 pub mod certs;
 pub mod commands;
+mod config_files;
 pub mod demo;
 pub mod device;
 pub mod doctor;

@@ -6,7 +6,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use eddy_runtime::clock::{self, Clock};
+use eddy_runtime::{
+    clock::{self, Clock},
+    fresh::Fresh,
+};
 use reqwest::{
     Client, Proxy, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
@@ -41,8 +44,8 @@ pub struct Webhook {
     client: Client,
     url: Url,
     mode: Mode,
-    signer: Option<Signer>,
-    authorization: Option<HeaderValue>,
+    signer: Option<Fresh<Signer>>,
+    authorization: Option<Fresh<HeaderValue>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -59,7 +62,7 @@ impl Webhook {
         }
         let mut signer = None;
         if is_set(&config.secret_file) {
-            match Signer::open(&config.secret_file) {
+            match follow(&config.secret_file, Signer::open) {
                 Ok(opened) => signer = Some(opened),
                 Err(error) => {
                     problems.push(format!("{} = {:?}: {error}", key(config, "secret_file"), config.secret_file));
@@ -70,7 +73,7 @@ impl Webhook {
         }
         let mut authorization = None;
         if is_set(&config.authorization_file) {
-            match read_authorization(&config.authorization_file) {
+            match follow(&config.authorization_file, read_authorization) {
                 Ok(value) => authorization = Some(value),
                 Err(error) => {
                     let (key, file) = (key(config, "authorization_file"), &config.authorization_file);
@@ -100,10 +103,10 @@ impl Webhook {
         insert(&mut headers, "webhook-id", id)?;
         insert(&mut headers, "webhook-timestamp", &timestamp.to_string())?;
         if let Some(signer) = &self.signer {
-            insert(&mut headers, "webhook-signature", &signer.sign(id, timestamp, &body))?;
+            insert(&mut headers, "webhook-signature", &signer.get().sign(id, timestamp, &body))?;
         }
         if let Some(authorization) = &self.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
+            headers.insert(AUTHORIZATION, HeaderValue::clone(&authorization.get()));
         }
         Ok((headers, body))
     }
@@ -205,6 +208,12 @@ fn key(config: &WebhookConfig, name: &str) -> String {
 
 fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
+}
+
+/// What `read` makes of a file, again when it changes.
+fn follow<T>(path: &Path, read: fn(&Path) -> Result<T, String>) -> Result<Fresh<T>, String> {
+    let file = path.to_owned();
+    Fresh::new(vec![path.to_owned()], move || read(&file))
 }
 
 fn read_authorization(path: &Path) -> Result<HeaderValue, String> {

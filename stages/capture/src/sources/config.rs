@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use eddy_runtime::direct::Bounds;
+use eddy_runtime::{direct::Bounds, fresh::Fresh};
 use eddy_schemas::names;
 use serde::Deserialize;
 
@@ -85,6 +86,20 @@ fn secret(key: &str, path: &Path, problems: &mut Vec<String>) -> Option<String> 
     Some(text)
 }
 
+/// The same, read again when the file changes.
+fn followed(key: &'static str, path: &Path, problems: &mut Vec<String>) -> Option<Arc<Fresh<String>>> {
+    let file = path.to_owned();
+    let read = move || {
+        let mut problems = Vec::new();
+        let read = secret(key, &file, &mut problems).filter(|_| problems.is_empty());
+        read.ok_or_else(|| problems.join("; "))
+    };
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    Fresh::new(vec![path.to_owned()], read).map_err(|problem| problems.push(problem)).ok().map(Arc::new)
+}
+
 impl DirectConfig {
     pub(super) fn validate(&self, problems: &mut Vec<String>) -> Bounds {
         range("direct.requests_max", self.requests_max as u64, 1, 1_000_000, problems);
@@ -109,7 +124,7 @@ impl HttpConfig {
         Some(http::Settings {
             listen: self.listen.clone(),
             address_file: self.address_file.clone(),
-            token: secret("http.token_file", &self.token_file, problems),
+            token: followed("http.token_file", &self.token_file, problems),
             body_bytes_max: self.body_bytes_max,
             connections_max: self.connections_max,
             timeout: Duration::from_millis(self.timeout_ms),

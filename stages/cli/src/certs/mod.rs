@@ -48,6 +48,9 @@ pub struct CertsArgs {
     /// Days that the certificates are good for; the CA is for ten years
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_650))]
     pub days: u32,
+    /// Make anew what is in the folder and expires within 30 days (or within so many), with new keys; the hub's for the names that it has
+    #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "30", require_equals = true)]
+    pub renew: Option<u32>,
 }
 
 /// The command.

@@ -5,6 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde::Deserialize;
 use tokio::{process::Child, sync::watch, task::JoinHandle};
 
@@ -14,6 +18,7 @@ use super::{
     http,
     process::{self, Program, Restarts},
     register::{GivenUp, Register},
+    renewed::Renewed,
 };
 
 /// Its name in the machine's file and in logs.
@@ -232,11 +237,12 @@ impl Again {
         let mut restarts = Restarts::new(Duration::from_millis(min), Duration::from_millis(max), config.restarts_max);
         let mut running = Some(child);
         let mut started = Instant::now();
+        let mut renewed = Renewed::of(&self.access.config, &self.register.journal);
         loop {
             let why = match &mut running {
                 Some(child) => tokio::select! {
                     status = child.wait() => status.map_or_else(|error| error.to_string(), process::ending),
-                    problem = self.unwell(ports) => {
+                    problem = self.unwell(ports, child.id(), &mut renewed) => {
                         process::stop(child, grace).await;
                         problem
                     }
@@ -271,13 +277,27 @@ impl Again {
         }
     }
 
+    /// Lets the server read its certificates again: connections that are there go on, new ones see them.
+    fn reload(&self, process: Option<u32>) {
+        let told = process.and_then(|id| i32::try_from(id).ok()).map(|id| kill(Pid::from_raw(id), Signal::SIGHUP));
+        match told {
+            Some(Ok(())) => self.register.journal.tell(&format!("{NAME}: its certificates have changed: read again")),
+            Some(Err(problem)) => self.register.journal.tell(&format!("{NAME}: its certificates have changed: {problem}")),
+            // It ended just now, and reads them at its start.
+            None => {}
+        }
+    }
+
     /// Returns when /healthz was bad so many times in a row: a stream that could not write stays wedged until the server
-    /// starts anew, and says so there.
-    async fn unwell(&self, ports: Ports) -> String {
+    /// starts anew, and says so there. Meanwhile new certificates are passed on.
+    async fn unwell(&self, ports: Ports, process: Option<u32>, renewed: &mut Renewed) -> String {
         let mut bad = 0;
         loop {
             tokio::time::sleep(Duration::from_millis(self.config.health_interval_ms)).await;
             self.program.cut_log(self.config.log_mb_max << 20);
+            if renewed.is_due() {
+                self.reload(process);
+            }
             let problem = match http::health(&self.monitoring(ports), HEALTH_TIMEOUT).await {
                 Ok((200, _)) => {
                     bad = 0;

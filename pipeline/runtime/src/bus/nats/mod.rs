@@ -1,6 +1,7 @@
 //! The bus over JetStream.
 
 mod feed;
+mod identity;
 mod tail;
 mod upkeep;
 
@@ -61,7 +62,8 @@ impl NatsBus {
     pub async fn connect(config: &BusConfig, name: &str) -> Result<Self, BusError> {
         let reconnects = Arc::new(AtomicU64::new(0));
         let counter = reconnects.clone();
-        let mut options = async_nats::ConnectOptions::new()
+        let mut options = identity::options(config)
+            .map_err(BusError::Fatal)?
             .name(name)
             .retry_on_initial_connect()
             .connection_timeout(Duration::from_millis(config.connect_timeout_ms))
@@ -80,17 +82,6 @@ impl NatsBus {
                     }
                 }
             });
-        if !config.credentials_file.as_os_str().is_empty() {
-            options = options.credentials_file(&config.credentials_file).await.map_err(|error| {
-                BusError::Fatal(format!("bus.credentials_file {:?}: {error}", config.credentials_file))
-            })?;
-        }
-        if !config.tls_ca_file.as_os_str().is_empty() {
-            options = options.add_root_certificates(config.tls_ca_file.clone()).require_tls(true);
-        }
-        if !config.tls_cert_file.as_os_str().is_empty() {
-            options = options.add_client_certificate(config.tls_cert_file.clone(), config.tls_key_file.clone());
-        }
         if !config.inbox_prefix.is_empty() {
             options = options.custom_inbox_prefix(&config.inbox_prefix);
         }
