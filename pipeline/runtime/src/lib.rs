@@ -18,6 +18,7 @@ pub mod contract;
 pub mod dead_letter;
 pub mod direct;
 pub mod fresh;
+mod incarnation;
 pub mod janitor;
 pub mod lease;
 pub mod letters;

@@ -209,10 +209,13 @@ Examples:
   eddy certs --out certs --site plant-3               one more: what is there and good is kept
   eddy certs --out certs --host hub.example           the hub's own anew, for that name
   eddy certs --out certs --host hub.example --days 30
+  eddy certs --out certs --renew                      what expires within 30 days, with new keys; --renew=60: within 60
 
 Files: ca.pem is what everybody trusts, ca.key signs: keep it off the hub. hub.pem and hub.key are the hub's; site-NAME.pem and .key
 a gateway's; NAME.pem and .key a person's or tool's. A file is named after its subject's CN (percent-encoded), by which the hub's
 [hub.roles] give roles, and its NATS server permissions. A CA of your own works too: put it there as ca.pem and ca.key.
+Put new files in the places of the old ones: servers, stages and gRPC take them for new connections, and nothing is restarted. What
+is no good is not taken, and said in the logs and by eddy_files_refused_total.
 
 Exit codes:
   0 made   1 a name is not taken, or a file cannot be written   64 bad command line";

@@ -211,7 +211,7 @@ fn is_set(path: &Path) -> bool {
 }
 
 /// What `read` makes of a file, again when it changes.
-fn follow<T>(path: &Path, read: fn(&Path) -> Result<T, String>) -> Result<Fresh<T>, String> {
+fn follow<T: 'static>(path: &Path, read: fn(&Path) -> Result<T, String>) -> Result<Fresh<T>, String> {
     let file = path.to_owned();
     Fresh::new(vec![path.to_owned()], move || read(&file))
 }
@@ -299,7 +299,7 @@ mod tests {
             (&"0123456789abcdef-0".parse().unwrap(), &"1614265330".parse().unwrap())
         );
         let signer = webhook.signer.as_ref().unwrap();
-        assert_eq!(headers["webhook-signature"], signer.sign("0123456789abcdef-0", 1_614_265_330, &body));
+        assert_eq!(headers["webhook-signature"], signer.get().sign("0123456789abcdef-0", 1_614_265_330, &body));
     }
 
     #[test]

@@ -89,8 +89,8 @@ impl Client {
         Ok(Snapshot { config: begun.config, state: begun.state })
     }
 
-    /// Makes a stream that is not there of a snapshot: its messages, sequences, consumers and time of creation. `next` fills the
-    /// buffer with what follows; 0 is the end.
+    /// Makes a stream that is not there of a snapshot: its messages, sequences and consumers. Positions name it by `incarnation`, which
+    /// it keeps in its metadata: the server gives it a new time of creation. `next` fills the buffer with what follows; 0 is the end.
     ///
     /// # Errors
     /// That there is such a stream, what the server says of the bytes, or what `next` says.
@@ -98,11 +98,14 @@ impl Client {
         &self,
         stream: &str,
         snapshot: &Snapshot,
+        incarnation: i64,
         mut next: impl FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> Result<(), ClientError> {
         let what = || format!("restoring stream {stream}");
         let refused = |error: String| ClientError::refused(what(), error);
-        let request = json!({"config": snapshot.config, "state": snapshot.state});
+        let mut config = snapshot.config.clone();
+        config["metadata"][crate::incarnation::KEY] = incarnation.to_string().into();
+        let request = json!({"config": config, "state": snapshot.state});
         let wanted: Wanted = self.ask(&format!("STREAM.RESTORE.{stream}"), &request, &what()).await?;
         let client = self.context.client();
         let mut buffer = vec![0; CHUNK_BYTES];

@@ -144,7 +144,7 @@ async fn fill_streams(dir: &Path, url: &str, manifest: &Manifest) -> anyhow::Res
     let client = Client::connect(&Endpoint::new(url, "eddy-restore")).await?;
     for (name, stream) in &manifest.streams {
         let mut file = File::open(dir.join(WAITING).join(name)).with_context(|| format!("stream {name}"))?;
-        client.restore(name, &stream.snapshot, |buffer| file.read(buffer)).await?;
+        client.restore(name, &stream.snapshot, stream.incarnation, |buffer| file.read(buffer)).await?;
         let info = client.stream(name).await?.with_context(|| format!("stream {name} is not there"))?;
         // Positions name it: a stream that was created another time would be another stream to every stage.
         anyhow::ensure!(

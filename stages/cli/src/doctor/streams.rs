@@ -145,6 +145,7 @@ mod tests {
             bytes_max: Some(100 << 20),
             first_sequence: 1,
             last_sequence: 1,
+            last_at: Some(1),
         }
     }
 

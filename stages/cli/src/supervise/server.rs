@@ -239,10 +239,11 @@ impl Again {
         let mut started = Instant::now();
         let mut renewed = Renewed::of(&self.access.config, &self.register.journal);
         loop {
+            let process = running.as_ref().and_then(Child::id);
             let why = match &mut running {
                 Some(child) => tokio::select! {
                     status = child.wait() => status.map_or_else(|error| error.to_string(), process::ending),
-                    problem = self.unwell(ports, child.id(), &mut renewed) => {
+                    problem = self.unwell(ports, process, &mut renewed) => {
                         process::stop(child, grace).await;
                         problem
                     }

@@ -253,7 +253,7 @@ impl Bus for NatsBus {
         let stream = self.jetstream.get_stream(name).await.map_err(|error| missing_or_unavailable(name, &error))?;
         let info = stream.cached_info();
         Ok(StreamState {
-            incarnation: nanoseconds(info.created),
+            incarnation: crate::incarnation::of(info),
             first_sequence: info.state.first_sequence.max(1),
             last_sequence: info.state.last_sequence,
         })
