@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;
+pub mod command;
 pub mod diff;
 pub mod embedded;
 pub mod episodes;

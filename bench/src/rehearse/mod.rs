@@ -16,7 +16,7 @@ use std::{fmt, path::PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use eddy_cli::gateway::{Gateway, GatewayArgs};
 use eddy_preprocess::Preprocess;
-use eddy_runtime::{bus::nats::NatsBus, config, stage::Stage as _};
+use eddy_runtime::{bus::nats::NatsBus, config, identity::Identity, stage::Stage as _};
 use eddy_schemas::{Timestamp, rfc3339};
 use serde::Serialize;
 
@@ -144,8 +144,10 @@ async fn open(args: &RehearseArgs, gateway: &Gateway, config_file: Option<&PathB
     );
     let mut bus = loaded?.0.bus;
     gateway.client.url().clone_into(&mut bus.url);
-    if let Some(credentials) = &args.gateway.bus.credentials {
-        bus.credentials_file.clone_from(credentials);
+    match args.gateway.bus.identity(gateway.file.as_ref()) {
+        Identity::Credentials(file) => bus.credentials_file = file,
+        Identity::NKey(file) => bus.nkey_file = file,
+        Identity::Nobody => {}
     }
     let bus = NatsBus::connect(&bus, "eddy-rehearse").await?;
     let span = args.minutes.map(|minutes| i64::from(minutes) * 60_000_000_000);

@@ -1,5 +1,8 @@
 //! The command line that every stage binary has.
 
+mod health;
+mod hold;
+
 use std::{
     future::Future,
     path::{Path, PathBuf},
@@ -15,6 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::hold::Hold;
 use crate::{
     bus::nats::NatsBus,
     clock::SystemClock,
@@ -36,6 +40,8 @@ const EXAMPLES: &str = "\
 Examples:
   run --config gateway.toml          run until SIGTERM or SIGINT, then drain within 5 s
   check --config gateway.toml        say everything that is wrong with a config, and stop
+  run --hold                         in a container: what starting again cannot help does not end
+  health                             is the one that runs well? needs telemetry.listen with a port
   print-config > gateway.toml        the commented defaults, to start from
   EDDY_BUS_URL=nats://gw:4222 run    one key from the environment
 
@@ -56,7 +62,14 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs the stage.
-    Run,
+    Run {
+        /// Do not end on bad config, or on state and streams that do not fit: say so, be unwell, and wait until the config file changes.
+        /// For what starts again whatever ends, as Docker does.
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Asks the stage that runs with this config whether it is well; exit 1 if it is not.
+    Health,
     /// Checks the config and everything that it names.
     Check,
     /// Prints the effective config with its comments.
@@ -73,6 +86,12 @@ pub(crate) enum Command {
 pub(crate) enum Failure {
     Config(ConfigError),
     Other(u8, String),
+}
+
+impl From<(u8, String)> for Failure {
+    fn from((code, message): (u8, String)) -> Self {
+        Self::Other(code, message)
+    }
 }
 
 impl From<ConfigError> for Failure {
@@ -129,7 +148,8 @@ pub fn run<S: Stage>() -> ExitCode {
 /// The same for a stage that also takes input directly.
 pub fn run_with<S: Stage, D: DirectSources<S>>() -> ExitCode {
     main(S::SPEC.name, |command, file| match command {
-        Command::Run => load::<S, D>(file).and_then(|(common, stage, sources)| serve(common, stage, sources)),
+        Command::Run { .. } => load::<S, D>(file).and_then(|(common, stage, sources)| serve(common, stage, sources)),
+        Command::Health => well(S::SPEC.name, S::DEFAULTS, file).map_err(Failure::from),
         Command::Check => load::<S, D>(file).map(|_| println!("{}: the config is good", S::SPEC.name)),
         Command::PrintConfig => config::print(S::SPEC.name, S::DEFAULTS, file, std::env::vars())
             .map(|text| print!("{text}"))
@@ -143,16 +163,12 @@ pub fn run_with<S: Stage, D: DirectSources<S>>() -> ExitCode {
 /// Reads the command line, does what it says, and tells how it ended.
 pub(crate) fn main(name: &str, act: impl FnOnce(Command, Option<&Path>) -> Result<(), Failure>) -> ExitCode {
     let arguments = Arguments::parse();
-    match act(arguments.command, arguments.config.as_deref()) {
+    let file = arguments.config.as_deref();
+    let hold = Hold::of(matches!(arguments.command, Command::Run { hold: true }), file);
+    match act(arguments.command, file) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Config(error)) => {
-            eprintln!("{name}: bad config:\n{error}");
-            ExitCode::from(EXIT_CONFIG)
-        }
-        Err(Failure::Other(code, message)) => {
-            eprintln!("{name}: {message}");
-            ExitCode::from(code)
-        }
+        Err(Failure::Config(error)) => hold.end(name, EXIT_CONFIG, &format!("bad config:\n{error}")),
+        Err(Failure::Other(code, message)) => hold.end(name, code, &message),
     }
 }
 
@@ -166,6 +182,18 @@ fn load<S: Stage, D: DirectSources<S>>(file: Option<&Path>) -> Result<(CommonCon
         (Some(stage), Some(sources)) => Ok((common, stage, sources)),
         _ => Err(ConfigError { problems }.into()),
     }
+}
+
+/// Asks the stage that runs with this config whether it is well, and prints what it says.
+///
+/// # Errors
+/// The exit code and the reason.
+pub fn well(name: &str, defaults: &str, file: Option<&Path>) -> Result<(), (u8, String)> {
+    let loaded = config::load::<toml::Table>(name, defaults, file, std::env::vars());
+    let (common, _) = loaded.map_err(|error| (EXIT_CONFIG, error.to_string()))?;
+    let answer = health::ask(&common.telemetry).map_err(|problem| (EXIT_FAILED, problem))?;
+    println!("{answer}");
+    Ok(())
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -18,6 +18,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
 
+use crate::identity::Identity;
+
 mod answers;
 mod objects;
 mod snapshot;
@@ -44,8 +46,8 @@ pub struct Endpoint {
     pub url: String,
     /// Shown in the server's list of connections.
     pub name: String,
-    /// A NATS credentials file.
-    pub credentials: Option<PathBuf>,
+    /// Who asks.
+    pub identity: Identity,
     /// For TLS with a client certificate.
     pub tls: Option<TlsFiles>,
 }
@@ -64,7 +66,7 @@ pub struct TlsFiles {
 impl Endpoint {
     /// Without credentials and without TLS.
     pub fn new(url: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { url: url.into(), name: name.into(), credentials: None, tls: None }
+        Self { url: url.into(), name: name.into(), identity: Identity::Nobody, tls: None }
     }
 }
 
@@ -82,15 +84,15 @@ impl Client {
     /// [`ClientError::Connect`].
     pub async fn connect(endpoint: &Endpoint) -> Result<Self, ClientError> {
         let failed = |problem: String| ClientError::Connect { url: endpoint.url.clone(), problem };
-        let mut options = async_nats::ConnectOptions::new()
+        let mut options = endpoint
+            .identity
+            .options()
+            .map_err(failed)?
             .name(&endpoint.name)
             .ping_interval(Duration::from_secs(10))
             .request_timeout(Some(REQUEST_TIMEOUT));
-        if let Some(path) = &endpoint.credentials {
-            options = options
-                .credentials_file(path)
-                .await
-                .map_err(|error| failed(format!("credentials {}: {error}", path.display())))?;
+        if let Some(prefix) = endpoint.identity.inbox_prefix() {
+            options = options.custom_inbox_prefix(prefix);
         }
         if let Some(TlsFiles { ca, cert, key }) = &endpoint.tls {
             let certificate = options.add_root_certificates(ca.clone());

@@ -18,6 +18,7 @@ pub mod contract;
 pub mod dead_letter;
 pub mod direct;
 pub mod fresh;
+pub mod identity;
 mod incarnation;
 pub mod janitor;
 pub mod lease;

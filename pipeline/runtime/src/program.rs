@@ -55,7 +55,8 @@ pub trait Program: Sized + Send {
 pub fn run<P: Program>() -> ExitCode {
     app::main(P::NAME, |command, file| {
         match command {
-        Command::Run => load::<P>(file).and_then(|(common, program)| serve(common, program)),
+        Command::Run { .. } => load::<P>(file).and_then(|(common, program)| serve(common, program)),
+        Command::Health => app::well(P::NAME, P::DEFAULTS, file).map_err(Failure::from),
         Command::Check => load::<P>(file).map(|_| println!("{}: the config is good", P::NAME)),
         Command::PrintConfig => config::print(P::NAME, P::DEFAULTS, file, std::env::vars())
             .map(|text| print!("{text}"))

@@ -156,18 +156,24 @@ pub async fn provision(client: &Client, site: &str, shards: u32, bounds: &Stream
         };
         client.context().create_or_update_stream(config).await.map_err(|error| refused(&error))?;
     }
-    for reader in &PATH {
-        for shard in 0..if reader.sharded { shards } else { 1 } {
-            let source = source(reader, &token, shard);
-            let stream = client.context().get_stream(reader.stream).await;
-            let refused = |error: &dyn std::fmt::Display| {
-                ClientError::refused(format!("consumer {} of {}", source.durable, source.stream), error)
-            };
-            let stream = stream.map_err(|error| refused(&error))?;
-            stream.create_consumer(durable(&source)).await.map_err(|error| refused(&error))?;
-        }
+    for (_, source) in path_consumers(&token, shards) {
+        let stream = client.context().get_stream(&source.stream).await;
+        let refused = |error: &dyn std::fmt::Display| {
+            ClientError::refused(format!("consumer {} of {}", source.durable, source.stream), error)
+        };
+        let stream = stream.map_err(|error| refused(&error))?;
+        stream.create_consumer(durable(&source)).await.map_err(|error| refused(&error))?;
     }
     Ok(())
+}
+
+/// The durable consumers on the path to an alert, each with the stage whose it is.
+pub fn path_consumers(site_token: &str, shards: u32) -> Vec<(&'static str, Source)> {
+    let of = |reader: &'static PathReader| {
+        let shards = if reader.sharded { shards } else { 1 };
+        (0..shards).map(move |shard| (reader.stage, source(reader, site_token, shard)))
+    };
+    PATH.iter().flat_map(of).collect()
 }
 
 pub(crate) fn source(reader: &PathReader, site_token: &str, shard: u32) -> Source {

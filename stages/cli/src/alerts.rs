@@ -9,6 +9,7 @@ use eddy_schemas::{
 use futures_util::StreamExt as _;
 
 use crate::{
+    demo::oracle::alerts_hash,
     gateway::{Gateway, GatewayArgs},
     output,
 };
@@ -25,6 +26,9 @@ pub struct AlertsArgs {
     /// The CloudEvents, one a line
     #[arg(long)]
     pub json: bool,
+    /// How many there are, and a hash over all of them: the same for the same alerts, in whatever order devices had them
+    #[arg(long, conflicts_with_all = ["follow", "json"])]
+    pub hash: bool,
     /// Which gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
@@ -105,8 +109,17 @@ pub async fn run(args: &AlertsArgs) -> anyhow::Result<()> {
         }
     }
     let mut messages = gateway.client.read("DETECTIONS", &filters, from).await?;
+    let mut all = Vec::new();
     while let Some(message) = messages.next().await {
-        show(&message?, args.json);
+        let message = message?;
+        if args.hash {
+            all.push(message.payload.to_vec());
+        } else {
+            show(&message, args.json);
+        }
+    }
+    if args.hash {
+        output::line(&format!("{} alerts_hash={}", all.len(), alerts_hash(all)));
     }
     Ok(())
 }

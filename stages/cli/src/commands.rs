@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use eddy_runtime::app::Hold;
 
 use crate::{
     alerts::{self, AlertsArgs},
@@ -16,6 +17,7 @@ use crate::{
     device::{self, DeviceCommand, MaintainArgs},
     doctor::{self, DoctorArgs},
     handed::{self, HandedArgs},
+    health::{self, HealthArgs},
     hub::{self, HubCommand},
     label::{self, LabelArgs},
     model::{self, ModelCommand},
@@ -47,6 +49,7 @@ Examples:
   eddy up
   eddy up --dir /var/lib/eddy --config /etc/eddy.toml
   eddy up --port 0 --dir /tmp/g       a free port; other commands find it with --dir /tmp/g
+  eddy up --server-only               the server, its streams and chores: the stages run in containers of their own
   eddy up --print-config              the commented defaults of [gateway]
 
 DIR holds streams/ and state/ (keep them together), logs/, gateway.json (url, processes, HTTP addresses) and the default
@@ -111,8 +114,17 @@ Examples:
   eddy alerts                         all that there are
   eddy alerts --follow --since 1h     the last hour's, and what comes
   eddy alerts --json | jq .data.device
+  eddy alerts --hash                  the same on two gateways: the same alerts, byte for byte; it is the demo's alerts_hash
 
 A line is: event time, severity, opened|updated|closed, device, channels with their share, tail probability, episode.";
+
+const HEALTH: &str = "\
+Examples:
+  eddy health                         a container's health check: one line, and nothing but the exit code to be read
+  eddy health --dir /var/lib/eddy || journalctl -u eddy
+
+Exit codes:
+  0 the server answers, its streams are there and no process was given up   1 not so: the line says what";
 
 const STATUS: &str = "\
 Examples:
@@ -198,7 +210,7 @@ Examples:
   eddy restore plant.tar --dir new --config eddy.toml with another config of the same site
 
 All of it is read and held against its digests before anything is written. The config is put into DIR as config.toml, keys into
-DIR/keys: the config still names them where they were.
+DIR/keys, where config.toml names them then. The bus has new keys of its own, if its server tells its users apart.
 
 Exit codes:
   0 restored   1 damaged, another site's, or DIR is not empty   64 bad command line or config";
@@ -295,6 +307,9 @@ enum Command {
     /// Print how a gateway is: stages, streams, health, dead letters
     #[command(after_help = STATUS)]
     Status(StatusArgs),
+    /// Say whether the gateway or hub that runs in a folder is well
+    #[command(after_help = HEALTH)]
+    Health(HealthArgs),
     /// Find windows like one: an alert's, or a series' at some time
     #[command(after_help = QUERY)]
     Query(QueryArgs),
@@ -346,6 +361,11 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    let hold = match &arguments.command {
+        Command::Up(args) => Hold::of(args.hold, args.config.as_deref()),
+        Command::Hub(HubCommand::Up(args)) => Hold::of(args.hold, args.config.as_deref()),
+        _ => Hold::of(false, None),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -361,6 +381,7 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args).await,
             Command::Alerts(args) => alerts::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Health(args) => health::run(args).await,
             Command::Doctor(args) => doctor::run(args).await,
             Command::Query(args) => query::run(args).await,
             Command::Receipts(args) => receipts::run(args).await,
@@ -379,9 +400,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("eddy: {error:#}");
             let is_config = matches!(error.downcast_ref::<UpError>(), Some(UpError::Config(_)));
-            ExitCode::from(if is_config { EXIT_USAGE } else { EXIT_FAILED })
+            hold.end("eddy", if is_config { EXIT_USAGE } else { EXIT_FAILED }, &format!("{error:#}"))
         }
     }
 }

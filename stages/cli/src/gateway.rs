@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use eddy_runtime::client::{Client, Endpoint};
+use eddy_runtime::{
+    client::{Client, Endpoint},
+    identity::Identity,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::supervise::register::{self, MachineFile};
@@ -41,6 +44,9 @@ pub struct GatewayFile {
     /// Whether they need not be signed.
     #[serde(default)]
     pub allow_unsigned: bool,
+    /// The operator's key, if its server tells its users apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_key: Option<PathBuf>,
 }
 
 impl GatewayFile {
@@ -62,6 +68,9 @@ pub struct BusArgs {
     /// NATS credentials file
     #[arg(long, env = "EDDY_BUS_CREDENTIALS_FILE", value_name = "FILE")]
     pub credentials: Option<PathBuf>,
+    /// File with the seed of an NKey [default: the operator's of the gateway in --dir, if it tells its users apart]
+    #[arg(long, env = "EDDY_BUS_NKEY_FILE", value_name = "FILE", conflicts_with = "credentials")]
+    pub nkey: Option<PathBuf>,
 }
 
 /// Options of every command that talks to a gateway.
@@ -104,6 +113,16 @@ impl GatewayArgs {
 }
 
 impl BusArgs {
+    /// Who asks there: whoever the command line names, or else the operator of the gateway in --dir.
+    pub fn identity(&self, file: Option<&GatewayFile>) -> Identity {
+        let own = file.and_then(|file| file.operator_key.clone()).filter(|_| self.url.is_none());
+        match (&self.credentials, self.nkey.clone().or(own)) {
+            (Some(file), _) => Identity::Credentials(file.clone()),
+            (None, Some(file)) => Identity::NKey(file),
+            (None, None) => Identity::Nobody,
+        }
+    }
+
     /// Connects to the gateway there, whose site is `site`, or else what is known of it.
     ///
     /// # Errors
@@ -123,7 +142,7 @@ impl BusArgs {
             self.dir.display()
         );
         let mut endpoint = Endpoint::new(url.unwrap_or_else(|| DEFAULT_URL.to_owned()), "eddy-cli");
-        endpoint.credentials.clone_from(&self.credentials);
+        endpoint.identity = self.identity(file.as_ref());
         let mut connected = Client::connect(&endpoint).await.map_err(anyhow::Error::from);
         if is_guess {
             connected = connected.with_context(|| {

@@ -12,6 +12,7 @@ pub mod device;
 pub mod doctor;
 pub mod gateway;
 pub mod handed;
+pub mod health;
 pub mod hub;
 pub mod label;
 pub mod model;

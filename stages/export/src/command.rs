@@ -28,7 +28,7 @@ use crate::{
 /// Bad config or a bad command line (sysexits' EX_USAGE).
 const EXIT_USAGE: u8 = 64;
 /// The commands that every stage has, which `eddy up` gives.
-const OF_A_STAGE: [&str; 4] = ["run", "check", "print-config", "recover"];
+const OF_A_STAGE: [&str; 5] = ["run", "health", "check", "print-config", "recover"];
 
 const AFTER: &str = "\
 Examples:

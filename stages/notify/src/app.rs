@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use eddy_runtime::{
-    app::asked_to_stop,
+    app::{Hold, asked_to_stop, well},
     bus::nats::NatsBus,
     clock::{Clock, SystemClock},
     config::{self, CommonConfig, ConfigError},
@@ -61,7 +61,13 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Delivers alerts.
-    Run,
+    Run {
+        /// Do not end on bad config or on state that cannot be used: say so, be unwell, and wait until the config file changes.
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Asks the one that runs with this config whether it is well; exit 1 if it is not.
+    Health,
     /// Checks the config and everything that it names.
     Check,
     /// Prints the effective config with its comments.
@@ -102,8 +108,10 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let file = arguments.config.as_deref();
     crate::tls::install();
+    let hold = Hold::of(matches!(arguments.command, Command::Run { hold: true }), file);
     let result = match arguments.command {
-        Command::Run => load(file).and_then(|(common, config, sinks)| run(common, &config, sinks)),
+        Command::Run { .. } => load(file).and_then(|(common, config, sinks)| run(common, &config, sinks)),
+        Command::Health => well(NAME, DEFAULTS, file).map_err(|(code, problem)| Failure(code, problem)),
         Command::Check => load(file).map(|(_, _, sinks)| println!("{NAME}: the config is good: {} sinks", sinks.len())),
         Command::PrintConfig => {
             config::print(NAME, DEFAULTS, file, std::env::vars()).map(|text| print!("{text}")).map_err(Failure::from)
@@ -112,10 +120,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(code, message)) => {
-            eprintln!("{NAME}: {message}");
-            ExitCode::from(code)
-        }
+        Err(Failure(code, message)) => hold.end(NAME, code, &message),
     }
 }
 

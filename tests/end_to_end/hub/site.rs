@@ -22,6 +22,7 @@ pub async fn connect(url: &str) -> NatsBus {
     let config = BusConfig {
         url: url.into(),
         credentials_file: none.clone(),
+        nkey_file: none.clone(),
         tls_ca_file: none.clone(),
         tls_cert_file: none.clone(),
         tls_key_file: none,

@@ -47,6 +47,8 @@ pub struct BusConfig {
     pub url: String,
     /// Credentials; empty: none.
     pub credentials_file: PathBuf,
+    /// NKey; empty: none.
+    pub nkey_file: PathBuf,
     /// CA certificate; empty: none.
     pub tls_ca_file: PathBuf,
     /// Client certificate; empty: none.
@@ -77,6 +79,9 @@ impl BusConfig {
         let (cert, key) = (&self.tls_cert_file, &self.tls_key_file);
         if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
             problems.push(format!("{table}.tls_cert_file and {table}.tls_key_file: give both or neither"));
+        }
+        if !self.credentials_file.as_os_str().is_empty() && !self.nkey_file.as_os_str().is_empty() {
+            problems.push(format!("{table}.credentials_file and {table}.nkey_file: give one of them, or neither"));
         }
         let is_token =
             |token: &str| !token.is_empty() && !token.contains(['*', '>']) && !token.contains(char::is_whitespace);

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use eddy_runtime::client::{Client, Endpoint};
+use eddy_runtime::{
+    client::{Client, Endpoint},
+    identity::Identity,
+};
 
 use super::{
     STREAMS, archive,
@@ -19,7 +22,7 @@ use super::{
 use crate::{
     output,
     supervise::{Machine, MachinePlan, server::Access},
-    up::{self, Plan},
+    up::{self, Plan, users::OPERATOR},
 };
 
 /// Where the streams' parts wait for the server, below the gateway's folder.
@@ -75,6 +78,7 @@ async fn make(args: &RestoreArgs, dir: &Path, manifest: &Manifest) -> anyhow::Re
         write(&path, mode, content).with_context(|| path.display().to_string())
     })?;
     let own = dir.join(CONFIG);
+    name_keys(dir, manifest)?;
     let config = args.config.clone().or_else(|| own.is_file().then_some(own));
     let mut plan = Plan::load(dir, config.as_deref())?;
     if let Some(site) = &args.site {
@@ -96,6 +100,22 @@ async fn make(args: &RestoreArgs, dir: &Path, manifest: &Manifest) -> anyhow::Re
         fill(dir, &mut plan, manifest).await?;
     }
     Ok(())
+}
+
+/// Has the restored config name its keys where they are now.
+fn name_keys(dir: &Path, manifest: &Manifest) -> anyhow::Result<()> {
+    let path = dir.join(CONFIG);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let mut text = std::fs::read_to_string(&path)?;
+    for (part, from) in manifest.from.iter().filter(|(part, _)| *part != CONFIG) {
+        let (was, now) = (from.display().to_string(), dir.join(part).display().to_string());
+        for quote in ['"', '\''] {
+            text = text.replace(&format!("{quote}{was}{quote}"), &format!("{quote}{now}{quote}"));
+        }
+    }
+    std::fs::write(&path, text).with_context(|| path.display().to_string())
 }
 
 /// Where a part goes.
@@ -129,19 +149,21 @@ async fn fill(dir: &Path, plan: &mut Plan, manifest: &Manifest) -> anyhow::Resul
         dir,
         config: &plan.config.machine,
         server_name: format!("eddy-{}", eddy_schemas::names::encode(&plan.site)),
-        access: Access::loopback(),
+        access: Access { host: "127.0.0.1".into(), ..plan.access()? },
         about: serde_json::json!({ "site": plan.site, "shards": plan.shards }),
         loud: false,
     })
     .await?;
-    let filled = fill_streams(dir, &machine.file().url, manifest).await;
+    let identity = plan.key_of(OPERATOR).map_or(Identity::Nobody, Identity::NKey);
+    let endpoint = Endpoint { identity, ..Endpoint::new(machine.file().url, "eddy-restore") };
+    let filled = fill_streams(dir, &endpoint, manifest).await;
     machine.stop().await;
     filled?;
     std::fs::remove_dir_all(dir.join(WAITING)).context("what the server has now")
 }
 
-async fn fill_streams(dir: &Path, url: &str, manifest: &Manifest) -> anyhow::Result<()> {
-    let client = Client::connect(&Endpoint::new(url, "eddy-restore")).await?;
+async fn fill_streams(dir: &Path, endpoint: &Endpoint, manifest: &Manifest) -> anyhow::Result<()> {
+    let client = Client::connect(endpoint).await?;
     for (name, stream) in &manifest.streams {
         let mut file = File::open(dir.join(WAITING).join(name)).with_context(|| format!("stream {name}"))?;
         client.restore(name, &stream.snapshot, stream.incarnation, |buffer| file.read(buffer)).await?;
@@ -178,7 +200,7 @@ fn tell(args: &RestoreArgs, dir: &Path, manifest: &Manifest) {
     output::line(&format!("site {} as it was at {}, in {}", manifest.site, manifest.made_at, dir.display()));
     manifest.notes.iter().for_each(|note| output::line(&format!("  {note}")));
     for (part, from) in manifest.from.iter().filter(|(part, _)| *part != CONFIG) {
-        output::line(&format!("  {} was at {}: the config names it there", dir.join(part).display(), from.display()));
+        output::line(&format!("  {} was at {}; config.toml names it where it is now", dir.join(part).display(), from.display()));
     }
     output::line(&format!("start it: eddy up --dir {}{config}", dir.display()));
     output::line("if it had sent to a region since then, sync stops and says so: `eddy-sync recover` begins a new chain");

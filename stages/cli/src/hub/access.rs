@@ -24,26 +24,44 @@ const HANDSHAKE_S: u32 = 20;
 /// Where the server of a region with these sites listens, and who may do what.
 pub fn access(config: &RegionConfig, sites: &[String]) -> Access {
     let host = config.host.to_string();
-    let bounds = format!("max_connections: {}\n", config.connections_max);
+    let bounds = format!("max_connections: {}\n", config.connections_max) + &cluster(config);
     if !config.tls.is_used() {
-        return Access { host: host.clone(), scheme: "nats", reach: host, config: bounds };
+        return Access { host: host.clone(), scheme: "nats", reach: host, config: bounds, store_key: None };
     }
     Access {
         host,
         scheme: "tls",
         reach: config.tls.reach.clone(),
         config: bounds + &tls(config) + &accounts(config, sites),
+        store_key: None,
     }
 }
 
 fn tls(config: &RegionConfig) -> String {
+    format!("tls {{\n  {}  verify_and_map: true\n  timeout: {HANDSHAKE_S}\n}}\n", files(config))
+}
+
+fn files(config: &RegionConfig) -> String {
     let quoted = |path: &Path| Value::from(path.to_string_lossy()).to_string();
     let tls = &config.tls;
     let (ca, cert, key) = (quoted(&tls.ca_file), quoted(&tls.cert_file), quoted(&tls.key_file));
-    format!(
-        "tls {{\n  ca_file: {ca}\n  cert_file: {cert}\n  key_file: {key}\n  \
-         verify_and_map: true\n  timeout: {HANDSHAKE_S}\n}}\n"
-    )
+    format!("ca_file: {ca}\n  cert_file: {cert}\n  key_file: {key}\n")
+}
+
+/// The servers of several machines as one; each shows the others its certificate.
+fn cluster(config: &RegionConfig) -> String {
+    let cluster = &config.cluster;
+    if !cluster.is_used() {
+        return String::new();
+    }
+    let (host, routes) = (config.host, Value::from(cluster.routes.as_slice()));
+    let listen = Value::from(std::net::SocketAddr::new(host, cluster.port).to_string());
+    let tls = if config.tls.is_used() {
+        format!("  tls {{ {}  verify: true\n  timeout: {HANDSHAKE_S} }}\n", files(config))
+    } else {
+        String::new()
+    };
+    format!("cluster {{\n  name: eddy-region\n  listen: {listen}\n  no_advertise: true\n  routes: {routes}\n{tls}}}\n")
 }
 
 /// An account for the hub, and one for each gateway, which has nothing in it but what the hub's lends it. What a gateway publishes goes

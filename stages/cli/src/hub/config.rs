@@ -24,8 +24,46 @@ pub struct RegionConfig {
     pub host: IpAddr,
     /// Connections at the same time.
     pub connections_max: u32,
+    /// Whom it is one region with.
+    pub cluster: ClusterConfig,
     /// Certificates and subjects.
     pub tls: TlsConfig,
+}
+
+/// `[region.cluster]`
+#[derive(Clone, Debug, Deserialize)]
+pub struct ClusterConfig {
+    /// This machine's server; empty: it is alone.
+    pub name: String,
+    /// Where the others reach it.
+    pub port: u16,
+    /// The others.
+    pub routes: Vec<String>,
+}
+
+impl ClusterConfig {
+    /// Whether there are others.
+    pub fn is_used(&self) -> bool {
+        !self.name.is_empty()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let is_route = |route: &&String| {
+            let address = route.strip_prefix("tls://").or_else(|| route.strip_prefix("nats://"));
+            address.is_none_or(|address| !address.contains(':') || address.contains('/'))
+        };
+        let mut problems: Vec<String> = (self.routes.iter().filter(is_route))
+            .map(|route| format!("region.cluster.routes: {route:?}: tls://HOST:PORT is taken"))
+            .collect();
+        if self.is_used() && self.routes.is_empty() {
+            problems
+                .push(format!("region.cluster.name = {:?}: without routes there is nobody to be one with", self.name));
+        }
+        if self.name.contains(|letter: char| !letter.is_ascii_alphanumeric() && !matches!(letter, '-' | '_')) {
+            problems.push(format!("region.cluster.name = {:?}: letters, digits, - and _ are taken", self.name));
+        }
+        problems
+    }
 }
 
 /// `[region.tls]`
@@ -67,6 +105,7 @@ impl RegionConfig {
         };
         range("processes", self.processes, 1, 64);
         range("connections_max", self.connections_max, 4, 1_000_000);
+        problems.extend(self.cluster.problems());
         if self.tls.is_used() {
             for (key, path) in self.tls.files() {
                 if !path.is_file() {

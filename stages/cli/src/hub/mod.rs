@@ -44,6 +44,9 @@ pub struct HubUpArgs {
     /// A TOML file with the tables `region` and `hub`
     #[arg(long, env = "EDDY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// On bad config stay and wait until the file changes: for what starts again whatever ends, as Docker does
+    #[arg(long)]
+    pub hold: bool,
     /// Print the commented defaults of the table `region` and stop
     #[arg(long)]
     pub print_config: bool,
@@ -99,7 +102,7 @@ pub async fn start(plan: &Plan) -> Result<Machine, UpError> {
         kind: KIND,
         dir: &plan.dir,
         config: &plan.config.machine,
-        server_name: "eddy-hub".to_owned(),
+        server_name: plan.server_name(),
         access: access::access(&plan.config, &plan.sites),
         about: serde_json::json!({"sites": plan.sites, "shards": plan.shards, "tls": plan.tls_files()}),
         loud: plan.loud,

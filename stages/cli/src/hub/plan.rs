@@ -114,6 +114,12 @@ impl Plan {
         })
     }
 
+    /// What its server is called.
+    pub(super) fn server_name(&self) -> String {
+        let cluster = &self.config.cluster;
+        if cluster.is_used() { cluster.name.clone() } else { "eddy-hub".to_owned() }
+    }
+
     /// What tools on this machine speak to the server with.
     pub(super) fn tls_files(&self) -> Option<TlsFiles> {
         let tls = &self.config.tls;

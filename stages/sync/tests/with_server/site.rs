@@ -31,6 +31,7 @@ pub fn bus_config(port: u16) -> BusConfig {
     BusConfig {
         url: format!("nats://127.0.0.1:{port}"),
         credentials_file: "".into(),
+        nkey_file: "".into(),
         tls_ca_file: "".into(),
         tls_cert_file: "".into(),
         tls_key_file: "".into(),

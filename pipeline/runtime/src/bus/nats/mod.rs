@@ -1,8 +1,8 @@
 //! The bus over JetStream.
 
 mod feed;
-mod identity;
 mod tail;
+mod tls;
 mod upkeep;
 
 use std::{
@@ -34,7 +34,7 @@ pub use self::{
 use super::{
     AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState,
 };
-use crate::{client::Client, config::BusConfig};
+use crate::{client::Client, config::BusConfig, identity::Identity};
 
 /// A connection to the gateway's server.
 #[derive(Clone, Debug)]
@@ -62,7 +62,9 @@ impl NatsBus {
     pub async fn connect(config: &BusConfig, name: &str) -> Result<Self, BusError> {
         let reconnects = Arc::new(AtomicU64::new(0));
         let counter = reconnects.clone();
-        let mut options = identity::options(config)
+        let identity = Identity::new(&config.credentials_file, &config.nkey_file);
+        let mut options = identity
+            .options()
             .map_err(BusError::Fatal)?
             .name(name)
             .retry_on_initial_connect()
@@ -82,8 +84,10 @@ impl NatsBus {
                     }
                 }
             });
-        if !config.inbox_prefix.is_empty() {
-            options = options.custom_inbox_prefix(&config.inbox_prefix);
+        options = tls::identify(options, config).map_err(BusError::Fatal)?;
+        let told = Some(config.inbox_prefix.clone()).filter(|prefix| !prefix.is_empty());
+        if let Some(prefix) = told.or(identity.inbox_prefix()) {
+            options = options.custom_inbox_prefix(prefix);
         }
         let client = options
             .connect(config.url.as_str())

@@ -1,12 +1,11 @@
-//! How a stage shows who it is, and knows the server: from files that may be replaced while it runs.
+//! Certificates of a connection, from files that may be replaced while it lasts.
 //!
-//! The client reads certificate files anew at each connection by itself, but bad ones would then keep it from connecting. So it is
-//! given a TLS config of ours, which asks for the files' newest good state at each handshake; and credentials by a callback, where
-//! the client's own way reads them once.
+//! The client reads such files anew at each connection by itself, but bad ones would then keep it from connecting. So it is given a TLS
+//! config of ours, which asks for the files' newest good state at each handshake.
 
 use std::{path::Path, sync::Arc};
 
-use async_nats::{Auth, AuthError, ConnectOptions};
+use async_nats::ConnectOptions;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -20,28 +19,17 @@ use rustls::{
 
 use crate::{config::BusConfig, fresh::Fresh};
 
-/// The options of a connection with the identity that `config` names.
+/// Adds what `config` says of certificates.
 ///
 /// # Errors
 /// The key, the file, and what is wrong with it.
-pub(super) fn options(config: &BusConfig) -> Result<ConnectOptions, String> {
-    let mut options = if is_set(&config.credentials_file) {
-        let file = config.credentials_file.clone();
-        let read = move || credentials(&file);
-        let credentials = Fresh::new(vec![config.credentials_file.clone()], read);
-        let credentials = Arc::new(credentials.map_err(|problem| wrong("credentials_file", &config.credentials_file, problem))?);
-        ConnectOptions::with_auth_callback(move |nonce| {
-            let signed = credentials.get().sign(&nonce);
-            async move { signed }
-        })
-    } else {
-        ConnectOptions::new()
-    };
+pub(super) fn identify(options: ConnectOptions, config: &BusConfig) -> Result<ConnectOptions, String> {
     if is_set(&config.tls_ca_file) {
-        options = options.tls_client_config(tls(config)?).require_tls(true);
-    } else if is_set(&config.tls_cert_file) {
+        return Ok(options.tls_client_config(client(config)?).require_tls(true));
+    }
+    if is_set(&config.tls_cert_file) {
         // The system's roots are the client's business.
-        options = options.add_client_certificate(config.tls_cert_file.clone(), config.tls_key_file.clone());
+        return Ok(options.add_client_certificate(config.tls_cert_file.clone(), config.tls_key_file.clone()));
     }
     Ok(options)
 }
@@ -54,35 +42,7 @@ fn wrong(key: &str, path: &Path, problem: impl std::fmt::Display) -> String {
     format!("bus.{key} {path:?}: {problem}")
 }
 
-/// What a NATS credentials file holds.
-struct Credentials {
-    jwt: String,
-    key: nkeys::KeyPair,
-}
-
-impl Credentials {
-    fn sign(&self, nonce: &[u8]) -> Result<Auth, AuthError> {
-        let mut auth = Auth::new();
-        auth.jwt = Some(self.jwt.clone());
-        auth.signature = Some(self.key.sign(nonce).map_err(AuthError::new)?);
-        Ok(auth)
-    }
-}
-
-fn credentials(file: &Path) -> Result<Credentials, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let block = |name: &str| {
-        // Dashes around the names differ between tools.
-        let mut lines = text.lines().skip_while(|line| !(line.starts_with("---") && line.contains(&format!("BEGIN {name}"))));
-        lines.nth(1).map(str::trim).filter(|line| !line.is_empty()).ok_or(format!("no {name} is in it"))
-    };
-    let jwt = block("NATS USER JWT")?.to_owned();
-    // The error names no secret.
-    let key = nkeys::KeyPair::from_seed(block("USER NKEY SEED")?).map_err(|error| format!("its seed is none: {error}"))?;
-    Ok(Credentials { jwt, key })
-}
-
-fn tls(config: &BusConfig) -> Result<ClientConfig, String> {
+fn client(config: &BusConfig) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let (ca, of_ca) = (config.tls_ca_file.clone(), provider.clone());
     let verifier = Fresh::new(vec![ca.clone()], move || verifier(&ca, of_ca.clone()));
@@ -191,32 +151,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_signed_with_the_newest_good_seed() {
+    fn files_that_are_no_good_at_the_start_are_told_with_their_keys() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("user.creds");
-        let write = |jwt: &str| {
-            let key = nkeys::KeyPair::new_user();
-            let seed = key.seed().unwrap();
-            let text = format!(
-                "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n\
-                 ------END USER NKEY SEED------\n"
-            );
-            std::fs::write(&file, text).unwrap();
-            key
-        };
-        let first = write("first");
-        let read = file.clone();
-        let fresh = Fresh::new(vec![file.clone()], move || credentials(&read)).unwrap();
-        let shown = |key: &nkeys::KeyPair| {
-            let auth = fresh.get().sign(b"nonce").unwrap();
-            key.verify(b"nonce", &auth.signature.unwrap()).unwrap();
-            auth.jwt.unwrap()
-        };
-        assert_eq!(shown(&first), "first");
-        let second = write("the second one");
-        assert_eq!(shown(&second), "the second one");
-        std::fs::write(&file, "rubbish").unwrap();
-        assert_eq!(shown(&second), "the second one");
-        assert!(credentials(&file).err().unwrap().contains("NATS USER JWT"));
+        let rubbish = folder.path().join("rubbish");
+        std::fs::write(&rubbish, "rubbish").unwrap();
+        let told = verifier(&rubbish, Arc::new(ring::default_provider())).unwrap_err();
+        assert!(told.contains("no certificate"), "{told}");
+        assert!(certified(&rubbish, &rubbish, &ring::default_provider()).is_err());
+        assert!(verifier(Path::new("/nowhere"), Arc::new(ring::default_provider())).is_err());
     }
 }
