@@ -2,6 +2,7 @@
 #   make demo   the main job, end to end: a recorded sensor fleet becomes alerts
 #   make test   every test, with the real nats-server
 #   make fuzz   every decoder, FUZZ_SECONDS each
+#   make previous  the binaries of the commit BASE, for the test of upgrades
 #   make train  a new model bundle from an export: DATA=, OUT=, KEY=, NAME=, VERSION=, QUALITY=
 NATS_SERVER_VERSION := 2.15.1
 PYTHON ?= python3
@@ -13,7 +14,10 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region test lint fuzz tools clients build release bundle train train-tools recording clean
+# What an upgrade is tested against.
+BASE ?= HEAD~1
+
+.PHONY: all demo demo-region previous test lint fuzz tools clients build release bundle train train-tools recording clean
 
 all: build
 
@@ -51,6 +55,17 @@ demo: build
 # Three gateways and their region on this machine, and a link that is cut.
 demo-region: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --sites 3 --recording fixtures/fleet
+
+# --- the release before ------------------------------------------------------
+# BASE's binaries from a tree and a target folder of their own, so that repeats are fast; then
+# `EDDY_PREVIOUS_BIN=$(make -s previous) cargo nextest run -p eddy-tests upgrade` starts gateways with them and with these in turn.
+PREVIOUS_TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))/previous
+previous:
+	@git worktree prune; mkdir -p $(TOOLS); \
+	if [ -e $(TOOLS)/previous/.git ]; then git -C $(TOOLS)/previous checkout --quiet --detach $$(git rev-parse $(BASE)); \
+	else git worktree add --quiet --detach $(TOOLS)/previous $(BASE); fi
+	@cd $(TOOLS)/previous && CARGO_TARGET_DIR=$(PREVIOUS_TARGET) $(CARGO) build --workspace --bins >&2
+	@echo $(PREVIOUS_TARGET)/debug
 
 # --- checks ----------------------------------------------------------------
 test: build clients

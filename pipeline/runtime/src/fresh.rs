@@ -42,7 +42,10 @@ impl<T> Fresh<T> {
     ///
     /// # Errors
     /// What `make` says.
-    pub fn new(files: Vec<PathBuf>, make: impl Fn() -> Result<T, String> + Send + Sync + 'static) -> Result<Self, String> {
+    pub fn new(
+        files: Vec<PathBuf>,
+        make: impl Fn() -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Self, String> {
         // Before they are read: what changes meanwhile is read again.
         let stamps = stamps(&files);
         let value = Arc::new(make()?);
@@ -99,7 +102,9 @@ mod tests {
         };
         put("1");
         let read = file.clone();
-        let number = move || std::fs::read_to_string(&read).map_err(|e| e.to_string())?.parse::<u32>().map_err(|e| e.to_string());
+        let number = move || {
+            std::fs::read_to_string(&read).map_err(|e| e.to_string())?.parse::<u32>().map_err(|e| e.to_string())
+        };
         let fresh = Fresh::new(vec![file.clone()], number).unwrap();
         let before = refused();
         assert_eq!(*fresh.get(), 1);

@@ -19,5 +19,10 @@ pub(crate) fn of(info: &Info) -> i64 {
 
 /// What of a stream's metadata an update of its config must repeat.
 pub(crate) fn kept(info: &Info) -> HashMap<String, String> {
-    info.config.metadata.iter().filter(|(key, _)| *key == KEY).map(|(key, noted)| (key.clone(), noted.clone())).collect()
+    info.config
+        .metadata
+        .iter()
+        .filter(|(key, _)| *key == KEY)
+        .map(|(key, noted)| (key.clone(), noted.clone()))
+        .collect()
 }

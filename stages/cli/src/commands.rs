@@ -26,6 +26,7 @@ use crate::{
     replay::{self, ReplayArgs},
     status::{self, StatusArgs},
     supervise::UpError,
+    support::{self, SupportArgs},
     up::{self, UpArgs},
 };
 
@@ -204,6 +205,20 @@ process ids mean the same as to the stages: on the same machine or in the same c
 Exit codes:
   0 written   1 not; nothing is left then   64 bad command line or config";
 
+const SUPPORT: &str = "\
+Examples:
+  eddy support-bundle --to plant.tar.zst
+  eddy support-bundle --to plant.tar.zst --names      with the names of devices and channels
+  tar --zstd -tf plant.tar.zst                        what is in it
+
+Versions, the effective config, the ends of the logs, every stage's metrics, the state of streams and consumers, doctor's report,
+reasons and counts of dead letters. Not in it: readings, alerts, payloads, state, keys and secrets (their values are taken out of all
+the rest too). Names of devices and channels that the streams know become pseudonyms; the site's stays. Log lines of devices that no stream
+holds any more may name them: look at it before you send it.
+
+Exit codes:
+  0 written   1 not   64 bad command line";
+
 const RESTORE: &str = "\
 Examples:
   eddy restore plant.tar --dir /var/lib/eddy          then `eddy up --dir /var/lib/eddy --config /var/lib/eddy/config.toml`
@@ -328,6 +343,9 @@ enum Command {
     /// Write a gateway's streams, state, config and bundles into one file
     #[command(after_help = BACKUP)]
     Backup(BackupArgs),
+    /// Write what somebody who helps needs to see, without secrets and readings
+    #[command(after_help = SUPPORT)]
+    SupportBundle(SupportArgs),
     /// Make a gateway of a backup, in a folder that holds none
     #[command(after_help = RESTORE)]
     Restore(RestoreArgs),
@@ -386,6 +404,7 @@ pub fn main() -> ExitCode {
             Command::Query(args) => query::run(args).await,
             Command::Receipts(args) => receipts::run(args).await,
             Command::Label(args) => label::run(args).await,
+            Command::SupportBundle(args) => support::run(args).await,
             Command::Backup(args) => backup::backup(args).await,
             Command::Restore(args) => restore::run(args).await,
             Command::Certs(args) => certs::run(args),

@@ -38,7 +38,8 @@ fn gather(place: &str, value: &toml::Value, found: &mut Vec<Named>) {
         toml::Value::String(path) if !path.is_empty() => {
             let key = place.rsplit('.').next().unwrap_or_default();
             // Public keys are named by path too, where they are not given as they are.
-            let is_file = key == "ca_file" || key.ends_with("_file") || (key == "trusted_keys" && path.ends_with(".pub"));
+            let is_file =
+                key == "ca_file" || key.ends_with("_file") || (key == "trusted_keys" && path.ends_with(".pub"));
             if is_file && !WRITTEN.contains(&key) {
                 found.push(Named { key: place.to_owned(), path: path.into() });
             }
@@ -59,11 +60,8 @@ mod tests {
                     [[notify.webhook]]\nsecret_file = \"s\"\n[telemetry]\naddress_file = \"x\"\n[bus]\ntls_ca_file = \"\"\n";
         std::fs::write(&file, text).unwrap();
         let found: Vec<_> = named(&file).unwrap().into_iter().map(|one| (one.key, one.path)).collect();
-        let expected = [
-            ("gateway.trusted_keys", "a.pub"),
-            ("sync.hub.tls_key_file", "k"),
-            ("notify.webhook.secret_file", "s"),
-        ];
+        let expected =
+            [("gateway.trusted_keys", "a.pub"), ("sync.hub.tls_key_file", "k"), ("notify.webhook.secret_file", "s")];
         let mut expected: Vec<_> = expected.map(|(key, path)| (key.to_owned(), PathBuf::from(path))).to_vec();
         expected.sort();
         let mut found = found;

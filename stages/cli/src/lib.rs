@@ -25,6 +25,7 @@ pub mod replay;
 pub mod rollout;
 pub mod status;
 pub mod supervise;
+pub mod support;
 pub mod up;
 
 use eddy_runtime::clock::{Clock as _, SystemClock};

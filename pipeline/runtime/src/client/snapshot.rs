@@ -68,7 +68,8 @@ impl Client {
         let client = self.context.client();
         let inbox = client.new_inbox();
         let mut chunks = client.subscribe(inbox.clone()).await.map_err(|error| refused(chain(&error)))?;
-        let request = json!({"deliver_subject": inbox, "no_consumers": false, "chunk_size": CHUNK_BYTES, "jsck": false});
+        let request =
+            json!({"deliver_subject": inbox, "no_consumers": false, "chunk_size": CHUNK_BYTES, "jsck": false});
         let begun: Begun = self.ask(&format!("STREAM.SNAPSHOT.{stream}"), &request, &what()).await?;
         loop {
             let next = tokio::time::timeout(CHUNK_TIMEOUT, chunks.next()).await;

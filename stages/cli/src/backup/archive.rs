@@ -197,20 +197,14 @@ pub fn verify(place: &Path) -> anyhow::Result<Manifest> {
 ///
 /// # Errors
 /// That the archive cannot be read, or what `take` says.
-pub fn parts(
-    place: &Path,
-    take: &mut dyn FnMut(&str, u32, &mut dyn Read) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+pub fn parts(place: &Path, take: &mut dyn FnMut(&str, u32, &mut dyn Read) -> anyhow::Result<()>) -> anyhow::Result<()> {
     each(place, &mut |name, mode, content| match name.strip_suffix(SUFFIX) {
         Some(name) => take(name, mode, &mut zstd::Decoder::new(content)?),
         None => Ok(()),
     })
 }
 
-fn each(
-    place: &Path,
-    take: &mut dyn FnMut(&str, u32, &mut dyn Read) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+fn each(place: &Path, take: &mut dyn FnMut(&str, u32, &mut dyn Read) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let file = File::open(place).with_context(|| place.display().to_string())?;
     let mut tar = tar::Archive::new(file);
     for entry in tar.entries()? {

@@ -200,8 +200,14 @@ fn tell(args: &RestoreArgs, dir: &Path, manifest: &Manifest) {
     output::line(&format!("site {} as it was at {}, in {}", manifest.site, manifest.made_at, dir.display()));
     manifest.notes.iter().for_each(|note| output::line(&format!("  {note}")));
     for (part, from) in manifest.from.iter().filter(|(part, _)| *part != CONFIG) {
-        output::line(&format!("  {} was at {}; config.toml names it where it is now", dir.join(part).display(), from.display()));
+        output::line(&format!(
+            "  {} was at {}; config.toml names it where it is now",
+            dir.join(part).display(),
+            from.display()
+        ));
     }
     output::line(&format!("start it: eddy up --dir {}{config}", dir.display()));
-    output::line("if it had sent to a region since then, sync stops and says so: `eddy-sync recover` begins a new chain");
+    output::line(
+        "if it had sent to a region since then, sync stops and says so: `eddy-sync recover` begins a new chain",
+    );
 }

@@ -35,12 +35,7 @@ const MOMENTS: u32 = 5;
 ///
 /// # Errors
 /// That something cannot be read, or the archive not be written.
-pub async fn store(
-    writer: &mut Writer,
-    dir: &Path,
-    gateway: &Gateway,
-    manifest: &mut Manifest,
-) -> anyhow::Result<()> {
+pub async fn store(writer: &mut Writer, dir: &Path, gateway: &Gateway, manifest: &mut Manifest) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir_in(writer.folder()).context("beside the archive")?;
     let index = dir.join("state").join(INDEX);
     for folder in environments(&dir.join("state")).into_iter().filter(|folder| *folder != index) {

@@ -125,10 +125,14 @@ impl Authority {
     fn known(&self, cert: &str) -> Option<Known> {
         let of = |cert: &X509Certificate<'_>| {
             let name = cert.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-            let hosts = cert.subject_alternative_name()?.map(|names| names.value.general_names.iter().filter_map(host).collect());
+            let hosts = cert
+                .subject_alternative_name()?
+                .map(|names| names.value.general_names.iter().filter_map(host).collect());
             let is_server = cert.extended_key_usage()?.is_some_and(|usage| usage.value.server_auth);
             let until = cert.validity().not_after.timestamp();
-            Ok((!cert.is_ca()).then(|| Some(Known { name: name?.to_owned(), hosts: hosts.unwrap_or_default(), is_server, until })).flatten())
+            Ok((!cert.is_ca())
+                .then(|| Some(Known { name: name?.to_owned(), hosts: hosts.unwrap_or_default(), is_server, until }))
+                .flatten())
         };
         let is_ours = inspect(&self.cert, |ca| {
             let issuer: &SubjectPublicKeyInfo<'_> = ca.public_key();
@@ -200,10 +204,7 @@ fn period(params: &mut CertificateParams, now: i64, until: i64) {
 }
 
 /// Looks into a certificate.
-fn inspect<T>(
-    pem: &str,
-    look: impl FnOnce(&X509Certificate<'_>) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+fn inspect<T>(pem: &str, look: impl FnOnce(&X509Certificate<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let (_, pem) = parse_x509_pem(pem.as_bytes()).context("no certificate in PEM")?;
     let cert = pem.parse_x509().context("no X.509 certificate")?;
     look(&cert)

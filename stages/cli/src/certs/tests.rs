@@ -121,7 +121,8 @@ fn what_expires_soon_is_renewed_as_it_was_with_a_new_key() {
     let out = folder.path();
     certs(out, "--host hub.example --host 10.1.2.3 --host ::1 --site plant-1 --days 20").unwrap();
     certs(out, "--reader console --days 300").unwrap();
-    let before = ["ca", "hub", "site-plant-1", "console"].map(|name| (name, read(out, &format!("{name}.pem")), read(out, &format!("{name}.key"))));
+    let before = ["ca", "hub", "site-plant-1", "console"]
+        .map(|name| (name, read(out, &format!("{name}.pem")), read(out, &format!("{name}.key"))));
     let hub = look(out, "hub.pem");
     certs(out, "--renew").unwrap();
     for (name, cert, key) in before {

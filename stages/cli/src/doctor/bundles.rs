@@ -5,11 +5,7 @@ use std::collections::BTreeSet;
 use eddy_runtime::bundle::Library;
 
 use super::{Patient, finding::Check};
-use crate::{
-    gateway::Gateway,
-    rollout::seen::Seen,
-    up::bundle,
-};
+use crate::{gateway::Gateway, rollout::seen::Seen, up::bundle};
 
 pub async fn look(patient: &Patient, gateway: &Gateway, check: &mut Check<'_>) {
     let (Some(plan), Ok(seen)) = (&patient.plan, Seen::ask(gateway).await) else {
@@ -28,7 +24,8 @@ pub async fn look(patient: &Patient, gateway: &Gateway, check: &mut Check<'_>) {
 
 fn of(library: &Library, digest: &str, check: &mut Check<'_>) {
     if let Err(problem) = library.open(digest) {
-        let remedy = "put the bundle's folder back, named by its digest (a backup has it); `eddy model verify` looks at one";
+        let remedy =
+            "put the bundle's folder back, named by its digest (a backup has it); `eddy model verify` looks at one";
         check.error(format!("bundle {digest}"), problem, remedy);
     }
 }

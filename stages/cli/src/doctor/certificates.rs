@@ -29,7 +29,13 @@ fn of(named: &Named, all: &[Named], now: i64, check: &mut Check<'_>) {
     let place = format!("{} = {}", named.key, named.path.display());
     let text = match std::fs::read_to_string(&named.path) {
         Ok(text) => text,
-        Err(problem) => return check.error(place, problem, "put the file there, or correct the config; who runs the stages must read it"),
+        Err(problem) => {
+            return check.error(
+                place,
+                problem,
+                "put the file there, or correct the config; who runs the stages must read it",
+            );
+        }
     };
     if named.key.ends_with("ca_file") || named.key.ends_with("cert_file") {
         expiry(&place, &text, now, check);
@@ -42,7 +48,15 @@ fn of(named: &Named, all: &[Named], now: i64, check: &mut Check<'_>) {
             belongs(&place, &text, &key, check);
         }
     }
-    let is_secret = ["key_file", "secret_file", "token_file", "password_file", "credentials_file", "authorization_file", "nkey_file"];
+    let is_secret = [
+        "key_file",
+        "secret_file",
+        "token_file",
+        "password_file",
+        "credentials_file",
+        "authorization_file",
+        "nkey_file",
+    ];
     if is_secret.iter().any(|end| named.key.ends_with(end)) {
         secrecy(&place, &named.path, check);
     }
@@ -68,7 +82,11 @@ fn expiry(place: &str, text: &str, now: i64, check: &mut Check<'_>) {
             let days = (until - now) / DAY_S;
             check.warning(place, format!("{subject} expires in {days} days, at {}", at(until)), RENEW);
         } else if from > now {
-            check.error(place, format!("{subject} is good only from {} on", at(from)), "is the clock right? `timedatectl status`");
+            check.error(
+                place,
+                format!("{subject} is good only from {} on", at(from)),
+                "is the clock right? `timedatectl status`",
+            );
         }
     }
     if !any {
@@ -81,7 +99,10 @@ fn belongs(place: &str, cert: &str, key: &str, check: &mut Check<'_>) {
         return check.unchecked(format!("{place}: its key is of a kind that is not read here"));
     };
     let first = Pem::iter_from_buffer(cert.as_bytes()).flatten().next();
-    let Some(is_its_key) = first.as_ref().and_then(|pem| pem.parse_x509().ok()).map(|cert| cert.public_key().raw == key.subject_public_key_info())
+    let Some(is_its_key) = first
+        .as_ref()
+        .and_then(|pem| pem.parse_x509().ok())
+        .map(|cert| cert.public_key().raw == key.subject_public_key_info())
     else {
         return;
     };
@@ -94,7 +115,11 @@ fn secrecy(place: &str, path: &Path, check: &mut Check<'_>) {
     let Ok(metadata) = path.metadata() else { return };
     if metadata.mode() & 0o007 != 0 {
         let what = format!("everybody on this machine can read it (mode {:o})", metadata.mode() & 0o777);
-        check.error(place, what, format!("`chmod 600 {}`, and make a new one if others may have read it", PathBuf::from(path).display()));
+        check.error(
+            place,
+            what,
+            format!("`chmod 600 {}`, and make a new one if others may have read it", PathBuf::from(path).display()),
+        );
     }
 }
 
@@ -138,7 +163,8 @@ mod tests {
         let soon = all(&made(2026, 1).0, &key, 0o600);
         assert!(soon.findings.iter().any(|finding| finding.what.contains("expired at 2026-01-01")), "{soon:?}");
         let (cert_soon, key_soon) = {
-            let (mut params, key) = (CertificateParams::new(vec!["hub".to_owned()]).unwrap(), KeyPair::generate().unwrap());
+            let (mut params, key) =
+                (CertificateParams::new(vec!["hub".to_owned()]).unwrap(), KeyPair::generate().unwrap());
             params.not_after = date_time_ymd(2026, 1, 20);
             (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
         };

@@ -18,7 +18,8 @@ const AHEAD_MAX: Timestamp = 2_000_000_000;
 /// A clock that moves by so much more or less than time does has been set.
 const JUMP_MAX: Duration = Duration::from_millis(500);
 
-const REMEDY: &str = "`timedatectl set-ntp true`, or chrony; `timedatectl status` and `chronyc tracking` say how it stands";
+const REMEDY: &str =
+    "`timedatectl set-ntp true`, or chrony; `timedatectl status` and `chronyc tracking` say how it stands";
 
 pub fn look(patient: &Patient, check: &mut Check<'_>) {
     let now = crate::now();

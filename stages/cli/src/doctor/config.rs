@@ -19,7 +19,8 @@ pub async fn look(patient: &Patient, check: &mut Check<'_>) {
     for worker in workers {
         if let Err(problem) = of_stage(&worker).await {
             let file = patient.config_file.as_ref().map_or("its defaults".into(), |file| file.display().to_string());
-            let remedy = format!("`eddy-{0} print-config` has every key; then `eddy-{0} check --config {file}`", worker.stage());
+            let remedy =
+                format!("`eddy-{0} print-config` has every key; then `eddy-{0} check --config {file}`", worker.stage());
             check.error(format!("{} in {file}", worker.name()), problem, remedy);
         }
     }
@@ -33,7 +34,8 @@ async fn of_stage(worker: &Worker) -> Result<(), String> {
     let mut command = Command::new(worker.binary());
     command.args(worker.arguments("check")).envs(worker.environment()).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
-    let output = output.map_err(|_| format!("no answer within {PATIENCE:?}"))?.map_err(|problem| problem.to_string())?;
+    let output =
+        output.map_err(|_| format!("no answer within {PATIENCE:?}"))?.map_err(|problem| problem.to_string())?;
     if output.status.success() {
         return Ok(());
     }

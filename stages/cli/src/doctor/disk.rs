@@ -31,7 +31,8 @@ pub fn look(patient: &Patient, check: &mut Check<'_>) {
             continue;
         };
         if free < FREE_BYTES_MIN {
-            let remedy = "free room: `eddy support-bundle` and old logs can go; then restart the gateway if the server says 503";
+            let remedy =
+                "free room: `eddy support-bundle` and old logs can go; then restart the gateway if the server says 503";
             check.error(path.display(), format!("{} MB are free", free >> 20), remedy);
         }
         if let (Some(plan), "streams") = (&patient.plan, folder) {

@@ -15,6 +15,8 @@ mod streams;
 mod versions;
 mod volume;
 
+pub(crate) use streams::refused;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
@@ -134,7 +136,11 @@ pub async fn examine(args: &GatewayArgs, config: Option<PathBuf>, interval: Dura
     Ok(report)
 }
 
-async fn patient(args: &GatewayArgs, config: Option<PathBuf>, report: &mut Report) -> anyhow::Result<Patient> {
+pub(crate) async fn patient(
+    args: &GatewayArgs,
+    config: Option<PathBuf>,
+    report: &mut Report,
+) -> anyhow::Result<Patient> {
     let dir = std::path::absolute(&args.bus.dir)?;
     let file = GatewayFile::read(&dir);
     let is_there = file.is_some() || dir.join("streams").is_dir() || args.bus.url.is_some();
@@ -142,7 +148,8 @@ async fn patient(args: &GatewayArgs, config: Option<PathBuf>, report: &mut Repor
     let config_file = config.or_else(|| file.as_ref()?.config_file.clone());
     let mut check = report.check("config");
     let plan = Plan::load(&dir, config_file.as_deref());
-    let plan = plan.map_err(|problem| check.error(dir.display(), problem, "put right what it names: `eddy up --print-config`"));
+    let plan = plan
+        .map_err(|problem| check.error(dir.display(), problem, "put right what it names: `eddy up --print-config`"));
     let gateway = if file.is_none() && args.bus.url.is_none() {
         report.unchecked.push("streams, consumers, dead letters, bundles, index: the gateway does not run".into());
         None

@@ -24,7 +24,8 @@ pub async fn look(patient: &Patient, check: &mut Check<'_>) {
 fn given_up(dir: &Path, all: &BTreeMap<String, String>, check: &mut Check<'_>) {
     for (name, ending) in all {
         let log = dir.join("logs").join(format!("{name}.log"));
-        let remedy = format!("{} ends with why, and with the command that accepts it; then restart `eddy up`", log.display());
+        let remedy =
+            format!("{} ends with why, and with the command that accepts it; then restart `eddy up`", log.display());
         check.error(name, format!("was given up: {ending}"), remedy);
     }
 }

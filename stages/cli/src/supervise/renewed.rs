@@ -27,7 +27,8 @@ impl Renewed {
         let (journal, looked_at) = (journal.clone(), files.clone());
         let look = move || {
             good(&looked_at).inspect_err(|problem| {
-                journal.tell(&format!("nats-server: new certificates are no good, the old ones stay in use: {problem}"));
+                journal
+                    .tell(&format!("nats-server: new certificates are no good, the old ones stay in use: {problem}"));
             })
         };
         // What is no good at its start the server itself says.

@@ -103,7 +103,10 @@ impl ServerCertVerifier for Verifier {
         let judged = verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         // Nothing is let in that the authorities do not vouch for; what they say is only told.
         judged.inspect_err(|error| {
-            if matches!(error, rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) {
+            if matches!(
+                error,
+                rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })
+            ) {
                 tracing::error!("the server's certificate has expired: put a new one there");
             }
         })
