@@ -1,6 +1,7 @@
 # eddy: two commands set everything up on a fresh machine with Rust, Python 3 and a C compiler.
 #   make demo   the main job, end to end: a recorded sensor fleet becomes alerts
 #   make test   every test, with the real nats-server
+#   make soak   a gateway under drills for SOAK_MINUTES, and its report
 #   make fuzz   every decoder, FUZZ_SECONDS each
 #   make previous  the binaries of the commit BASE, for the test of upgrades
 #   make train  a new model bundle from an export: DATA=, OUT=, KEY=, NAME=, VERSION=, QUALITY=
@@ -17,7 +18,7 @@ FUZZ_CRATES := stages/capture schemas pipeline/runtime
 # What an upgrade is tested against.
 BASE ?= HEAD~1
 
-.PHONY: all demo demo-region previous test lint fuzz tools clients build release bundle train train-tools recording clean
+.PHONY: all demo demo-region soak previous test lint fuzz tools clients build release bundle train train-tools recording clean
 
 all: build
 
@@ -66,6 +67,13 @@ previous:
 	else git worktree add --quiet --detach $(TOOLS)/previous $(BASE); fi
 	@cd $(TOOLS)/previous && CARGO_TARGET_DIR=$(PREVIOUS_TARGET) $(CARGO) build --workspace --bins >&2
 	@echo $(PREVIOUS_TARGET)/debug
+
+# What a gateway is for: nothing lost, doubled or changed while things fail, again and again. The report is .run/soak/soak.txt and .json.
+SOAK_MINUTES ?= 30
+SOAK_RATE ?= 1000
+soak: build
+	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy drill soak --minutes $(SOAK_MINUTES) \
+		--rate $(SOAK_RATE) --out .run/soak
 
 # --- checks ----------------------------------------------------------------
 test: build clients

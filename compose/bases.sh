@@ -53,7 +53,7 @@ rust() {
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ libc6-dev make cmake && rm -rf /var/lib/apt/lists
 COPY toolchain /usr/local/rust
-ENV PATH=/root/.cargo/bin:/usr/local/rust/bin:/usr/bin:/bin
+ENV CARGO_HOME=/usr/local/cargo PATH=/usr/local/cargo/bin:/usr/local/rust/bin:/usr/bin:/bin
 END
   docker build -q --network host -t rust:1.95-bookworm "$work/rust" > /dev/null
 }

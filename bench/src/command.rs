@@ -2,6 +2,12 @@
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
+use anyhow::Result;
+use clap::Parser;
+use eddy_cli::{output, replay::ReplayArgs};
+use eddy_runtime::config::ConfigError;
+use eddy_schemas::{SeriesName, rfc3339};
+
 use crate::{
     diff,
     eval::{self, EvalArgs},
@@ -9,11 +15,6 @@ use crate::{
     rehearse::{self, RehearseArgs, judge::Verdict},
     windows::{self, WindowsArgs},
 };
-use anyhow::Result;
-use clap::Parser;
-use eddy_cli::{output, replay::ReplayArgs};
-use eddy_runtime::config::ConfigError;
-use eddy_schemas::{SeriesName, rfc3339};
 
 /// Bad config or a bad command line (sysexits' EX_USAGE).
 const EXIT_USAGE: u8 = 64;

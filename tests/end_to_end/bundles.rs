@@ -1,6 +1,6 @@
 //! From one bundle to another, and back: on a gateway that is killed around it, by the command line, and from the region.
 
-mod commands;
+pub mod commands;
 mod region;
 
 use std::{

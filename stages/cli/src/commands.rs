@@ -282,6 +282,13 @@ Examples:
   eddy export --to region --hub .hub  alerts, contexts and labels of all sites of a region
   eddy export receipts --to out       is all there, and as much as the streams hold";
 
+const DRILL: &str = "\
+Examples:
+  eddy drill --help                   all drills and options
+  eddy drill all --small              each of them, in a few minutes
+  eddy drill power-cut                writes that were not synced are lost, and nothing that was acknowledged
+  eddy drill soak --minutes 30        one after the other on one gateway, at random";
+
 const DEMO: &str = "\
 Starts a gateway in a folder of its own on free ports, replays a recorded fleet with known faults, and prints each alert
 as it comes with the true fault beside it. At the end a plain NATS client that knows only the recording and the streams counts
@@ -361,6 +368,9 @@ enum Command {
     /// Bring a gateway's streams out of it as Parquet, to a folder or S3
     #[command(after_help = EXPORT, disable_help_flag = true)]
     Export(HandedArgs),
+    /// Break a sandbox of this gateway on purpose, and judge what comes of it
+    #[command(after_help = DRILL, disable_help_flag = true)]
+    Drill(HandedArgs),
     /// Keys, signatures and contents of model bundles; and which of them judges on a gateway
     #[command(subcommand, after_help = MODEL)]
     Model(ModelCommand),
@@ -411,6 +421,7 @@ pub fn main() -> ExitCode {
             Command::Audit(command) => audit::run(command),
             Command::Eval(args) => Err(handed::run(handed::EVAL, args)),
             Command::Export(args) => Err(handed::run(handed::EXPORT, args)),
+            Command::Drill(args) => Err(handed::run(handed::DRILL, args)),
             Command::Model(command) => model::run(command).await,
             Command::Maintain(args) => device::maintain(args).await,
             Command::Device(command) => device::device(command).await,

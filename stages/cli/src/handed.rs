@@ -1,4 +1,4 @@
-//! `eddy eval`, `eddy replay --diff` and `eddy export`: handed over to a binary beside this one, as git does with its own commands. What
+//! `eddy eval`, `eddy replay --diff`, `eddy export` and `eddy drill`: handed over to a binary beside this one, as git does with its own commands. What
 //! they need (the stages, the inference engine, S3) is not carried by `eddy`.
 
 use std::{
@@ -15,6 +15,8 @@ use clap::Args;
 pub const EVAL: &str = "eddy-eval";
 /// Of `eddy export`.
 pub const EXPORT: &str = "eddy-export";
+/// Of `eddy drill`.
+pub const DRILL: &str = "eddy-drill";
 
 /// What the other binary is told.
 #[derive(Debug, Args)]

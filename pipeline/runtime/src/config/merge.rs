@@ -27,8 +27,16 @@ const STAGES: [&str; 13] = [
     "test",
 ];
 /// Environment variables that are not config keys.
-const NOT_KEYS: [&str; 6] =
-    ["EDDY_CONFIG", "EDDY_NATS_SERVER", "EDDY_SITE", "EDDY_DIR", "EDDY_CREDENTIALS", "EDDY_MODEL_PASSWORD"];
+const NOT_KEYS: [&str; 8] = [
+    "EDDY_CONFIG",
+    "EDDY_NATS_SERVER",
+    "EDDY_SITE",
+    "EDDY_DIR",
+    "EDDY_CREDENTIALS",
+    "EDDY_MODEL_PASSWORD",
+    "EDDY_RECORDING",
+    crate::clock::DRILL_FILE,
+];
 /// Keys of earlier releases, with what to use instead.
 const REMOVED: [(&str, &str); 0] = [];
 

@@ -280,7 +280,7 @@ mod tests {
             bad[at] ^= 0x20;
             std::fs::write(&place, bad).unwrap();
             let told = verify(&place).unwrap_err().to_string();
-            assert!(told.contains(&format!("{expected}")) && told.contains("damaged"), "{at}: {told}");
+            assert!(told.contains(expected) && told.contains("damaged"), "{at}: {told}");
         }
         for cut in [0, 100, 50_000, good.len() - 2_000] {
             std::fs::write(&place, &good[..cut]).unwrap();

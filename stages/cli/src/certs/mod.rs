@@ -73,7 +73,7 @@ pub fn run(args: &CertsArgs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// A name that is not taken, a CA that cannot sign, or a file that cannot be written.
-pub(crate) fn make(args: &CertsArgs) -> anyhow::Result<Vec<String>> {
+pub fn make(args: &CertsArgs) -> anyhow::Result<Vec<String>> {
     let people = [("reader", &args.readers), ("labeler", &args.labelers), ("operator", &args.operators)];
     let mut names: BTreeSet<String> = people.iter().flat_map(|(_, names)| names.iter().cloned()).collect();
     for name in &names {

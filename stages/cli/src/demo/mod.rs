@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use clap::{Args, Parser};
 use eddy_runtime::client::ReadFrom;
 use eddy_schemas::{
@@ -37,7 +38,7 @@ pub struct DemoArgs {
     /// Keep streams, state and logs in this folder, which must be new or empty [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
-    /// The recording: a folder of .csv.gz files and truth.json [default: fixtures/fleet here or above]
+    /// The recording: a folder of .csv.gz files and truth.json [default: EDDY_RECORDING, else fixtures/fleet here or above]
     #[arg(long, value_name = "DIR")]
     pub recording: Option<PathBuf>,
     /// Readings in a message at most
@@ -60,7 +61,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// # Errors
 /// That something did not start, was lost or doubled, or that too few faults were found.
 pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
-    let recording = recording(args.recording.as_deref())?;
+    let recording = match &args.recording {
+        Some(path) => path.clone(),
+        None => recorded().context("fixtures/fleet is neither here nor above: name it with --recording")?,
+    };
     let temporary = tempfile::Builder::new().prefix("eddy-demo-").tempdir()?;
     let dir = match &args.keep {
         Some(dir) => {
@@ -108,15 +112,14 @@ async fn one(dir: &Path, recording: &Path, rows: u32, export: &Path) -> anyhow::
     judged?.problem().map_or(Ok(()), |problem| Err(anyhow::anyhow!(problem)))
 }
 
-/// The folder of the recording: as given, or `fixtures/fleet` from here or from the eddy binary upwards.
-fn recording(given: Option<&Path>) -> anyhow::Result<PathBuf> {
-    if let Some(path) = given {
-        return Ok(path.to_owned());
+/// The folder of the recording that is shown: `EDDY_RECORDING`, or `fixtures/fleet` from here or from the eddy binary upwards.
+pub fn recorded() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("EDDY_RECORDING") {
+        return Some(path.into());
     }
     let (here, binary) = (std::env::current_dir().ok(), std::env::current_exe().ok());
     let folders = here.iter().chain(&binary).flat_map(|start| start.ancestors());
-    let found = folders.map(|folder| folder.join("fixtures/fleet")).find(|folder| folder.join("truth.json").is_file());
-    found.ok_or_else(|| anyhow::anyhow!("fixtures/fleet is neither here nor above: name it with --recording"))
+    folders.map(|folder| folder.join("fixtures/fleet")).find(|folder| folder.join("truth.json").is_file())
 }
 
 /// Replays the recording and prints alerts, and what the index knows of each, as they come, until everything is through. Lines begin

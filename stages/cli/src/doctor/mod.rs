@@ -127,6 +127,7 @@ pub async fn examine(args: &GatewayArgs, config: Option<PathBuf>, interval: Dura
     processes::look(&patient, &mut report.check("processes")).await;
     let ticking = clock::Ticking::start();
     clock::look(&patient, &mut report.check("clock"));
+    clock::compare(&patient, &mut report.check("clock")).await;
     if let Some(gateway) = &patient.gateway {
         streams::look(gateway, &mut report, interval).await;
         bundles::look(&patient, gateway, &mut report.check("bundles")).await;

@@ -47,7 +47,7 @@ fn of_server(streams: &Path, check: &mut Check<'_>) {
         check.error(
             format!("stream {stream}"),
             "gateway.encryption asks for the server's, and its files are plain",
-            "give the server a cipher and a key, and restore a backup: what was written before stays as it was",
+            "set gateway.access.store_key_file, and restore a backup: what was written before stays as it was",
         );
     }
 }

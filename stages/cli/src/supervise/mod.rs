@@ -158,6 +158,26 @@ impl Machine {
         self.register.journal.tell("stopped");
     }
 
+    /// As a power cut does: every process ends at once, and has no say in it. Returns when none is left.
+    pub async fn kill(self) {
+        // Who supervises goes first, and its children with it: else it would start again what it sees dying.
+        if let Some(workers) = self.workers {
+            workers.kill().await;
+        }
+        self.server.kill().await;
+        for chore in self.chores {
+            chore.abort();
+            let _ = chore.await;
+        }
+        let mut pids = self.register.file().pids;
+        pids.remove("eddy");
+        for pid in pids.into_values() {
+            process::gone(pid).await;
+        }
+        self.register.close();
+        self.register.journal.tell("killed");
+    }
+
     /// Says that it is up, waits until it is asked to stop, and stops everything.
     ///
     /// # Errors

@@ -109,6 +109,16 @@ pub async fn stop(child: &mut Child, grace: Duration) -> Option<ExitStatus> {
     child.try_wait().ok().flatten()
 }
 
+/// Returns when a process that was killed is gone: nothing of it runs any more, and no file of it is open.
+pub async fn gone(pid: u32) {
+    let stat = format!("/proc/{pid}/stat");
+    // A zombie has closed its files; its parent's runtime reaps it some time.
+    let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z"));
+    while runs() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// Returns when `stop` says so, or nobody is there to say it.
 pub async fn asked(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
@@ -184,6 +194,16 @@ mod tests {
         program.cut_log(3);
         assert_eq!(program.log.metadata().unwrap().len(), 0);
         assert_eq!(std::fs::read_to_string(folder.path().join("test.log.1")).unwrap(), "out yes\nerr\n");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_was_killed_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let child = program(folder.path(), "while :; do sleep 0.05; done").start().unwrap();
+        let pid = child.id().unwrap();
+        drop(child);
+        gone(pid).await;
+        assert!(std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty());
     }
 
     #[tokio::test]

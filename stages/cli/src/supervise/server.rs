@@ -206,6 +206,13 @@ impl Server {
         // A task that panicked has dropped, and so killed, its child.
         let _ = self.task.await;
     }
+
+    /// Kills it, as by SIGKILL.
+    pub async fn kill(self) {
+        self.task.abort();
+        // It was aborted: its child was killed as it was dropped.
+        let _ = self.task.await;
+    }
 }
 
 impl Again {

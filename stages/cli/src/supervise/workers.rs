@@ -96,6 +96,15 @@ impl Workers {
             let _ = task.await;
         }
     }
+
+    /// Kills all of them, at the same time, as by SIGKILL.
+    pub async fn kill(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        for task in self.tasks {
+            // It was aborted: its child was killed as it was dropped.
+            let _ = task.await;
+        }
+    }
 }
 
 async fn supervise(worker: Worker, config: MachineConfig, register: Register, mut stop: watch::Receiver<bool>) {

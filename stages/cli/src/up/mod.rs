@@ -8,6 +8,7 @@ mod stages;
 pub mod users;
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -90,6 +91,8 @@ pub struct Plan {
     pub stages: bool,
     /// Whether events go to standard error.
     pub loud: bool,
+    /// More of the stages' environment.
+    pub environment: Vec<(String, OsString)>,
 }
 
 impl Plan {
@@ -151,6 +154,7 @@ impl Plan {
             export,
             stages: true,
             loud: true,
+            environment: Vec::new(),
         })
     }
 }
@@ -278,6 +282,11 @@ impl Running {
     /// Stops everything.
     pub async fn stop(self) {
         self.machine.stop().await;
+    }
+
+    /// As a power cut does: see [`Machine::kill`].
+    pub async fn kill(self) {
+        self.machine.kill().await;
     }
 }
 

@@ -66,5 +66,6 @@ fn worker(plan: &Plan, url: &str, binary: &Path, stage: &str, name: String, shar
     if !plan.own_bundle {
         environment.extend(bundle::environment(&bundle::default_place(&plan.dir), &plan.trusted_keys()));
     }
+    environment.extend(plan.environment.iter().cloned());
     Worker::new(&plan.dir, name, binary.to_owned(), plan.config_file.as_deref(), environment)
 }

@@ -1,7 +1,10 @@
 //! Who may do what at the gateway's server, where it tells its users apart: each stage reads its own input, writes its own output, and
 //! nothing else. A user is known by an NKey: the server has the public half, the user's process the seed.
 //!
-//! What a stage needs of JetStream was measured: the end-to-end test runs a whole gateway so, and the server's log must hold no violation.
+//! What a stage needs of JetStream was measured: an end-to-end test runs a whole gateway so, and the server's log must hold no violation.
+//!
+//! Whoever has no key is a guest, in an account of its own that has nothing in it but what the gateway's lends it: with permissions alone
+//! the server would answer a guest's request wherever the guest says, such as on READINGS' subjects, in the server's own right.
 
 use eddy_runtime::{identity::inbox_of, provision::path_consumers};
 use eddy_schemas::region::REQUEST_PREFIX;
@@ -10,7 +13,12 @@ use serde_json::{Value, json};
 /// Who looks after a gateway: the supervisor, which provisions, and whoever works with the `eddy` command. May do everything.
 pub const OPERATOR: &str = "operator";
 /// Anybody without a key, where guests are let in: sends readings, hears alerts.
-pub const GUEST: &str = "guest";
+const GUEST: &str = "guest";
+/// The account that the streams are in.
+const GATEWAY: &str = "GATEWAY";
+/// What a guest may send, and hear, below the site's token.
+const SENT_BY_GUESTS: [&str; 2] = ["ingest", "direct"];
+const HEARD_BY_GUESTS: [&str; 3] = ["alerts", "context", "health"];
 /// Every user but the guest: who each is, is told in the gateway's folder of keys.
 pub const ALL: [&str; 9] = [OPERATOR, "capture", "preprocess", "embed", "detect", "index", "notify", "sync", "export"];
 
@@ -20,6 +28,8 @@ pub struct Rights {
     publish: Vec<String>,
     deny: Vec<String>,
     subscribe: Vec<String>,
+    /// Whether it may answer whoever asks it.
+    answers: bool,
 }
 
 /// A site as its subjects name it, cut into shards.
@@ -38,16 +48,11 @@ impl Rights {
         let token = site.token;
         match user {
             OPERATOR => return None,
-            GUEST => {
-                rights.writes([format!("ingest.{token}.>"), format!("direct.{token}.>")]);
-                rights.subscribe.extend(["alerts", "context", "health"].map(|what| format!("{what}.{token}.>")));
-                rights.subscribe.push("_INBOX.>".into());
-                return Some(rights);
-            }
             "capture" => {
                 rights.output("READINGS", [format!("readings.{token}.>")]);
                 rights.output("HEALTH", [format!("health.{token}.>")]);
                 rights.subscribe.push(format!("direct.{token}.*"));
+                rights.answers = true;
             }
             "preprocess" => {
                 rights.output("SAMPLES", [format!("samples.{token}.>")]);
@@ -149,33 +154,72 @@ impl Rights {
     /// A NATS service: its requests, and those that every service answers.
     fn answers(&mut self, subject: &str) {
         self.subscribe.extend([subject.to_owned(), format!("{subject}.>"), "$SRV.>".into()]);
-        // Whoever asks says where the answer goes.
-        self.writes([format!("{}.>", inbox_of(OPERATOR)), format!("{}.>", inbox_of("index"))]);
+        self.answers = true;
     }
 
     /// As the server's config has it.
     fn permissions(&self) -> Value {
-        json!({ "publish": { "allow": self.publish, "deny": self.deny }, "subscribe": { "allow": self.subscribe } })
+        let publish = json!({ "allow": self.publish, "deny": self.deny });
+        json!({ "publish": publish, "subscribe": { "allow": self.subscribe }, "allow_responses": self.answers })
     }
 }
 
 /// The part of the server's config that says who its users are: `keys` are their names and the public halves of their keys.
 pub fn config(site: Site<'_>, keys: &[(&str, String)], guests: bool) -> String {
-    let mut users: Vec<Value> = keys
+    let users: Vec<Value> = keys
         .iter()
         .map(|(user, key)| match Rights::of(user, site) {
             None => json!({ "nkey": key }),
             Some(rights) => json!({ "nkey": key, "permissions": rights.permissions() }),
         })
         .collect();
-    let mut guest = String::new();
-    if let (true, Some(rights)) = (guests, Rights::of(GUEST, site)) {
-        // Nobody can say this password: a connection without a key is taken for the guest.
-        users.push(
-            json!({ "user": GUEST, "password": keys.first().map(|(_, key)| key), "permissions": rights.permissions() }),
-        );
-        guest = format!("no_auth_user: {GUEST}\n");
+    let below = |what: &str| format!("{what}.{}.>", site.token);
+    let (sent, heard) = (SENT_BY_GUESTS.map(below), HEARD_BY_GUESTS.map(below));
+    let lent = sent.iter().map(|subject| json!({ "service": subject }));
+    let exports: Vec<Value> = lent.chain(heard.iter().map(|subject| json!({ "stream": subject }))).collect();
+    let gateway = json!({ "jetstream": "enabled", "users": users, "exports": exports });
+    if !guests {
+        return format!("accounts {{\n{GATEWAY}: {gateway}\n}}\n");
     }
-    let users: Vec<String> = users.iter().map(|user| format!("  {user}\n")).collect();
-    format!("authorization {{ users = [\n{}] }}\n{guest}", users.concat())
+    let of_gateway = |subject: &String| json!({ "account": GATEWAY, "subject": subject });
+    let asked = sent.iter().map(|subject| json!({ "service": of_gateway(subject) }));
+    let imports: Vec<Value> =
+        asked.chain(heard.iter().map(|subject| json!({ "stream": of_gateway(subject) }))).collect();
+    let hears: Vec<&str> = heard.iter().map(String::as_str).chain(["_INBOX.>"]).collect();
+    let permissions = json!({ "publish": { "allow": sent }, "subscribe": { "allow": hears } });
+    // A password that is no secret: it makes nobody more than who has none.
+    let guest = json!({ "user": GUEST, "password": GUEST, "permissions": permissions });
+    let guests = json!({ "users": [guest], "imports": imports });
+    format!("accounts {{\n{GATEWAY}: {gateway}\nGUESTS: {guests}\n}}\nno_auth_user: {GUEST}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITE: Site<'_> = Site { token: "plant", shards: 2 };
+
+    #[test]
+    fn a_stage_writes_its_own_subjects_and_has_its_own_consumers_alone() {
+        let rights = Rights::of("embed", SITE).unwrap();
+        let may = |subject: &str| rights.publish.iter().any(|allowed| allowed == subject);
+        assert!(may("embeddings.plant.>") && may("deadletter.plant.embed.>"));
+        assert!(may("$JS.API.CONSUMER.MSG.NEXT.SAMPLES.embed-1"));
+        assert!(!rights.publish.iter().any(|allowed| allowed.contains("READINGS") || allowed.contains("DETECTIONS")));
+        assert!(rights.deny.contains(&"$JS.API.CONSUMER.RESET.READINGS.preprocess-0".to_owned()));
+        assert_eq!(rights.subscribe, ["_EDDY.embed.>"]);
+        // Who reads streams by consumers of its own making must not touch those of the path.
+        let export = Rights::of("export", SITE).unwrap();
+        assert!(export.deny.contains(&"$JS.API.CONSUMER.MSG.NEXT.EMBEDDINGS.detect-1".to_owned()));
+        assert_eq!(Rights::of(OPERATOR, SITE), None);
+    }
+
+    #[test]
+    fn guests_are_in_an_account_of_their_own_or_not_let_in() {
+        let keys = [(OPERATOR, "UA".to_owned())];
+        let with = config(SITE, &keys, true);
+        assert!(with.contains("no_auth_user: guest") && with.contains("GUESTS:"), "{with}");
+        let without = config(SITE, &keys, false);
+        assert!(!without.contains("guest") && !without.contains("no_auth_user"), "{without}");
+    }
 }

@@ -2,7 +2,7 @@
 
 pub mod layout;
 pub mod oracle;
-mod receipts;
+pub mod receipts;
 
 use std::{net::SocketAddr, path::Path, time::Instant};
 

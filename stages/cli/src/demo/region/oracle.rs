@@ -38,6 +38,10 @@ pub struct Told {
     pub alerts: BTreeMap<String, Vec<u8>>,
     /// Windows.
     pub windows: BTreeMap<Row, Window>,
+    /// When the gateway's server stored each alert, in nanoseconds of its clock.
+    pub alerts_at: BTreeMap<String, i64>,
+    /// And each message of scores.
+    pub scores_at: BTreeMap<u64, i64>,
 }
 
 /// What is named as missing.
@@ -62,6 +66,10 @@ pub struct Sent {
     pub alerts: Vec<Vec<u8>>,
     /// Windows, in theirs.
     pub windows: Vec<(Row, Window)>,
+    /// When the hub's server stored each alert, in nanoseconds of its clock.
+    pub alerts_at: Vec<i64>,
+    /// And each window.
+    pub windows_at: Vec<i64>,
     /// Gaps.
     pub gaps: Vec<Gap>,
     /// Chains by class, in their order.
@@ -96,14 +104,16 @@ struct End {
 pub async fn told(gateway: &jetstream::Context, site: &str) -> anyhow::Result<Told> {
     let alerts = format!("alerts.{}.", names::encode(site));
     let mut told = Told::default();
-    each(gateway, "DETECTIONS", |sequence, subject, payload| {
+    each(gateway, "DETECTIONS", |Place { sequence, stored }, subject, payload| {
         if subject.starts_with(&alerts) {
             let id = id(payload)?;
+            told.alerts_at.insert(id.clone(), stored);
             let twice = told.alerts.insert(id.clone(), payload.to_vec());
             ensure!(twice.is_none(), "the gateway itself has alert {id} twice");
             return Ok(());
         }
         let scores = Scores::decode(payload)?;
+        told.scores_at.insert(sequence, stored);
         for row in 0..scores.rows.len() {
             let Some(kept) = scores.window(row) else { continue };
             let marks = scores.flags[row];
@@ -130,13 +140,13 @@ pub async fn told(gateway: &jetstream::Context, site: &str) -> anyhow::Result<To
 pub async fn sent(hub: &jetstream::Context, site: &str) -> anyhow::Result<Sent> {
     let prefix = format!("sync.{}.", names::encode(site));
     let (mut sent, mut ends) = (Sent::default(), BTreeMap::new());
-    each(hub, &format!("SITE_{}", names::encode(site)), |_, subject, payload| {
+    each(hub, &format!("SITE_{}", names::encode(site)), |place, subject, payload| {
         let Some(class) = subject.strip_prefix(&prefix) else { return Ok(()) };
         let batch = Batch::decode(payload)?;
         let says = (batch.site.as_str(), batch.class().token());
         ensure!(says == (site, class), "a batch of {says:?} on {subject}");
         sent.follow(&mut ends, class, &batch, payload)?;
-        sent.take(class, &batch)
+        sent.take(class, &batch, place.stored)
     })
     .await?;
     Ok(sent)
@@ -182,7 +192,7 @@ impl Sent {
     }
 
     /// Each number from the first to the last is an entry's, or a gap's.
-    fn take(&mut self, class: &str, batch: &Batch) -> anyhow::Result<()> {
+    fn take(&mut self, class: &str, batch: &Batch, stored: i64) -> anyhow::Result<()> {
         let plain = if batch.entries.is_empty() {
             Vec::new()
         } else {
@@ -197,11 +207,15 @@ impl Sent {
             ensure!(entry.id == number, "{class}: {number} is neither an entry nor in a gap");
             number += 1;
             match &entry.what {
-                Some(What::Alert(alert)) => self.alerts.push(alert.to_vec()),
+                Some(What::Alert(alert)) => {
+                    self.alerts.push(alert.to_vec());
+                    self.alerts_at.push(stored);
+                }
                 Some(What::Delta(delta)) if delta.action() == Action::Insert => {
                     let series = entries.series.get((delta.series as usize).wrapping_sub(1));
                     let series = series.with_context(|| format!("{class}: entry {} has no series", entry.id))?;
                     self.windows.push(((delta.sequence, delta.row), window(series.clone(), delta)));
+                    self.windows_at.push(stored);
                 }
                 _ => {}
             }
@@ -293,11 +307,17 @@ pub fn id(payload: &[u8]) -> anyhow::Result<String> {
     Ok(json["id"].as_str().context("an alert without an id")?.to_owned())
 }
 
-/// Gives every message that is there now to `take`: sequence, subject, payload.
+/// Where a message lies in its stream, and since when.
+struct Place {
+    sequence: u64,
+    stored: i64,
+}
+
+/// Gives every message that is there now to `take`: its place, subject, payload.
 async fn each(
     context: &jetstream::Context,
     stream: &str,
-    mut take: impl FnMut(u64, &str, &[u8]) -> anyhow::Result<()>,
+    mut take: impl FnMut(Place, &str, &[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let consumer = context.create_consumer_on_stream(OrderedConfig::default(), stream).await?;
     if consumer.cached_info().num_pending == 0 {
@@ -308,7 +328,9 @@ async fn each(
         let message = message?;
         let info = message.info().map_err(|error| anyhow::anyhow!("{error}"))?;
         let (pending, sequence) = (info.pending, info.stream_sequence);
-        take(sequence, &message.subject, &message.payload).with_context(|| format!("{stream} message {sequence}"))?;
+        let stored = i64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(i64::MAX);
+        take(Place { sequence, stored }, &message.subject, &message.payload)
+            .with_context(|| format!("{stream} message {sequence}"))?;
         if pending == 0 {
             break;
         }

@@ -10,13 +10,13 @@ use crate::output::printable;
 
 /// The receipts of one site.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Receipts(Vec<ChainReceipt>);
+pub struct Receipts(Vec<ChainReceipt>);
 
 /// Asks for those of `site`.
 ///
 /// # Errors
 /// That nobody answers, or why not.
-pub(super) async fn of(client: &async_nats::Client, site: &str) -> anyhow::Result<Receipts> {
+pub async fn of(client: &async_nats::Client, site: &str) -> anyhow::Result<Receipts> {
     let request = ReceiptsRequest { site: site.to_owned() }.encode_to_vec();
     let answer = client.request(format!("{REQUEST_PREFIX}.{RECEIPTS}"), request.into()).await?;
     if let Some(problem) = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error")) {
@@ -30,17 +30,17 @@ pub(super) async fn of(client: &async_nats::Client, site: &str) -> anyhow::Resul
 
 impl Receipts {
     /// Entries of a class, of all its chains.
-    pub(super) fn entries(&self, class: &str) -> u64 {
+    pub fn entries(&self, class: &str) -> u64 {
         self.0.iter().filter(|chain| chain.class == class).map(|chain| chain.entries).sum()
     }
 
     /// Whether nothing is missing.
-    pub(super) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(|chain| chain.missing.is_empty())
     }
 
     /// For people.
-    pub(super) fn words(&self) -> String {
+    pub fn words(&self) -> String {
         let one = |chain: &ChainReceipt| format!("{} {} to {}", chain.class, chain.first, chain.last);
         let missing = |chain: &ChainReceipt| {
             let class = chain.class.clone();

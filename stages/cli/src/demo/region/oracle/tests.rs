@@ -51,7 +51,7 @@ fn read(batches: &[Batch]) -> anyhow::Result<Sent> {
     let (mut sent, mut ends) = (Sent::default(), BTreeMap::new());
     for batch in batches {
         sent.follow(&mut ends, "deltas", batch, &batch.encode_to_vec())?;
-        sent.take("deltas", batch)?;
+        sent.take("deltas", batch, 0)?;
     }
     Ok(sent)
 }
