@@ -17,6 +17,7 @@ use heed::{
 use crate::position::Position;
 
 mod copy;
+pub(crate) use copy::check;
 pub use copy::{Copied, copy};
 
 /// Why state cannot be read or written.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use heed::{
-    CommitOrAbort, CompactionOption, EnvFlags, EnvOpenOptions,
+    CommitOrAbort, CompactionOption, Env, EnvFlags, EnvOpenOptions, WithoutTls,
     types::{Bytes, Str},
 };
 
@@ -35,13 +35,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<Copied, StoreError> {
         return Err(io(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no {DATA}"))));
     }
     let wrap = |source| StoreError::Lmdb { path: from.to_owned(), source };
-    // As large as the file, which is what a reader must see of it; no more address space is taken.
-    let bytes = std::fs::metadata(from.join(DATA)).map_err(io)?.len() as usize;
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.max_dbs(DATABASES).map_size(bytes.next_multiple_of(1 << 20) + (64 << 20));
-    // SAFETY: LMDB asks that the file is not changed behind its back while mapped. It is opened read-only and with its lock
-    // file, and everybody who writes to it does so through LMDB.
-    let env = unsafe { options.flags(EnvFlags::READ_ONLY).open(from) }.map_err(wrap)?;
+    let env = read_only(from)?;
     env.copy_to_path(to, CompactionOption::Enabled).map_err(wrap)?;
     drop(env);
     Ok(Copied { position: position(to) })
@@ -55,6 +49,38 @@ fn position(file: &Path) -> Option<Position> {
     let flags = EnvFlags::READ_ONLY | EnvFlags::NO_SUB_DIR | EnvFlags::NO_LOCK;
     // SAFETY: the file was made by this process a moment ago, and nobody else knows of it.
     let env = unsafe { options.flags(flags).open(file) }.ok()?;
+    meta(&env, "position")?.parse().ok()
+}
+
+/// Whether the state of `stage` in `folder` is of the layout `expected`; nothing is written. An environment that cannot be read, or holds
+/// no stage's state, passes: whoever opens it says what is wrong.
+///
+/// # Errors
+/// That it is of another layout, with the way out.
+pub(crate) fn check(folder: &Path, stage: &str, expected: u32) -> Result<(), StoreError> {
+    let Some(found) = read_only(folder).ok().and_then(|env| meta(&env, "version")) else { return Ok(()) };
+    if found == expected.to_string() {
+        return Ok(());
+    }
+    let (path, stage, found) = (folder.to_owned(), stage.to_owned(), found.parse().unwrap_or(0));
+    Err(StoreError::Version { path, stage, found, expected })
+}
+
+/// An environment that others write to meanwhile.
+fn read_only(folder: &Path) -> Result<Env<WithoutTls>, StoreError> {
+    let io = |source| StoreError::Io { path: folder.to_owned(), source };
+    // As large as the file, which is what a reader must see of it; no more address space is taken.
+    let bytes = std::fs::metadata(folder.join(DATA)).map_err(io)?.len() as usize;
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.max_dbs(DATABASES).map_size(bytes.next_multiple_of(1 << 20) + (64 << 20));
+    // SAFETY: LMDB asks that the file is not changed behind its back while mapped. It is opened read-only and with its lock
+    // file, and everybody who writes to it does so through LMDB.
+    let env = unsafe { options.flags(EnvFlags::READ_ONLY).open(folder) };
+    env.map_err(|source| StoreError::Lmdb { path: folder.to_owned(), source })
+}
+
+/// A text of the database `meta`.
+fn meta(env: &Env<WithoutTls>, key: &str) -> Option<String> {
     let txn = env.read_txn().ok()?;
     let opened = env.open_databases_and_commit(txn, |opener, txn| {
         let meta = opener.open_database::<Str, Bytes>(txn, Some("meta"))?;
@@ -62,8 +88,8 @@ fn position(file: &Path) -> Option<Position> {
     });
     let meta = opened.ok()?.unwrap_commit()?;
     let txn = env.read_txn().ok()?;
-    let bytes = meta.get(&txn, "position").ok()??;
-    std::str::from_utf8(bytes).ok()?.parse().ok()
+    let bytes = meta.get(&txn, key).ok()??;
+    std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -89,6 +115,17 @@ mod tests {
             Ok(())
         });
         assert_eq!((position.unwrap(), records), (Some(at(7)), vec![(b"a".to_vec(), 5000)]));
+    }
+
+    #[test]
+    fn a_layout_of_another_release_is_told_and_nothing_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check(dir.path(), "test", 1).is_ok(), "nothing is there yet");
+        drop(StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap());
+        assert!(check(dir.path(), "test", 1).is_ok());
+        let told = check(dir.path(), "test", 2).unwrap_err().to_string();
+        assert!(told.contains("version 1") && told.contains("eddy-test recover"), "{told}");
+        drop(StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap());
     }
 
     #[test]
