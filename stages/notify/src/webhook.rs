@@ -41,7 +41,7 @@ pub enum Mode {
 
 /// A webhook.
 pub struct Webhook {
-    client: Client,
+    client: Fresh<Client>,
     url: Url,
     mode: Mode,
     signer: Option<Fresh<Signer>>,
@@ -81,7 +81,7 @@ impl Webhook {
                 }
             }
         }
-        let client = client(config).map_err(|found| problems.extend(found)).ok();
+        let client = follow_client(config).map_err(|found| problems.extend(found)).ok();
         match (url, client) {
             (Some(url), Some(client)) if problems.is_empty() => {
                 Ok(Self { client, url, mode: config.mode, signer, authorization, clock })
@@ -118,7 +118,7 @@ impl Outlet for Webhook {
             Ok(request) => request,
             Err(problem) => return Verdict::Refused { problem },
         };
-        let mut answer = match self.client.post(self.url.clone()).headers(headers).body(body).send().await {
+        let mut answer = match self.client.get().post(self.url.clone()).headers(headers).body(body).send().await {
             Ok(answer) => answer,
             Err(error) => return Verdict::retry(chain(&error.without_url())),
         };
@@ -221,6 +221,16 @@ fn read_authorization(path: &Path) -> Result<HeaderValue, String> {
     let mut value = HeaderValue::from_str(text.trim()).map_err(|_| "one line of visible ASCII is taken".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// The client, made again when its certificates change: its connections end then, and new ones show the new ones.
+fn follow_client(config: &WebhookConfig) -> Result<Fresh<Client>, Vec<String>> {
+    client(config)?;
+    let all = [&config.tls_ca_file, &config.tls_cert_file, &config.tls_key_file];
+    let files = all.into_iter().filter(|path| is_set(path)).cloned().collect();
+    let config = config.clone();
+    let make = move || client(&config).map_err(|problems| problems.join("; "));
+    Fresh::new(files, make).map_err(|problem| vec![problem])
 }
 
 fn client(config: &WebhookConfig) -> Result<Client, Vec<String>> {
