@@ -60,12 +60,13 @@ demo-region: build
 # --- the release before ------------------------------------------------------
 # BASE's binaries from a tree and a target folder of their own, so that repeats are fast; then
 # `EDDY_PREVIOUS_BIN=$(make -s previous) cargo nextest run -p eddy-tests upgrade` starts gateways with them and with these in turn.
+PREVIOUS_PACKAGES = cli capture preprocess embed detect index
 PREVIOUS_TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))/previous
 previous:
 	@git worktree prune; mkdir -p $(TOOLS); \
 	if [ -e $(TOOLS)/previous/.git ]; then git -C $(TOOLS)/previous checkout --quiet --detach $$(git rev-parse $(BASE)); \
 	else git worktree add --quiet --detach $(TOOLS)/previous $(BASE); fi
-	@cd $(TOOLS)/previous && CARGO_TARGET_DIR=$(PREVIOUS_TARGET) $(CARGO) build --workspace --bins >&2
+	@cd $(TOOLS)/previous && CARGO_TARGET_DIR=$(PREVIOUS_TARGET) $(CARGO) build --bins $(PREVIOUS_PACKAGES:%=-p eddy-%) >&2
 	@echo $(PREVIOUS_TARGET)/debug
 
 # What a gateway is for: nothing lost, doubled or changed while things fail, again and again. The report is .run/soak/soak.txt and .json.

@@ -19,6 +19,8 @@ use crate::{
     stage::binary,
 };
 
+/// Names the folder of another release's binaries.
+pub const PREVIOUS_BIN: &str = "EDDY_PREVIOUS_BIN";
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -39,6 +41,8 @@ impl Up {
     pub fn start_with(eddy: &Path, dir: &Path, config: &Path) -> Self {
         let log = fs::File::options().create(true).append(true).open(dir.with_extension("up.log")).unwrap();
         let child = Command::new(eddy)
+            // It is this test's, and no key of theirs.
+            .env_remove(PREVIOUS_BIN)
             .args(["up", "--port", "0", "--dir"])
             .arg(dir)
             .arg("--config")
@@ -54,7 +58,7 @@ impl Up {
 
     /// `eddy …` at this gateway.
     pub fn eddy(&self, arguments: &[&str]) -> Output {
-        Command::new(&self.eddy).args(arguments).arg("--dir").arg(&self.dir).output().unwrap()
+        Command::new(&self.eddy).env_remove(PREVIOUS_BIN).args(arguments).arg("--dir").arg(&self.dir).output().unwrap()
     }
 
     /// The same, which has to end so; what was said.

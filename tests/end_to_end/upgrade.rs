@@ -11,7 +11,7 @@ use crate::{
     oracle::{Outcome, assert_same, lost_and_doubled, outcome},
     recording::{Device, fleet, send},
     stage::binary,
-    up::{Up, config},
+    up::{PREVIOUS_BIN, Up, config},
 };
 
 fn recording() -> Vec<Device> {
@@ -62,7 +62,7 @@ fn goes_on_from_its_state(folder: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_release_before_and_this_one_go_on_from_each_others_state() {
-    let Some(previous) = std::env::var_os("EDDY_PREVIOUS_BIN").map(PathBuf::from) else {
+    let Some(previous) = std::env::var_os(PREVIOUS_BIN).map(PathBuf::from) else {
         println!(
             "SKIPPED: EDDY_PREVIOUS_BIN names no folder of the release before: EDDY_PREVIOUS_BIN=$(make -s previous BASE=…)"
         );
