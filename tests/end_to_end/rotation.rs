@@ -182,6 +182,9 @@ async fn certificates_are_replaced_down_to_the_ca_and_nothing_is_restarted() {
     let up = Up::start(&folder.path().join("gateway"), &config(folder.path(), &more));
     goes_on(&up, "with the first certificates", &["harbour-1"]).await;
     assert_eq!(shown(grpc, &old).unwrap(), of_hub(&old));
+    let doctor = tokio::task::block_in_place(|| up.ends(0, &["doctor", "--json", "--interval", "1"]));
+    let doctor: Value = serde_json::from_str(doctor.lines().next().unwrap()).unwrap();
+    assert!(!doctor["unchecked"].to_string().contains("the hub's"), "its clock was asked for: {doctor:#}");
     let pids = (up.file()["pids"].clone(), region.file()["pids"].clone());
 
     // A new CA and all that it signs: who still used an old file would know nobody.
