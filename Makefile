@@ -59,7 +59,7 @@ demo-region: build
 
 # --- the release before ------------------------------------------------------
 # BASE's binaries from a tree and a target folder of their own, so that repeats are fast; then
-# `EDDY_PREVIOUS_BIN=$(make -s previous) cargo nextest run -p eddy-tests upgrade` starts gateways with them and with these in turn.
+# `EDDY_PREVIOUS_BIN=$(make -s previous) cargo nextest run --workspace upgrade` starts gateways with them and with these in turn.
 PREVIOUS_PACKAGES = cli capture preprocess embed detect index
 PREVIOUS_TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))/previous
 previous:
