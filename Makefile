@@ -18,7 +18,7 @@ FUZZ_CRATES := stages/capture schemas pipeline/runtime
 # What an upgrade is tested against.
 BASE ?= HEAD~1
 
-.PHONY: all demo demo-region soak previous test lint fuzz tools clients build release bundle train train-tools recording clean
+.PHONY: all demo demo-region soak test lint fuzz tools clients build release bundle train train-tools recording clean
 
 all: build
 
@@ -60,6 +60,7 @@ demo-region: build
 # --- the release before ------------------------------------------------------
 # BASE's binaries from a tree and a target folder of their own, so that repeats are fast; then
 # `EDDY_PREVIOUS_BIN=$(make -s previous) cargo nextest run --workspace upgrade` starts gateways with them and with these in turn.
+.PHONY: previous
 PREVIOUS_PACKAGES = cli capture preprocess embed detect index
 PREVIOUS_TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))/previous
 previous:
