@@ -18,7 +18,7 @@ FUZZ_CRATES := stages/capture schemas pipeline/runtime
 # What an upgrade is tested against.
 BASE ?= HEAD~1
 
-.PHONY: all demo demo-region soak test lint fuzz tools clients build release bundle train train-tools recording clean
+.PHONY: all demo demo-region soak test lint fuzz tools clients containers build release bundle train train-tools recording clean
 
 all: build
 
@@ -40,6 +40,15 @@ clients: $(TOOLS)/py/.clients
 	@PATH="$$PATH:/usr/sbin"; command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null \
 	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq mosquitto mosquitto-clients curl openssl; } \
 	|| echo "clients: SKIPPED mosquitto: install it (apt-get install mosquitto mosquitto-clients)"
+
+# A Docker engine, for tests/containers: they start one of their own, and make the base images themselves.
+containers:
+	@PATH="$$PATH:/usr/sbin"; for name in dockerd docker-compose debootstrap mkfs.ext4; do command -v $$name >/dev/null || missing=1; done; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq \
+		&& apt-get install -y -qq --no-install-recommends docker.io docker-compose debootstrap e2fsprogs binutils iptables; } \
+	|| echo "containers: SKIPPED Docker: install it (apt-get install docker.io docker-compose debootstrap e2fsprogs)"
+	@[ -x $(TOOLS)/docker-compose ] || { command -v apt-get >/dev/null && tests/containers/compose_v2.sh $(TOOLS)/docker-compose; } \
+	|| echo "containers: SKIPPED docker-compose 2: tests/containers/compose_v2.sh could not get it"
 
 # --- build -----------------------------------------------------------------
 build: tools
@@ -78,7 +87,7 @@ soak: build
 		--rate $(SOAK_RATE) --out .run/soak
 
 # --- checks ----------------------------------------------------------------
-test: build clients
+test: build clients containers
 	@command -v cargo-nextest >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc --quiet

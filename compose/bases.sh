@@ -13,13 +13,14 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 debian() {
+  if docker image inspect debian:bookworm-slim > /dev/null 2>&1; then return; fi
   if ! [ -f "$base" ]; then
     debootstrap --variant=minbase --include=ca-certificates bookworm "$work/debian" > "$work/log" 2>&1 || { tail -5 "$work/log"; exit 1; }
     rm -rf "$work/debian/var/cache/apt" "$work/debian/var/lib/apt/lists" "$work/debian/usr/share/doc" "$work/debian/usr/share/locale"
     tar -C "$work/debian" -cf "$base.part" .
     mv "$base.part" "$base"
   fi
-  docker image inspect debian:bookworm-slim > /dev/null 2>&1 || docker import "$base" debian:bookworm-slim > /dev/null
+  docker import "$base" debian:bookworm-slim > /dev/null
 }
 
 # FILE... of this machine, each at PLACE, on top of FROM, as TAG.

@@ -37,7 +37,10 @@ impl Server {
         let local = if local.exists() { local } else { "nats-server".into() };
         let binary = std::env::var_os("EDDY_NATS_SERVER").map_or(local, Into::into);
         let mut command = Command::new(binary);
-        command.args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"]).arg(folder.join("streams"));
+        // Its own bound: the default is a part of what the disk has free, and on a full one a stream would be refused.
+        let config = format!("jetstream {{ store_dir: {:?}, max_file_store: 1GB }}\n", folder.join("streams"));
+        std::fs::write(folder.join("nats.conf"), config).unwrap();
+        command.args(["-a", "127.0.0.1", "-p", "-1", "-c"]).arg(folder.join("nats.conf"));
         command.arg("--ports_file_dir").arg(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| panic!("nats-server: {error}; `make tools` installs it"));
         let server = Self(child);
