@@ -4,6 +4,7 @@
 #   make soak   a gateway under drills for SOAK_MINUTES, and its report
 #   make fuzz   every decoder, FUZZ_SECONDS each
 #   make dist   releases and images as files, for ARCH=amd64, arm64 or both; make dist-check runs them
+#   make previous  the binaries of the commit BASE, for the test of upgrades
 #   make train  a new model bundle from an export: DATA=, OUT=, KEY=, NAME=, VERSION=, QUALITY=
 NATS_SERVER_VERSION := 2.15.1
 PYTHON ?= python3
@@ -15,7 +16,11 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region soak test lint compose-check k3s dist dist-check fuzz tools clients containers build release bundle train train-tools recording clean
+.PHONY: all demo demo-region soak test previous lint compose-check k3s dist dist-check fuzz tools clients containers build release bundle train train-tools recording clean
+# What an upgrade is tested against.
+BASE ?= HEAD~1
+
+.PHONY: all demo demo-region soak test lint fuzz tools clients containers build release bundle train train-tools recording clean
 
 all: build
 
@@ -62,6 +67,19 @@ demo: build
 # Three gateways and their region on this machine, and a link that is cut.
 demo-region: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --sites 3 --recording fixtures/fleet
+
+# --- the release before ------------------------------------------------------
+# BASE's binaries from a tree and a target folder of their own, so that repeats are fast; then
+# `EDDY_PREVIOUS_BIN=$(make -s previous) cargo nextest run --workspace upgrade` starts gateways with them and with these in turn.
+.PHONY: previous
+PREVIOUS_PACKAGES = cli capture preprocess embed detect index
+PREVIOUS_TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))/previous
+previous:
+	@git worktree prune; mkdir -p $(TOOLS); \
+	if [ -e $(TOOLS)/previous/.git ]; then git -C $(TOOLS)/previous checkout --quiet --detach $$(git rev-parse $(BASE)); \
+	else git worktree add --quiet --detach $(TOOLS)/previous $(BASE); fi
+	@cd $(TOOLS)/previous && CARGO_TARGET_DIR=$(PREVIOUS_TARGET) $(CARGO) build --bins $(PREVIOUS_PACKAGES:%=-p eddy-%) >&2
+	@echo $(PREVIOUS_TARGET)/debug
 
 # What a gateway is for: nothing lost, doubled or changed while things fail, again and again. The report is .run/soak/soak.txt and .json.
 SOAK_MINUTES ?= 30

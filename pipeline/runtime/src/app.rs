@@ -150,7 +150,11 @@ pub fn run_with<S: Stage, D: DirectSources<S>>() -> ExitCode {
     main(S::SPEC.name, |command, file| match command {
         Command::Run { .. } => load::<S, D>(file).and_then(|(common, stage, sources)| serve(common, stage, sources)),
         Command::Health => well(S::SPEC.name, S::DEFAULTS, file).map_err(Failure::from),
-        Command::Check => load::<S, D>(file).map(|_| println!("{}: the config is good", S::SPEC.name)),
+        Command::Check => load::<S, D>(file).and_then(|(common, ..)| {
+            stage_loop::check_state::<S>(&common).map_err(|error| stopped_by(LoopError::State(error)))?;
+            println!("{}: the config is good", S::SPEC.name);
+            Ok(())
+        }),
         Command::PrintConfig => config::print(S::SPEC.name, S::DEFAULTS, file, std::env::vars())
             .map(|text| print!("{text}"))
             .map_err(Failure::from),

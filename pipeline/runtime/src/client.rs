@@ -22,9 +22,11 @@ use crate::{config::servers, identity::Identity};
 
 mod answers;
 mod objects;
+mod snapshot;
 pub use answers::{ClientError, ConsumerInfo, ReadFrom, StoredMessage, StreamInfo};
 use answers::{chain, consumer_info, header_map, nanoseconds, publish_error, stream_info};
 pub use objects::Object;
+pub use snapshot::Snapshot;
 
 /// How long a publish waits for its ack.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -15,6 +15,7 @@ use eddy_schemas::{models, region::GATEWAY_STREAM};
 use crate::{
     bus::Source,
     client::{Client, ClientError},
+    incarnation,
 };
 
 /// The byte bounds of a gateway's streams. Their sum must stay below the server's `max_file_store`, and that below the
@@ -131,7 +132,11 @@ fn plan(bounds: &StreamBounds) -> Vec<Planned> {
 pub async fn provision(client: &Client, site: &str, shards: u32, bounds: &StreamBounds) -> Result<(), ClientError> {
     let token = eddy_schemas::names::encode(site);
     for planned in plan(bounds) {
+        // A stream that is not there, or a server that does not answer, shows when it is made.
+        let known = client.context().get_stream(planned.name).await.ok();
+        let metadata = known.map(|stream| incarnation::kept(stream.cached_info())).unwrap_or_default();
         let config = Config {
+            metadata,
             name: planned.name.to_owned(),
             subjects: planned.prefixes.iter().map(|prefix| format!("{prefix}.{token}.>")).collect(),
             retention: RetentionPolicy::Limits,

@@ -16,6 +16,10 @@ use heed::{
 
 use crate::position::Position;
 
+mod copy;
+pub(crate) use copy::check;
+pub use copy::{Copied, copy};
+
 /// Why state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

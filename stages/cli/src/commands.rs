@@ -8,10 +8,14 @@ use eddy_runtime::app::Hold;
 use crate::{
     alerts::{self, AlertsArgs},
     audit::{self, AuditCommand},
+    backup::{
+        self, BackupArgs,
+        restore::{self, RestoreArgs},
+    },
     certs::{self, CertsArgs},
     demo::{self, DemoArgs},
     device::{self, DeviceCommand, MaintainArgs},
-    doctor::{self, DoctorCommand},
+    doctor::{self, DoctorArgs},
     handed::{self, HandedArgs},
     health::{self, HealthArgs},
     hub::{self, HubCommand},
@@ -22,8 +26,12 @@ use crate::{
     replay::{self, ReplayArgs},
     status::{self, StatusArgs},
     supervise::UpError,
+    support::{self, SupportArgs},
     up::{self, UpArgs},
 };
+
+mod upkeep;
+use self::upkeep::{BACKUP, DOCTOR, RESTORE, SUPPORT};
 
 /// Bad config or a bad command line (sysexits' EX_USAGE).
 const EXIT_USAGE: u8 = 64;
@@ -170,26 +178,19 @@ Examples:
   eddy label 5f0c3a9e1b2d4c68 normal          the alert closes, and the pattern does not alert again
   eddy label 5f0c3a9e1b2d4c68 fault 'bearing' it has a name from now on: alerts like it say so in their context";
 
-const DOCTOR: &str = "\
-Examples:
-  eddy doctor index                   every window findable, no folder left over, as many as DETECTIONS tells
-  eddy doctor index --sample 100000   all of a small index
-
-What is damaged is made anew from what DETECTIONS still holds by `eddy-index recover`, while the stage is stopped.
-
-Exit codes:
-  0 sound   1 something is wrong, or the index does not answer   64 bad command line";
-
 const CERTS: &str = "\
 Examples:
   eddy certs --out certs --site plant-1 --site plant-2 --reader console --labeler alice --operator bob
   eddy certs --out certs --site plant-3               one more: what is there and good is kept
   eddy certs --out certs --host hub.example           the hub's own anew, for that name
   eddy certs --out certs --host hub.example --days 30
+  eddy certs --out certs --renew                      what expires within 30 days, with new keys; --renew=60: within 60
 
 Files: ca.pem is what everybody trusts, ca.key signs: keep it off the hub. hub.pem and hub.key are the hub's; site-NAME.pem and .key
 a gateway's; NAME.pem and .key a person's or tool's. A file is named after its subject's CN (percent-encoded), by which the hub's
 [hub.roles] give roles, and its NATS server permissions. A CA of your own works too: put it there as ca.pem and ca.key.
+Put new files in the places of the old ones: servers, stages and gRPC take them for new connections, and nothing is restarted. What
+is no good is not taken, and said in the logs and by eddy_files_refused_total.
 
 Exit codes:
   0 made   1 a name is not taken, or a file cannot be written   64 bad command line";
@@ -291,9 +292,18 @@ enum Command {
     /// Put a device under maintenance: it neither alerts nor learns
     #[command(after_help = MAINTAIN)]
     Maintain(MaintainArgs),
-    /// Check what a gateway keeps
-    #[command(subcommand, after_help = DOCTOR)]
-    Doctor(DoctorCommand),
+    /// Check a gateway: config, disk, clock, certificates, streams, index
+    #[command(after_help = DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Write a gateway's streams, state, config and bundles into one file
+    #[command(after_help = BACKUP)]
+    Backup(BackupArgs),
+    /// Write what somebody who helps needs to see, without secrets and readings
+    #[command(after_help = SUPPORT)]
+    SupportBundle(SupportArgs),
+    /// Make a gateway of a backup, in a folder that holds none
+    #[command(after_help = RESTORE)]
+    Restore(RestoreArgs),
     /// Make a development CA and certificates for a hub, its gateways and people
     #[command(after_help = CERTS)]
     Certs(CertsArgs),
@@ -348,10 +358,13 @@ pub fn main() -> ExitCode {
             Command::Alerts(args) => alerts::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Health(args) => health::run(args).await,
-            Command::Doctor(command) => doctor::run(command).await,
+            Command::Doctor(args) => doctor::run(args).await,
             Command::Query(args) => query::run(args).await,
             Command::Receipts(args) => receipts::run(args).await,
             Command::Label(args) => label::run(args).await,
+            Command::SupportBundle(args) => support::run(args).await,
+            Command::Backup(args) => backup::backup(args).await,
+            Command::Restore(args) => restore::run(args).await,
             Command::Certs(args) => certs::run(args),
             Command::Audit(command) => audit::run(command),
             Command::Eval(args) => Err(handed::run(handed::EVAL, args)),

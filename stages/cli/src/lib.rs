@@ -3,8 +3,10 @@
 
 pub mod alerts;
 pub mod audit;
+pub mod backup;
 pub mod certs;
 pub mod commands;
+mod config_files;
 pub mod demo;
 pub mod device;
 pub mod doctor;
@@ -23,6 +25,7 @@ pub mod replay;
 pub mod rollout;
 pub mod status;
 pub mod supervise;
+pub mod support;
 pub mod up;
 
 use eddy_runtime::clock::{Clock as _, SystemClock};

@@ -162,7 +162,7 @@ async fn receipts_say_what_is_missing_by_their_exit_code_too() {
                 "" => vec![gap, chain("plant 1", "alerts")],
                 _ => vec![],
             };
-            Ok(wire::ReceiptsResponse { chains, missing_shards: Vec::new() }.encode_to_vec())
+            Ok(wire::ReceiptsResponse { chains, missing_shards: Vec::new(), now: 0 }.encode_to_vec())
         })
         .await;
     let told = lines(&setting.eddy(&["receipts", "--site", "plant 1"]).await);

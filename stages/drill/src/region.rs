@@ -58,6 +58,7 @@ impl Region {
             labelers: Vec::new(),
             operators: Vec::new(),
             days: 7,
+            renew: None,
         })?;
         let file = |name: &str| certs.join(name).display().to_string();
         let mut own = Config::default();

@@ -92,7 +92,7 @@ impl Program for Hub {
         let address = grpc.as_ref().map(Grpc::advertised).transpose().map_err(|error| failed(error.to_string()))?;
         let address = address.unwrap_or_default();
         let process = Process::new(self.config.clone(), common, bus.clone(), telemetry, audit.clone());
-        let tls = grpc.as_ref().map(|grpc| grpc.tls().client.clone());
+        let tls = grpc.as_ref().map(Grpc::tls);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let region: Arc<dyn Region> = process.shards.clone();
         let answers = Arc::new(Answers::new(region, Peers::new(tls), clock, self.config.grpc.bounds()));

@@ -17,6 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use eddy_runtime::fresh::Fresh;
 use eddy_schemas::alert::Phase;
 use rumqttc::{AsyncClient, ConnectionError, Event as Turn, EventLoop, MqttOptions, Packet, PublishOptions, QoS};
 use serde::Serialize;
@@ -27,7 +28,7 @@ use crate::{
     config::MqttConfig,
     event::Event,
     ledger::Kv,
-    mqtt_options::options,
+    mqtt_options::follow,
     outlet::{Outlet, Verdict},
     sink::asked,
     topic::Template,
@@ -86,7 +87,8 @@ enum Link {
 /// A broker.
 pub struct Mqtt {
     name: String,
-    options: MqttOptions,
+    /// Each connection is made with what the files hold then.
+    options: Fresh<MqttOptions>,
     state_topic: Template,
     event_topic: Option<Template>,
     republish: bool,
@@ -112,7 +114,7 @@ impl Mqtt {
             "" => None,
             text => template("event_topic", text, Template::parse),
         };
-        let options = options(config, site).map_err(|found| problems.extend(found)).ok();
+        let options = follow(config, site).map_err(|found| problems.extend(found)).ok();
         match (state_topic, options) {
             (Some(state_topic), Some(options)) if problems.is_empty() => Ok(Self {
                 name: config.name.clone(),
@@ -156,7 +158,7 @@ impl Mqtt {
 
     /// One connection: until it ends, and why.
     async fn connection(&self, tries: &mut u32) -> String {
-        let built = AsyncClient::builder(self.options.clone()).capacity(QUEUE_MAX).try_build();
+        let built = AsyncClient::builder(MqttOptions::clone(&self.options.get())).capacity(QUEUE_MAX).try_build();
         let (client, mut events) = match built {
             Ok(built) => built,
             Err(error) => return error.to_string(),
@@ -299,8 +301,8 @@ mod tests {
         crate::tls::install();
         let good = MqttConfig { name: "x".into(), url: "mqtt://[::1]".into(), ..MqttConfig::default() };
         let made = Mqtt::new(&good, "plant 1").unwrap();
-        assert_eq!(made.options.client_id(), "eddy-plant%201-x");
-        assert_eq!(made.options.broker().tcp_address(), Some(("::1", 1883)));
+        assert_eq!(made.options.get().client_id(), "eddy-plant%201-x");
+        assert_eq!(made.options.get().broker().tcp_address(), Some(("::1", 1883)));
         let bad = MqttConfig {
             name: "x".into(),
             url: "mqtts://host".into(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use eddy_runtime::fresh::Fresh;
 use reqwest::Url;
 use rumqttc::{Broker, MqttOptions, Transport};
 
@@ -11,11 +12,20 @@ fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
 }
 
-/// The options of a sink of `site`.
+/// The options of a sink of `site`, made again when a file changes that they name.
 ///
 /// # Errors
 /// Every problem of the config, and of the files that it names.
-pub(crate) fn options(config: &MqttConfig, site: &str) -> Result<MqttOptions, Vec<String>> {
+pub(crate) fn follow(config: &MqttConfig, site: &str) -> Result<Fresh<MqttOptions>, Vec<String>> {
+    options(config, site)?;
+    let all = [&config.password_file, &config.tls_ca_file, &config.tls_cert_file, &config.tls_key_file];
+    let files = all.into_iter().filter(|path| is_set(path)).cloned().collect();
+    let (config, site) = (config.clone(), site.to_owned());
+    let make = move || options(&config, &site).map_err(|problems| problems.join("; "));
+    Fresh::new(files, make).map_err(|problem| vec![problem])
+}
+
+fn options(config: &MqttConfig, site: &str) -> Result<MqttOptions, Vec<String>> {
     let key = |name: &str| format!("notify.mqtt[{}].{name}", config.name);
     let mut problems = Vec::new();
     let broker = Url::parse(&config.url).ok().and_then(|url| {
@@ -95,4 +105,33 @@ fn transport(config: &MqttConfig, encrypted: bool) -> Result<Transport, Vec<Stri
         Transport::try_tls_with_default_config().map_err(|error| error.to_string())
     };
     made.map_err(|error| vec![format!("{}: {error}", key("url"))])
+}
+
+#[cfg(test)]
+mod tests {
+    use rumqttc::ConnectAuth;
+
+    use super::*;
+
+    #[test]
+    fn the_next_connection_has_the_password_that_lies_there_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        let put = |text: &str| std::fs::write(&file, text).unwrap();
+        put("one\n");
+        let config = MqttConfig {
+            url: "mqtt://host".into(),
+            username: "u".into(),
+            password_file: file.clone(),
+            ..MqttConfig::default()
+        };
+        let followed = follow(&config, "s").unwrap();
+        let says = |expected: &str| {
+            let options = followed.get();
+            matches!(options.auth(), ConnectAuth::UsernamePassword { password, .. } if *password == expected.as_bytes())
+        };
+        assert!(says("one"));
+        put("twice\n");
+        assert!(says("twice"));
+    }
 }

@@ -6,7 +6,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use eddy_runtime::clock::{self, Clock};
+use eddy_runtime::{
+    clock::{self, Clock},
+    fresh::Fresh,
+};
 use reqwest::{
     Client, Proxy, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
@@ -38,11 +41,11 @@ pub enum Mode {
 
 /// A webhook.
 pub struct Webhook {
-    client: Client,
+    client: Fresh<Client>,
     url: Url,
     mode: Mode,
-    signer: Option<Signer>,
-    authorization: Option<HeaderValue>,
+    signer: Option<Fresh<Signer>>,
+    authorization: Option<Fresh<HeaderValue>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -59,7 +62,7 @@ impl Webhook {
         }
         let mut signer = None;
         if is_set(&config.secret_file) {
-            match Signer::open(&config.secret_file) {
+            match follow(&config.secret_file, Signer::open) {
                 Ok(opened) => signer = Some(opened),
                 Err(error) => {
                     problems.push(format!("{} = {:?}: {error}", key(config, "secret_file"), config.secret_file));
@@ -70,7 +73,7 @@ impl Webhook {
         }
         let mut authorization = None;
         if is_set(&config.authorization_file) {
-            match read_authorization(&config.authorization_file) {
+            match follow(&config.authorization_file, read_authorization) {
                 Ok(value) => authorization = Some(value),
                 Err(error) => {
                     let (key, file) = (key(config, "authorization_file"), &config.authorization_file);
@@ -78,7 +81,7 @@ impl Webhook {
                 }
             }
         }
-        let client = client(config).map_err(|found| problems.extend(found)).ok();
+        let client = follow_client(config).map_err(|found| problems.extend(found)).ok();
         match (url, client) {
             (Some(url), Some(client)) if problems.is_empty() => {
                 Ok(Self { client, url, mode: config.mode, signer, authorization, clock })
@@ -100,10 +103,10 @@ impl Webhook {
         insert(&mut headers, "webhook-id", id)?;
         insert(&mut headers, "webhook-timestamp", &timestamp.to_string())?;
         if let Some(signer) = &self.signer {
-            insert(&mut headers, "webhook-signature", &signer.sign(id, timestamp, &body))?;
+            insert(&mut headers, "webhook-signature", &signer.get().sign(id, timestamp, &body))?;
         }
         if let Some(authorization) = &self.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
+            headers.insert(AUTHORIZATION, HeaderValue::clone(&authorization.get()));
         }
         Ok((headers, body))
     }
@@ -115,7 +118,7 @@ impl Outlet for Webhook {
             Ok(request) => request,
             Err(problem) => return Verdict::Refused { problem },
         };
-        let mut answer = match self.client.post(self.url.clone()).headers(headers).body(body).send().await {
+        let mut answer = match self.client.get().post(self.url.clone()).headers(headers).body(body).send().await {
             Ok(answer) => answer,
             Err(error) => return Verdict::retry(chain(&error.without_url())),
         };
@@ -207,11 +210,27 @@ fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
 }
 
+/// What `read` makes of a file, again when it changes.
+fn follow<T: 'static>(path: &Path, read: fn(&Path) -> Result<T, String>) -> Result<Fresh<T>, String> {
+    let file = path.to_owned();
+    Fresh::new(vec![path.to_owned()], move || read(&file))
+}
+
 fn read_authorization(path: &Path) -> Result<HeaderValue, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let mut value = HeaderValue::from_str(text.trim()).map_err(|_| "one line of visible ASCII is taken".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// The client, made again when its certificates change: its connections end then, and new ones show the new ones.
+fn follow_client(config: &WebhookConfig) -> Result<Fresh<Client>, Vec<String>> {
+    client(config)?;
+    let all = [&config.tls_ca_file, &config.tls_cert_file, &config.tls_key_file];
+    let files = all.into_iter().filter(|path| is_set(path)).cloned().collect();
+    let config = config.clone();
+    let make = move || client(&config).map_err(|problems| problems.join("; "));
+    Fresh::new(files, make).map_err(|problem| vec![problem])
 }
 
 fn client(config: &WebhookConfig) -> Result<Client, Vec<String>> {
@@ -290,7 +309,7 @@ mod tests {
             (&"0123456789abcdef-0".parse().unwrap(), &"1614265330".parse().unwrap())
         );
         let signer = webhook.signer.as_ref().unwrap();
-        assert_eq!(headers["webhook-signature"], signer.sign("0123456789abcdef-0", 1_614_265_330, &body));
+        assert_eq!(headers["webhook-signature"], signer.get().sign("0123456789abcdef-0", 1_614_265_330, &body));
     }
 
     #[test]

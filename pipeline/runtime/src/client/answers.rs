@@ -182,7 +182,7 @@ pub(super) fn stream_info(info: &jetstream::stream::Info) -> StreamInfo {
     StreamInfo {
         name: info.config.name.clone(),
         subjects: info.config.subjects.clone(),
-        incarnation: nanoseconds(info.created.unix_timestamp_nanos()),
+        incarnation: crate::incarnation::of(info),
         messages: state.messages,
         bytes: state.bytes,
         bytes_max: u64::try_from(info.config.max_bytes).ok().filter(|bytes| *bytes > 0),

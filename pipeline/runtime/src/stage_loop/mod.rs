@@ -34,10 +34,11 @@ use crate::{
     direct::{Answer, Queue, Receipt, Request},
     position::Position,
     stage::{LateRow, Outbox, Rejected, Scope, Stage},
-    state::{StateStore, StoreError},
+    state::{self, StateStore, StoreError},
     telemetry::Telemetry,
 };
 
+pub(crate) use self::recover::check_state;
 use self::{direct::DIRECT, interrupt::Interrupt};
 pub use self::{interrupt::LoopError, recover::start_afresh};
 

@@ -20,6 +20,18 @@ pub(super) fn open_store<S: Stage>(scope: &Scope, config: &CommonConfig) -> Resu
     Ok(Some(StateStore::open(&path, S::SPEC.name, S::SPEC.state_version, map_bytes)?))
 }
 
+/// Whether the state that lies there, if any does, is of a layout that this release reads; nothing is written.
+///
+/// # Errors
+/// That it is not, with the way out.
+pub(crate) fn check_state<S: Stage>(config: &CommonConfig) -> Result<(), StoreError> {
+    let path = store_path::<S>(&config.scope(), config);
+    if !S::SPEC.stateful || !path.exists() {
+        return Ok(());
+    }
+    state::check(&path, S::SPEC.name, S::SPEC.state_version)
+}
+
 pub(super) fn sources<S: Stage>(scope: &Scope, config: &CommonConfig) -> Vec<Source> {
     let site = eddy_schemas::names::encode(&scope.site);
     let of = |input: &crate::stage::Input| Source {

@@ -30,6 +30,7 @@ pub enum Metric {
     Panics,
     Backpressure,
     Connections,
+    FilesRefused,
     DeliveredAlerts,
     FilteredAlerts,
     DeliveryRetries,
@@ -63,7 +64,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::ReceivedMessages,
         Self::ReceivedRows,
         Self::EmittedMessages,
@@ -88,6 +89,7 @@ impl Metric {
         Self::Panics,
         Self::Backpressure,
         Self::Connections,
+        Self::FilesRefused,
         Self::DeliveredAlerts,
         Self::FilteredAlerts,
         Self::DeliveryRetries,
@@ -141,6 +143,7 @@ impl Metric {
             Self::Panics => ("eddy_panics_total", Counter, None, Unit::Count, "Panics of the stage; three at one message put it aside"),
             Self::Backpressure => ("eddy_backpressure_total", Counter, None, Unit::Count, "Publishes that a full stream sent back"),
             Self::Connections => ("eddy_connections_total", Counter, None, Unit::Count, "Connections made to the server; more than 1 are reconnects"),
+            Self::FilesRefused => ("eddy_files_refused_total", Counter, None, Unit::Count, "Times that certificates, keys or secrets had changed and were no good: the ones before stay in use"),
             Self::DeliveredAlerts => ("eddy_delivered_alerts_total", Counter, Some("sink"), Unit::Count, "Alert events that the sink's receiver took"),
             Self::FilteredAlerts => ("eddy_filtered_alerts_total", Counter, Some("sink"), Unit::Count, "Alert events that the sink's filter left out"),
             Self::DeliveryRetries => ("eddy_delivery_retries_total", Counter, Some("sink"), Unit::Count, "Deliveries that failed and are tried again"),

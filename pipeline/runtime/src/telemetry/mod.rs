@@ -137,6 +137,8 @@ impl Telemetry {
             let key = self.key(Metric::Connections, None);
             self.recorder.register_counter(&key, &METADATA).absolute(connections());
         }
+        let key = self.key(Metric::FilesRefused, None);
+        self.recorder.register_counter(&key, &METADATA).absolute(crate::fresh::refused());
         self.handle.render()
     }
 

@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use eddy_runtime::direct::Bounds;
+use eddy_runtime::{direct::Bounds, fresh::Fresh};
 use eddy_schemas::names;
 use serde::Deserialize;
 
@@ -85,6 +86,20 @@ fn secret(key: &str, path: &Path, problems: &mut Vec<String>) -> Option<String> 
     Some(text)
 }
 
+/// The same, read again when the file changes.
+fn followed(key: &'static str, path: &Path, problems: &mut Vec<String>) -> Option<Arc<Fresh<String>>> {
+    let file = path.to_owned();
+    let read = move || {
+        let mut problems = Vec::new();
+        let read = secret(key, &file, &mut problems).filter(|_| problems.is_empty());
+        read.ok_or_else(|| problems.join("; "))
+    };
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    Fresh::new(vec![path.to_owned()], read).map_err(|problem| problems.push(problem)).ok().map(Arc::new)
+}
+
 impl DirectConfig {
     pub(super) fn validate(&self, problems: &mut Vec<String>) -> Bounds {
         range("direct.requests_max", self.requests_max as u64, 1, 1_000_000, problems);
@@ -109,7 +124,7 @@ impl HttpConfig {
         Some(http::Settings {
             listen: self.listen.clone(),
             address_file: self.address_file.clone(),
-            token: secret("http.token_file", &self.token_file, problems),
+            token: followed("http.token_file", &self.token_file, problems),
             body_bytes_max: self.body_bytes_max,
             connections_max: self.connections_max,
             timeout: Duration::from_millis(self.timeout_ms),
@@ -137,30 +152,44 @@ impl MqttConfig {
                 Err(problem) => problems.push(format!("capture.mqtt.topics has {text:?}: {problem}")),
             }
         }
-        let ca = file("mqtt.tls_ca_file", &self.tls_ca_file, problems);
-        let cert = file("mqtt.tls_cert_file", &self.tls_cert_file, problems);
-        let key = file("mqtt.tls_key_file", &self.tls_key_file, problems);
-        if cert.is_empty() != key.is_empty() {
+        let (ca, cert) = (self.tls_ca_file.as_os_str(), self.tls_cert_file.as_os_str());
+        if cert.is_empty() != self.tls_key_file.as_os_str().is_empty() {
             problems.push("capture.mqtt.tls_cert_file and capture.mqtt.tls_key_file: give both or neither".into());
         }
         if broker.as_ref().is_some_and(|broker| broker.tls) && ca.is_empty() && !cert.is_empty() {
             problems.push("capture.mqtt.tls_cert_file needs capture.mqtt.tls_ca_file, the broker's authority".into());
         }
-        let password = secret("mqtt.password_file", &self.password_file, problems);
-        if password.is_some() && self.username.is_empty() {
+        if !self.password_file.as_os_str().is_empty() && self.username.is_empty() {
             problems.push("capture.mqtt.password_file is given without capture.mqtt.username".into());
         }
+        let secrets = self.secrets(problems);
         let site = names::encode(site);
         let client_id = if self.client_id.is_empty() { format!("eddy-capture-{site}") } else { self.client_id.clone() };
         Some(mqtt::Settings {
             broker: broker?,
             topics,
             client_id,
-            credentials: (!self.username.is_empty()).then(|| (self.username.clone(), password.unwrap_or_default())),
-            ca,
-            client_auth: (!cert.is_empty()).then_some((cert, key)),
+            username: self.username.clone(),
+            secrets: secrets?,
             keep_alive_s: self.keep_alive_s,
             inflight_max: self.inflight_max,
         })
+    }
+
+    /// What its files hold, again when they change.
+    fn secrets(&self, problems: &mut Vec<String>) -> Option<Arc<Fresh<mqtt::Secrets>>> {
+        let of = self.clone();
+        let read = move || {
+            let mut problems = Vec::new();
+            let password = secret("mqtt.password_file", &of.password_file, &mut problems).unwrap_or_default();
+            let ca = file("mqtt.tls_ca_file", &of.tls_ca_file, &mut problems);
+            let cert = file("mqtt.tls_cert_file", &of.tls_cert_file, &mut problems);
+            let key = file("mqtt.tls_key_file", &of.tls_key_file, &mut problems);
+            let client_auth = (!cert.is_empty()).then_some((cert, key));
+            if problems.is_empty() { Ok(mqtt::Secrets { password, ca, client_auth }) } else { Err(problems.join("; ")) }
+        };
+        let all = [&self.password_file, &self.tls_ca_file, &self.tls_cert_file, &self.tls_key_file];
+        let files = all.into_iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
+        Fresh::new(files, read).map_err(|problem| problems.push(problem)).ok().map(Arc::new)
     }
 }

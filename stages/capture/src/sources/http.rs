@@ -25,6 +25,7 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
+use eddy_runtime::fresh::Fresh;
 use eddy_schemas::side::Reason;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::watch};
@@ -47,7 +48,7 @@ pub(super) struct Settings {
     /// Where the bound address is written; empty: nowhere.
     pub address_file: PathBuf,
     /// Without one, anybody may write.
-    pub token: Option<String>,
+    pub token: Option<Arc<Fresh<String>>>,
     /// Bytes of a body, unpacked.
     pub body_bytes_max: usize,
     pub connections_max: usize,
@@ -210,7 +211,7 @@ impl Door {
         let said = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let said = said.strip_prefix("Token ").or_else(|| said.strip_prefix("Bearer ")).unwrap_or_default();
         // Digests are compared, so that the time it takes tells nothing of the token.
-        blake3::hash(said.as_bytes()) == blake3::hash(token.as_bytes())
+        blake3::hash(said.as_bytes()) == blake3::hash(token.get().as_bytes())
     }
 
     fn unpack(&self, headers: &HeaderMap, packed: Bytes) -> Result<Bytes, Box<Response>> {

@@ -12,9 +12,12 @@
 //! When the pipeline is full nothing is acknowledged and, past `inflight_max` messages in hand, nothing is read; the
 //! broker keeps what it holds, by its own bounds.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use eddy_runtime::direct::{Lane, NotStored};
+use eddy_runtime::{
+    direct::{Lane, NotStored},
+    fresh::Fresh,
+};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use rumqttc::{
     AckMode, AsyncClient, ConnectionError, Event, MqttOptions, Packet, Publish, QoS, SubscribeFilter,
@@ -75,13 +78,20 @@ pub(super) struct Settings {
     pub broker: Broker,
     pub topics: Vec<Template>,
     pub client_id: String,
-    pub credentials: Option<(String, String)>,
+    /// Empty: without user and password.
+    pub username: String,
+    pub secrets: Arc<Fresh<Secrets>>,
+    pub keep_alive_s: u16,
+    pub inflight_max: usize,
+}
+
+/// What lies in files, which may be replaced: each connection is made with what they hold then.
+pub(super) struct Secrets {
+    pub password: String,
     /// PEM; empty: the system's authorities.
     pub ca: Vec<u8>,
     /// Certificate and key, PEM.
     pub client_auth: Option<(Vec<u8>, Vec<u8>)>,
-    pub keep_alive_s: u16,
-    pub inflight_max: usize,
 }
 
 impl std::fmt::Debug for Settings {
@@ -92,10 +102,9 @@ impl std::fmt::Debug for Settings {
 
 /// Connects, and connects again, until `stop`.
 pub(super) async fn run(settings: Settings, gate: Gate, mut stop: watch::Receiver<bool>) -> Result<(), String> {
-    let options = options(&settings)?;
     let mut backoff = Duration::from_millis(100);
     while !*stop.borrow_and_update() {
-        let connected = session(&settings, options.clone(), &gate, &mut stop).await;
+        let connected = session(&settings, options(&settings)?, &gate, &mut stop).await;
         match connected {
             Ok(()) => break,
             Err((lived, error)) => {
@@ -120,16 +129,17 @@ fn options(settings: &Settings) -> Result<MqttOptions, String> {
         .set_clean_session(false)
         .set_ack_mode(AckMode::Manual)
         .set_max_packet_size(PAYLOAD_BYTES_MAX + HEADER_BYTES_MAX, HEADER_BYTES_MAX);
-    if let Some((username, password)) = &settings.credentials {
-        options.set_credentials(username.clone(), password.clone());
+    let secrets = settings.secrets.get();
+    if !settings.username.is_empty() {
+        options.set_credentials(settings.username.clone(), secrets.password.clone());
     }
     if *tls {
-        let transport = if settings.ca.is_empty() {
+        let transport = if secrets.ca.is_empty() {
             Transport::try_tls_with_default_config().map_err(|error| {
                 format!("the system's authorities cannot be read ({error}): name one in capture.mqtt.tls_ca_file")
             })?
         } else {
-            let (ca, client_auth) = (settings.ca.clone(), settings.client_auth.clone());
+            let (ca, client_auth) = (secrets.ca.clone(), secrets.client_auth.clone());
             Transport::Tls(TlsConfiguration::Simple { ca, alpn: None, client_auth })
         };
         options.set_transport(transport);

@@ -12,7 +12,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData as _, date_time_ymd,
 };
-use x509_parser::{pem::parse_x509_pem, x509::SubjectPublicKeyInfo};
+use x509_parser::{
+    certificate::X509Certificate, extensions::GeneralName, pem::parse_x509_pem, x509::SubjectPublicKeyInfo,
+};
 
 use super::files::{Made, Pair};
 
@@ -32,6 +34,15 @@ pub(super) enum Kind {
     },
     /// A gateway, a person, a tool.
     Client,
+}
+
+/// A certificate that is there.
+struct Known {
+    name: String,
+    hosts: Vec<String>,
+    is_server: bool,
+    /// Seconds since the Unix epoch.
+    until: i64,
 }
 
 /// A CA that signs.
@@ -90,6 +101,46 @@ impl Authority {
         Ok(if known.is_some() { Made::Again } else { Made::New })
     }
 
+    /// Makes anew every certificate of this CA in the folder that ends within `within_days`: the same subject, hosts and uses, with a
+    /// new key. Returns their names.
+    pub(super) fn renew(&self, within_days: u32, days: u32) -> anyhow::Result<Vec<String>> {
+        let mut renewed = Vec::new();
+        let mut files: Vec<_> = fs::read_dir(&self.folder)?.flatten().map(|entry| entry.path()).collect();
+        files.sort();
+        for file in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "pem")) {
+            let cert = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            let Some(known) = self.known(&cert).filter(|_| within_days > 0) else { continue };
+            if known.until - self.now >= i64::from(within_days) * DAY {
+                continue;
+            }
+            let kind = if known.is_server { Kind::Hub { hosts: known.hosts, anew: true } } else { Kind::Client };
+            let (cert, key) = self.sign(&known.name, kind, days).with_context(|| file.display().to_string())?;
+            Pair::of(&self.folder, &known.name).write(&cert, &key)?;
+            renewed.push(known.name);
+        }
+        Ok(renewed)
+    }
+
+    /// What a certificate is, if this CA signed it and it is not the CA's own.
+    fn known(&self, cert: &str) -> Option<Known> {
+        let of = |cert: &X509Certificate<'_>| {
+            let name = cert.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+            let hosts = cert
+                .subject_alternative_name()?
+                .map(|names| names.value.general_names.iter().filter_map(host).collect());
+            let is_server = cert.extended_key_usage()?.is_some_and(|usage| usage.value.server_auth);
+            let until = cert.validity().not_after.timestamp();
+            Ok((!cert.is_ca())
+                .then(|| Some(Known { name: name?.to_owned(), hosts: hosts.unwrap_or_default(), is_server, until }))
+                .flatten())
+        };
+        let is_ours = inspect(&self.cert, |ca| {
+            let issuer: &SubjectPublicKeyInfo<'_> = ca.public_key();
+            inspect(cert, |cert| Ok(cert.verify_signature(Some(issuer)).is_ok()))
+        });
+        inspect(cert, of).ok().flatten().filter(|_| is_ours.unwrap_or(false))
+    }
+
     /// Whether this CA signed it, and it has not expired.
     fn is_good(&self, cert: &str) -> bool {
         let good = inspect(&self.cert, |ca| {
@@ -121,6 +172,17 @@ impl Authority {
     }
 }
 
+fn host(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => Some(std::net::Ipv4Addr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
+            _ => Some(std::net::Ipv6Addr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+        },
+        _ => None,
+    }
+}
+
 fn make(now: i64) -> anyhow::Result<(String, String)> {
     let mut params = CertificateParams::new(Vec::new())?;
     subject(&mut params, "eddy development CA");
@@ -142,10 +204,7 @@ fn period(params: &mut CertificateParams, now: i64, until: i64) {
 }
 
 /// Looks into a certificate.
-fn inspect<T>(
-    pem: &str,
-    look: impl FnOnce(&x509_parser::certificate::X509Certificate<'_>) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+fn inspect<T>(pem: &str, look: impl FnOnce(&X509Certificate<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let (_, pem) = parse_x509_pem(pem.as_bytes()).context("no certificate in PEM")?;
     let cert = pem.parse_x509().context("no X.509 certificate")?;
     look(&cert)

@@ -48,6 +48,9 @@ pub struct CertsArgs {
     /// Days that the certificates are good for; the CA is for ten years
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_650))]
     pub days: u32,
+    /// Make anew what is in the folder and expires within 30 days (or within so many), with new keys; the hub's for the names that it has
+    #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "30", require_equals = true)]
+    pub renew: Option<u32>,
 }
 
 /// The command.
@@ -91,6 +94,13 @@ pub fn make(args: &CertsArgs) -> anyhow::Result<Vec<String>> {
     }
     let (authority, made) = Authority::open(&args.out, crate::now())?;
     let mut told = vec![line("ca", made)];
+    let renewed = authority.renew(args.renew.unwrap_or(0), args.days)?;
+    told.extend(renewed.iter().map(|name| line(name, Made::Again)));
+    // A folder is renewed as it is; nothing is added that nobody asked for.
+    let only_renews = args.renew.is_some() && args.hosts.is_empty() && names.is_empty();
+    if only_renews {
+        return Ok(told);
+    }
     let hosts = if args.hosts.is_empty() {
         ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec()
     } else {

@@ -114,3 +114,26 @@ fn what_cannot_be_is_told() {
     fs::copy(other.path().join("hub.key"), out.join("ca.key")).unwrap();
     assert!(refused("").contains("is no CA's certificate"));
 }
+
+#[test]
+fn what_expires_soon_is_renewed_as_it_was_with_a_new_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    certs(out, "--host hub.example --host 10.1.2.3 --host ::1 --site plant-1 --days 20").unwrap();
+    certs(out, "--reader console --days 300").unwrap();
+    let before = ["ca", "hub", "site-plant-1", "console"]
+        .map(|name| (name, read(out, &format!("{name}.pem")), read(out, &format!("{name}.key"))));
+    let hub = look(out, "hub.pem");
+    certs(out, "--renew").unwrap();
+    for (name, cert, key) in before {
+        let is_new = read(out, &format!("{name}.pem")) != cert && read(out, &format!("{name}.key")) != key;
+        assert_eq!(is_new, ["hub", "site-plant-1"].contains(&name), "{name}");
+    }
+    assert_eq!(look(out, "hub.pem").0, hub.0);
+    assert_eq!(look(out, "hub.pem").1.len(), 3);
+    assert_eq!(look(out, "hub.pem").1[..2], ["hub.example", "10.1.2.3"]);
+    assert_eq!(look(out, "site-plant-1.pem"), ("site-plant-1".into(), vec![], false));
+    let stranger = read(out, "console.pem");
+    certs(out, "--renew=400").unwrap();
+    assert_ne!(read(out, "console.pem"), stranger);
+}

@@ -1,4 +1,4 @@
-//! The one HTTP request that a supervisor makes: is it well?
+//! The HTTP requests that a supervisor and its tools make: is it well, and what does it tell?
 
 use std::{io, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// An answer is read up to this.
+/// An answer about health is read up to this.
 const ANSWER_BYTES_MAX: u64 = 16_384;
 
 /// Asks `http://ADDRESS/healthz`: the status code, and what is said.
@@ -15,12 +15,20 @@ const ANSWER_BYTES_MAX: u64 = 16_384;
 /// # Errors
 /// If nobody answers within `timeout`.
 pub async fn health(address: &str, timeout: Duration) -> io::Result<(u16, String)> {
+    get(address, "/healthz", ANSWER_BYTES_MAX, timeout).await
+}
+
+/// Asks for `http://ADDRESS/PATH`: the status code, and up to `bytes_max` of what is said.
+///
+/// # Errors
+/// If nobody answers within `timeout`.
+pub async fn get(address: &str, path: &str, bytes_max: u64, timeout: Duration) -> io::Result<(u16, String)> {
     let asked = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET /healthz HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+        stream.take(bytes_max).read_to_end(&mut answer).await?;
         parse(&String::from_utf8_lossy(&answer))
     };
     tokio::time::timeout(timeout, asked).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

@@ -10,6 +10,7 @@ pub mod http;
 pub mod journal;
 pub mod process;
 pub mod register;
+mod renewed;
 pub mod server;
 pub mod workers;
 
@@ -194,8 +195,11 @@ impl Machine {
     }
 }
 
-/// Held as long as the file is open: one machine to a folder.
-fn lock(dir: &Path, command: &'static str) -> Result<File, UpError> {
+/// Held as long as the file is open: one machine to a folder. Also who must know that none runs there takes it.
+///
+/// # Errors
+/// [`UpError::Busy`] if another one has it.
+pub fn lock(dir: &Path, command: &'static str) -> Result<File, UpError> {
     let path = dir.join("run").join("lock");
     let failed = |problem| UpError::Io(path.display().to_string(), problem);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;

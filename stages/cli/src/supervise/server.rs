@@ -19,6 +19,7 @@ use super::{
     http,
     process::{self, Program, Restarts},
     register::{GivenUp, Register},
+    renewed::Renewed,
 };
 
 /// Its name in the machine's file and in logs.
@@ -264,11 +265,12 @@ impl Again {
         let mut restarts = Restarts::new(Duration::from_millis(min), Duration::from_millis(max), config.restarts_max);
         let mut running = Some(child);
         let mut started = Instant::now();
+        let mut renewed = Renewed::of(&self.access.config, &self.register.journal);
         loop {
             let why = match &mut running {
                 Some(child) => tokio::select! {
                     status = child.wait() => status.map_or_else(|error| error.to_string(), process::ending),
-                    problem = self.unwell(ports) => {
+                    problem = self.unwell(ports, &mut renewed) => {
                         process::stop(child, grace).await;
                         problem
                     }
@@ -304,12 +306,17 @@ impl Again {
     }
 
     /// Returns when /healthz was bad so many times in a row: a stream that could not write stays wedged until the server
-    /// starts anew, and says so there.
-    async fn unwell(&self, ports: Ports) -> String {
+    /// starts anew, and says so there. Meanwhile new certificates are passed on.
+    async fn unwell(&self, ports: Ports, renewed: &mut Renewed) -> String {
         let mut bad = 0;
         loop {
             tokio::time::sleep(Duration::from_millis(self.config.health_interval_ms)).await;
             self.program.cut_log(self.config.log_mb_max << 20);
+            if renewed.is_due() {
+                // Connections that are there go on; new ones see the new certificates.
+                reload(&self.register);
+                self.register.journal.tell(&format!("{NAME}: its certificates have changed: read again"));
+            }
             let problem = match http::health(&self.monitoring(ports), HEALTH_TIMEOUT).await {
                 Ok((200, _)) => {
                     bad = 0;

@@ -44,6 +44,31 @@ impl Worker {
         let log = dir.join("logs").join(format!("{name}.log"));
         Self { program: Program { name, binary, arguments, environment, log }, address_file }
     }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.program.name
+    }
+
+    /// What it is an instance of: its name without a shard.
+    pub fn stage(&self) -> &str {
+        self.name().split('-').next().unwrap_or_default()
+    }
+
+    /// Its binary.
+    pub fn binary(&self) -> &Path {
+        &self.program.binary
+    }
+
+    /// Its arguments, with another command than `run`.
+    pub fn arguments(&self, command: &str) -> Vec<OsString> {
+        [OsString::from(command)].into_iter().chain(self.program.arguments.iter().skip(1).cloned()).collect()
+    }
+
+    /// What is added to its environment.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, &OsString)> {
+        self.program.environment.iter().map(|(name, value)| (name.as_str(), value))
+    }
 }
 
 /// Worker processes that are supervised.

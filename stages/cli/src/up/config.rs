@@ -23,6 +23,8 @@ pub struct GatewayConfig {
     pub keep_percent: u8,
     /// Messages below the ack floor that are kept.
     pub replay_tail_messages: u64,
+    /// How its data must lie on the disk; only `eddy doctor` looks at it.
+    pub encryption: Encryption,
     /// Who may sign bundles, beside whoever signed the default one.
     pub trusted_keys: Vec<String>,
     /// When a bundle is not taken.
@@ -31,6 +33,18 @@ pub struct GatewayConfig {
     pub access: AccessConfig,
     /// Bounds of the streams.
     pub streams: StreamBounds,
+}
+
+/// How a gateway's data must lie on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encryption {
+    /// As it comes.
+    None,
+    /// On a volume that dm-crypt encrypts.
+    Volume,
+    /// In streams that nats-server encrypts.
+    Server,
 }
 
 /// `[gateway.access]`.

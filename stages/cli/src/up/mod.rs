@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod config;
+pub mod hold;
 pub mod keys;
 mod stages;
 pub mod users;
@@ -29,9 +30,11 @@ use crate::{
 };
 use config::GatewayConfig;
 
+pub(crate) use stages::workers;
+
 /// A gateway's config table.
-const TABLE: &str = "gateway";
-const KIND: Kind = Kind { command: "up", table: TABLE, log: "gateway.log", file: FILE };
+pub(crate) const TABLE: &str = "gateway";
+pub(crate) const KIND: Kind = Kind { command: "up", table: TABLE, log: "gateway.log", file: FILE };
 
 /// Up's part of the command line.
 #[derive(Args, Clone, Debug)]
@@ -167,7 +170,7 @@ impl Plan {
     ///
     /// # Errors
     /// That keys cannot be read or written.
-    fn access(&self) -> Result<Access, UpError> {
+    pub(crate) fn access(&self) -> Result<Access, UpError> {
         let mut access = Access { host: self.config.access.host.to_string(), ..Access::loopback() };
         if self.config.access.has_users() {
             keys::write(self)?;
@@ -252,7 +255,7 @@ impl Running {
             machine.keep(tokio::spawn(keys::follow(plan.clone(), machine.register.clone())));
         }
         let journal = machine.register.journal.clone();
-        machine.keep(tokio::spawn(sweep(client.clone(), plan.config.clone(), journal.clone())));
+        machine.keep(tokio::spawn(sweep(client.clone(), plan.dir.clone(), plan.config.clone(), journal.clone())));
         let file = GatewayFile {
             machine: machine.file(),
             site: plan.site.clone(),
@@ -287,11 +290,13 @@ impl Running {
     }
 }
 
-async fn sweep(client: Client, config: GatewayConfig, journal: Journal) {
+async fn sweep(client: Client, dir: PathBuf, config: GatewayConfig, journal: Journal) {
     let retention = Retention { keep_percent: config.keep_percent, replay_tail: config.replay_tail_messages };
     let mut last_problem = String::new();
     loop {
         tokio::time::sleep(Duration::from_secs(config.janitor_interval_s)).await;
+        // Who copies the streams may need what would be removed.
+        let Ok(Some(_round)) = hold::try_janitor(&dir) else { continue };
         match janitor::sweep(&client, retention).await {
             Ok(0) => {}
             Ok(removed) => journal.tell(&format!("janitor: {removed} messages removed that every reader is done with")),

@@ -200,7 +200,7 @@ impl Answers {
             held.push(answer.chains);
         }
         missing_shards.sort_unstable();
-        Ok(ReceiptsResponse { chains: merge::receipts(held), missing_shards })
+        Ok(ReceiptsResponse { chains: merge::receipts(held), missing_shards, now: self.clock.now() })
     }
 
     pub(super) async fn all_stats(&self, call: &Call, request: &StatsRequest) -> Result<StatsResponse, Refusal> {

@@ -2,15 +2,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use eddy_runtime::fresh::Fresh;
 use eddy_schemas::names;
 use tokio::time::Instant;
 use tonic::{
     Request,
-    transport::{Channel, ClientTlsConfig, Endpoint},
+    transport::{Channel, Endpoint},
 };
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     refusal::{Refusal, Why},
     region::Leader,
 };
-use crate::service::region_client::RegionClient;
+use crate::{grpc::Tls, service::region_client::RegionClient};
 
 /// On whose behalf another hub process asks, percent-encoded.
 pub const FOR: &str = "eddy-for";
@@ -31,14 +32,14 @@ const ALIVE_EVERY: Duration = Duration::from_secs(2);
 
 /// The other hub processes.
 pub struct Peers {
-    tls: Option<ClientTlsConfig>,
-    /// By address; as many as there are leaders.
-    channels: Mutex<HashMap<String, Channel>>,
+    tls: Option<Arc<Fresh<Tls>>>,
+    /// By address, with the certificates that they were made with; as many as there are leaders.
+    channels: Mutex<HashMap<String, (Arc<Tls>, Channel)>>,
 }
 
 impl Peers {
     /// Connects with this identity; without one nobody else is asked.
-    pub fn new(tls: Option<ClientTlsConfig>) -> Self {
+    pub fn new(tls: Option<Arc<Fresh<Tls>>>) -> Self {
         Self { tls, channels: Mutex::default() }
     }
 
@@ -51,12 +52,16 @@ impl Peers {
             return Err(unavailable("it cannot be asked: set hub.grpc.listen and its certificates on both".into()));
         };
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.retain(|known, _| leaders.iter().any(|leader| leader.address == *known));
-        if let Some(channel) = channels.get(address) {
+        // With new certificates connections are made anew: the old ones' would be shown again after each interruption.
+        let tls = tls.get();
+        channels.retain(|known, (with, _)| {
+            Arc::ptr_eq(with, &tls) && leaders.iter().any(|leader| leader.address == *known)
+        });
+        if let Some((_, channel)) = channels.get(address) {
             return Ok(RegionClient::new(channel.clone()));
         }
         let endpoint = Endpoint::from_shared(format!("https://{address}"))
-            .and_then(|endpoint| endpoint.tls_config(tls.clone()))
+            .and_then(|endpoint| endpoint.tls_config(tls.client.clone()))
             .map_err(|error| unavailable(format!("{address:?} is no address: {error}")))?;
         let channel = endpoint
             .connect_timeout(CONNECT_MAX)
@@ -65,7 +70,7 @@ impl Peers {
             .keep_alive_while_idle(true)
             .tcp_nodelay(true)
             .connect_lazy();
-        channels.insert(address.clone(), channel.clone());
+        channels.insert(address.clone(), (tls, channel.clone()));
         Ok(RegionClient::new(channel))
     }
 }

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use eddy_runtime::fresh::Fresh;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -85,7 +86,7 @@ impl AsyncWrite for Connection {
 
 /// What handshakes share.
 struct Door {
-    acceptor: TlsAcceptor,
+    tls: Arc<Fresh<Tls>>,
     audit: Arc<Audit>,
     room: Arc<Semaphore>,
     refused: Flood,
@@ -114,12 +115,12 @@ impl Drop for Knock {
 /// The connections that come, until nobody takes them any more.
 pub fn connections(
     listener: TcpListener,
-    tls: &Tls,
+    tls: Arc<Fresh<Tls>>,
     audit: Arc<Audit>,
     connections_max: usize,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + Send + use<> {
     let door = Arc::new(Door {
-        acceptor: TlsAcceptor::from(tls.server.clone()),
+        tls,
         audit,
         room: Arc::new(Semaphore::new(connections_max)),
         refused: Flood::new(REFUSED_MAX),
@@ -180,7 +181,7 @@ impl Door {
 
     async fn admit(&self, stream: TcpStream, address: SocketAddr) -> Result<Connection, String> {
         let _ = stream.set_nodelay(true);
-        let within = timeout(HANDSHAKE_MAX, self.acceptor.accept(stream)).await;
+        let within = timeout(HANDSHAKE_MAX, TlsAcceptor::from(self.tls.get().server.clone()).accept(stream)).await;
         let stream = within.map_err(|_| format!("no TLS within {} s", HANDSHAKE_MAX.as_secs()))?;
         let stream = stream.map_err(|error| format!("TLS: {error}"))?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);

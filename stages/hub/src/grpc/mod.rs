@@ -14,6 +14,7 @@ mod tls;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use eddy_runtime::fresh::Fresh;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{service::Routes, transport::Server};
 
@@ -45,7 +46,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub struct Grpc {
     listener: TcpListener,
     config: GrpcConfig,
-    tls: Tls,
+    tls: Arc<Fresh<Tls>>,
 }
 
 impl Grpc {
@@ -54,7 +55,7 @@ impl Grpc {
     /// # Errors
     /// What is wrong with a file, or the address.
     pub async fn listen(config: GrpcConfig) -> Result<Self, String> {
-        let tls = Tls::load(&config)?;
+        let tls = Arc::new(Tls::follow(&config)?);
         let wrong = |error: std::io::Error| format!("hub.grpc.listen = {:?}: {error}", config.listen);
         let listener = TcpListener::bind(&config.listen).await.map_err(wrong)?;
         Ok(Self { listener, config, tls })
@@ -79,9 +80,9 @@ impl Grpc {
         }
     }
 
-    /// Its certificates.
-    pub fn tls(&self) -> &Tls {
-        &self.tls
+    /// Its certificates, as their files are.
+    pub fn tls(&self) -> Arc<Fresh<Tls>> {
+        self.tls.clone()
     }
 
     /// Serves until `stop` says true.
@@ -112,9 +113,9 @@ impl Grpc {
         let broken = |error: tonic_reflection::server::Error| error.to_string();
         routes = routes.add_service(reflection().build_v1().map_err(broken)?);
         routes = routes.add_service(reflection().build_v1alpha().map_err(broken)?);
-        let rules = Rules::new(roles, tls.cn.clone(), audit.clone(), time_max);
+        let rules = Rules::new(roles, tls.get().cn.clone(), audit.clone(), time_max);
         let gate = Gate::new(routes.prepare(), Arc::new(rules));
-        let connections = accept::connections(listener, &tls, audit, config.connections_max);
+        let connections = accept::connections(listener, tls, audit, config.connections_max);
         let mut stopping = stop.clone();
         let stopped = async move {
             // An error means that the sender is gone, which is a stop too.

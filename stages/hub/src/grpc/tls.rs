@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use eddy_runtime::fresh::Fresh;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
@@ -27,6 +28,21 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// Follows the files that the config names: new connections see new ones. Under another name the hub would be no hub any more to
+    /// its other processes, which takes a restart.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn follow(config: &GrpcConfig) -> Result<Fresh<Self>, String> {
+        let cn = Self::load(config)?.cn;
+        let files = vec![config.ca_file.clone(), config.cert_file.clone(), config.key_file.clone()];
+        let config = config.clone();
+        Fresh::new(files, move || {
+            let new = Self::load(&config)?;
+            if new.cn == cn { Ok(new) } else { Err(format!("its CN is {:?} in place of {cn:?}", new.cn)) }
+        })
+    }
+
     /// Reads the files that the config names.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod feed;
 mod tail;
+mod tls;
 mod upkeep;
 
 use std::{
@@ -87,12 +88,7 @@ impl NatsBus {
                     }
                 }
             });
-        if !config.tls_ca_file.as_os_str().is_empty() {
-            options = options.add_root_certificates(config.tls_ca_file.clone()).require_tls(true);
-        }
-        if !config.tls_cert_file.as_os_str().is_empty() {
-            options = options.add_client_certificate(config.tls_cert_file.clone(), config.tls_key_file.clone());
-        }
+        options = tls::identify(options, config).map_err(BusError::Fatal)?;
         let told = Some(config.inbox_prefix.clone()).filter(|prefix| !prefix.is_empty());
         if let Some(prefix) = told.or(identity.inbox_prefix()) {
             options = options.custom_inbox_prefix(prefix);
@@ -265,7 +261,7 @@ impl Bus for NatsBus {
         let stream = self.jetstream.get_stream(name).await.map_err(|error| missing_or_unavailable(name, &error))?;
         let info = stream.cached_info();
         Ok(StreamState {
-            incarnation: nanoseconds(info.created),
+            incarnation: crate::incarnation::of(info),
             first_sequence: info.state.first_sequence.max(1),
             last_sequence: info.state.last_sequence,
         })

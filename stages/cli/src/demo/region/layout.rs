@@ -60,6 +60,7 @@ impl Layout {
             labelers: Vec::new(),
             operators: Vec::new(),
             days: 7,
+            renew: None,
         })?;
         let hub_config = dir.join("hub.toml");
         let text = format!(

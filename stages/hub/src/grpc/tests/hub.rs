@@ -43,7 +43,7 @@ impl Hub {
         let audit = Arc::new(Audit::open(log.path(), bounds, clock()).unwrap());
         let grpc = Grpc::listen(config).await.unwrap();
         let address = grpc.advertised().unwrap();
-        let answers = region.answers(Peers::new(Some(grpc.tls().client.clone())));
+        let answers = region.answers(Peers::new(Some(grpc.tls())));
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(grpc.serve(answers, audit, roles(), stopped));
         Self { region, address, log, stop, serving }

@@ -1,7 +1,7 @@
-//! `eddy doctor`: is what the gateway keeps what its streams say?
+//! `eddy doctor index`: is what the index keeps what its streams say?
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::Args;
 use eddy_runtime::{client::ReadFrom, position::Position};
 use eddy_schemas::{
     Scores,
@@ -13,13 +13,6 @@ use crate::{
     gateway::{Gateway, GatewayArgs},
     output,
 };
-
-/// What is checked.
-#[derive(Subcommand, Clone, Debug)]
-pub enum DoctorCommand {
-    /// The index of windows
-    Index(IndexArgs),
-}
 
 /// How the index is checked.
 #[derive(Args, Clone, Debug)]
@@ -35,21 +28,50 @@ pub struct IndexArgs {
     pub gateway: GatewayArgs,
 }
 
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Sound {
+    /// What is wrong.
+    pub problems: Vec<String>,
+    /// Windows that it has of what DETECTIONS still holds.
+    windows: u64,
+    /// How many of these DETECTIONS tells.
+    told: u64,
+    /// How far it had come.
+    position: String,
+}
+
 /// The command.
 ///
 /// # Errors
 /// That something is wrong, or that the index does not answer.
-pub async fn run(command: &DoctorCommand) -> anyhow::Result<()> {
-    let DoctorCommand::Index(args) = command;
+pub async fn run(args: &IndexArgs) -> anyhow::Result<()> {
     let gateway = args.gateway.connect().await?;
+    let Sound { problems, windows, told, position } = check(&gateway, args.sample as usize).await?;
+    if args.json {
+        let found = serde_json::json!({"problems": problems, "windows": windows, "told": told, "position": position});
+        output::line(&found.to_string());
+    } else {
+        problems.iter().for_each(|problem| output::line(&output::printable(problem)));
+        output::line(&format!("index: {windows} windows for the {told} that DETECTIONS still tells"));
+    }
+    anyhow::ensure!(problems.is_empty(), "the index is not sound: stop the stage, then `eddy-index recover`");
+    Ok(())
+}
+
+/// Asks the index, and the stream that it is made of.
+///
+/// # Errors
+/// That one of them does not answer.
+pub async fn check(gateway: &Gateway, sample: usize) -> anyhow::Result<Sound> {
     let info = gateway.client.stream("DETECTIONS").await?.context("the gateway has no stream DETECTIONS")?;
-    let request = CheckRequest { from_sequence: info.first_sequence, sample: args.sample as usize };
+    let request = CheckRequest { from_sequence: info.first_sequence, sample };
     let subject = format!("eddy.search.{}.check", gateway.site_token());
     let answer = gateway.client.request(&subject, serde_json::to_vec(&request)?.into()).await?;
     let answer: CheckAnswer = serde_json::from_slice(&answer).context("the index's answer is of another release")?;
     let position: Position = answer.position.parse().unwrap_or_default();
     let reached = position.place("DETECTIONS").map_or(0, |place| place.sequence);
-    let told = told(&gateway, reached).await?;
+    let told = told(gateway, reached).await?;
     let mut problems = answer.problems;
     // What came while it was asked may be in it already.
     if answer.windows_from < told {
@@ -58,15 +80,7 @@ pub async fn run(command: &DoctorCommand) -> anyhow::Result<()> {
             answer.windows_from, info.first_sequence
         ));
     }
-    if args.json {
-        let found = serde_json::json!({"problems": problems, "windows": answer.windows_from, "told": told, "position": answer.position});
-        output::line(&found.to_string());
-    } else {
-        problems.iter().for_each(|problem| output::line(&output::printable(problem)));
-        output::line(&format!("index: {} windows for the {told} that DETECTIONS still tells", answer.windows_from));
-    }
-    anyhow::ensure!(problems.is_empty(), "the index is not sound: stop the stage, then `eddy-index recover`");
-    Ok(())
+    Ok(Sound { problems, windows: answer.windows_from, told, position: answer.position })
 }
 
 /// How many windows DETECTIONS tells up to a message.

@@ -1,0 +1,213 @@
+//! `eddy restore`: a gateway made of a backup, in a folder that holds none.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use eddy_runtime::{
+    client::{Client, Endpoint},
+    identity::Identity,
+};
+
+use super::{
+    STREAMS, archive,
+    files::{CONFIG, FILES, KEYS},
+    manifest::Manifest,
+};
+use crate::{
+    output,
+    supervise::{Machine, MachinePlan, server::Access},
+    up::{self, Plan, users::OPERATOR},
+};
+
+/// Where the streams' parts wait for the server, below the gateway's folder.
+const WAITING: &str = "run/restore";
+
+/// Restore's part of the command line.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArgs {
+    /// What `eddy backup` wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The folder that the gateway will be in: it must not be there, or be empty
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The config that it will run with [default: the one in the backup]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Its site, which must be the backup's [default: the config's]
+    #[arg(long, value_name = "NAME")]
+    pub site: Option<String>,
+}
+
+/// The command.
+///
+/// # Errors
+/// That the archive is damaged or of another site, that the folder is not empty, or that the streams are not taken; then nothing is
+/// left in the folder.
+pub async fn run(args: &RestoreArgs) -> anyhow::Result<()> {
+    // The folder first: reading a large archive for nothing would be a pity.
+    let is_new = match std::fs::read_dir(&args.dir) {
+        Ok(mut entries) => {
+            let empty = entries.next().is_none();
+            anyhow::ensure!(empty, "{} is not empty: nothing is written over a gateway", args.dir.display());
+            false
+        }
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => true,
+        Err(problem) => return Err(problem).with_context(|| args.dir.display().to_string()),
+    };
+    let manifest = archive::verify(&args.file)?;
+    let dir = std::path::absolute(&args.dir)?;
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    if let Err(problem) = make(args, &dir, &manifest).await {
+        clear(&dir, is_new);
+        return Err(problem);
+    }
+    tell(args, &dir, &manifest);
+    Ok(())
+}
+
+async fn make(args: &RestoreArgs, dir: &Path, manifest: &Manifest) -> anyhow::Result<()> {
+    archive::parts(&args.file, &mut |name, mode, content| {
+        let path = place(dir, name).with_context(|| format!("{name}: of another release"))?;
+        write(&path, mode, content).with_context(|| path.display().to_string())
+    })?;
+    let own = dir.join(CONFIG);
+    name_keys(dir, manifest)?;
+    let config = args.config.clone().or_else(|| own.is_file().then_some(own));
+    let mut plan = Plan::load(dir, config.as_deref())?;
+    if let Some(site) = &args.site {
+        plan.site.clone_from(site);
+    } else if config.is_none() {
+        // It ran without a config: its site was given by hand, or is the default one.
+        plan.site.clone_from(&manifest.site);
+    }
+    anyhow::ensure!(
+        (plan.site == manifest.site) && plan.shards == manifest.shards,
+        "the backup is of site {:?} with {} shards, the config of {:?} with {}: subjects and alerts carry the name; give the \
+         config of that site (--config), or its name (--site)",
+        manifest.site,
+        manifest.shards,
+        plan.site,
+        plan.shards
+    );
+    if manifest.running {
+        fill(dir, &mut plan, manifest).await?;
+    }
+    Ok(())
+}
+
+/// Has the restored config name its keys where they are now.
+fn name_keys(dir: &Path, manifest: &Manifest) -> anyhow::Result<()> {
+    let path = dir.join(CONFIG);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let mut text = std::fs::read_to_string(&path)?;
+    for (part, from) in manifest.from.iter().filter(|(part, _)| *part != CONFIG) {
+        let (was, now) = (from.display().to_string(), dir.join(part).display().to_string());
+        for quote in ['"', '\''] {
+            text = text.replace(&format!("{quote}{was}{quote}"), &format!("{quote}{now}{quote}"));
+        }
+    }
+    std::fs::write(&path, text).with_context(|| path.display().to_string())
+}
+
+/// Where a part goes.
+fn place(dir: &Path, name: &str) -> Option<PathBuf> {
+    if name == CONFIG {
+        return Some(dir.join(CONFIG));
+    }
+    let (kind, rest) = name.split_once('/')?;
+    match kind {
+        FILES => Some(dir.join(rest)),
+        KEYS => Some(dir.join(KEYS).join(rest)),
+        STREAMS => Some(dir.join(WAITING).join(rest)),
+        _ => None,
+    }
+}
+
+fn write(path: &Path, mode: u32, content: &mut dyn Read) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    io::copy(content, &mut file)?;
+    file.sync_all()
+}
+
+/// Gives the streams to a server of the gateway's own, on a free port, and stops it.
+async fn fill(dir: &Path, plan: &mut Plan, manifest: &Manifest) -> anyhow::Result<()> {
+    plan.config.machine.listen_on(0);
+    let machine = Machine::start(&MachinePlan {
+        kind: up::KIND,
+        dir,
+        config: &plan.config.machine,
+        server_name: format!("eddy-{}", eddy_schemas::names::encode(&plan.site)),
+        access: Access { host: "127.0.0.1".into(), ..plan.access()? },
+        about: serde_json::json!({ "site": plan.site, "shards": plan.shards }),
+        loud: false,
+    })
+    .await?;
+    let identity = plan.key_of(OPERATOR).map_or(Identity::Nobody, Identity::NKey);
+    let endpoint = Endpoint { identity, ..Endpoint::new(machine.file().url, "eddy-restore") };
+    let filled = fill_streams(dir, &endpoint, manifest).await;
+    machine.stop().await;
+    filled?;
+    std::fs::remove_dir_all(dir.join(WAITING)).context("what the server has now")
+}
+
+async fn fill_streams(dir: &Path, endpoint: &Endpoint, manifest: &Manifest) -> anyhow::Result<()> {
+    let client = Client::connect(endpoint).await?;
+    for (name, stream) in &manifest.streams {
+        let mut file = File::open(dir.join(WAITING).join(name)).with_context(|| format!("stream {name}"))?;
+        client.restore(name, &stream.snapshot, stream.incarnation, |buffer| file.read(buffer)).await?;
+        let info = client.stream(name).await?.with_context(|| format!("stream {name} is not there"))?;
+        // Positions name it: a stream that was created another time would be another stream to every stage.
+        anyhow::ensure!(
+            info.incarnation == stream.incarnation && info.last_sequence >= stream.snapshot.last_sequence(),
+            "stream {name} was restored as one of {} up to message {}, not of {} up to {}",
+            eddy_schemas::rfc3339(info.incarnation),
+            info.last_sequence,
+            eddy_schemas::rfc3339(stream.incarnation),
+            stream.snapshot.last_sequence()
+        );
+    }
+    Ok(())
+}
+
+/// Removes what was made: the folder was empty, or not there.
+fn clear(dir: &Path, is_new: bool) {
+    // What cannot be removed is found by the next try, which refuses a folder that is not empty.
+    if is_new {
+        let _ = std::fs::remove_dir_all(dir);
+        return;
+    }
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    }
+}
+
+fn tell(args: &RestoreArgs, dir: &Path, manifest: &Manifest) {
+    let config = args.config.clone().or_else(|| Some(dir.join(CONFIG)).filter(|path| path.is_file()));
+    let config = config.map(|path| format!(" --config {}", path.display())).unwrap_or_default();
+    output::line(&format!("site {} as it was at {}, in {}", manifest.site, manifest.made_at, dir.display()));
+    manifest.notes.iter().for_each(|note| output::line(&format!("  {note}")));
+    for (part, from) in manifest.from.iter().filter(|(part, _)| *part != CONFIG) {
+        output::line(&format!(
+            "  {} was at {}; config.toml names it where it is now",
+            dir.join(part).display(),
+            from.display()
+        ));
+    }
+    output::line(&format!("start it: eddy up --dir {}{config}", dir.display()));
+    output::line(
+        "if it had sent to a region since then, sync stops and says so: `eddy-sync recover` begins a new chain",
+    );
+}
