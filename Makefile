@@ -17,10 +17,9 @@ FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
 .PHONY: all demo demo-region soak test previous lint compose-check k3s dist dist-check fuzz tools clients containers build release bundle train train-tools recording clean
+
 # What an upgrade is tested against.
 BASE ?= HEAD~1
-
-.PHONY: all demo demo-region soak test lint fuzz tools clients containers build release bundle train train-tools recording clean
 
 all: build
 
@@ -68,10 +67,16 @@ demo: build
 demo-region: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --sites 3 --recording fixtures/fleet
 
+# What a gateway is for: nothing lost, doubled or changed while things fail, again and again. The report is .run/soak/soak.txt and .json.
+SOAK_MINUTES ?= 30
+SOAK_RATE ?= 1000
+soak: build
+	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy drill soak --minutes $(SOAK_MINUTES) \
+		--rate $(SOAK_RATE) --out .run/soak
+
 # --- the release before ------------------------------------------------------
 # BASE's binaries from a tree and a target folder of their own, so that repeats are fast; then
 # `EDDY_PREVIOUS_BIN=$(make -s previous) cargo nextest run --workspace upgrade` starts gateways with them and with these in turn.
-.PHONY: previous
 PREVIOUS_PACKAGES = cli capture preprocess embed detect index
 PREVIOUS_TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))/previous
 previous:
@@ -80,13 +85,6 @@ previous:
 	else git worktree add --quiet --detach $(TOOLS)/previous $(BASE); fi
 	@cd $(TOOLS)/previous && CARGO_TARGET_DIR=$(PREVIOUS_TARGET) $(CARGO) build --bins $(PREVIOUS_PACKAGES:%=-p eddy-%) >&2
 	@echo $(PREVIOUS_TARGET)/debug
-
-# What a gateway is for: nothing lost, doubled or changed while things fail, again and again. The report is .run/soak/soak.txt and .json.
-SOAK_MINUTES ?= 30
-SOAK_RATE ?= 1000
-soak: build
-	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy drill soak --minutes $(SOAK_MINUTES) \
-		--rate $(SOAK_RATE) --out .run/soak
 
 # --- releases --------------------------------------------------------------
 # Release archives and image archives, in .run/dist: a gateway compiles nothing, and one without a network installs from a file.
