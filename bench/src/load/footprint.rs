@@ -1,8 +1,11 @@
-//! `footprint`: memory idle and loaded, and whether memory and the cost of a window stay flat over a day of event time.
+//! `footprint`: the size of the images, memory idle and loaded, and whether memory and the cost of a window stay flat over a day of event time.
 //!
 //! The gateway is as it is shipped, but for a short commissioning: streams have their bounds, and the janitor keeps them.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use eddy_runtime::clock::{Clock as _, SystemClock};
@@ -14,6 +17,7 @@ use super::{
     feed,
     figures::rounded,
     gateway::{Gateway, Plan},
+    images,
     sensors::Sensors,
     usage::Meter,
 };
@@ -68,6 +72,10 @@ pub(crate) async fn run(args: &FootprintArgs, binaries: &Binaries) -> Result<Val
 
 async fn measure(args: &FootprintArgs, binaries: &Binaries, series: usize) -> Result<Value> {
     let sensors = Sensors::new(series / CHANNELS, CHANNELS);
+    let images = images::made(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
+    if images::here(&images).is_null() {
+        super::say("footprint: images_mb is missing: `make dist` makes this machine's image");
+    }
     let plan = Plan {
         series: sensors.series(),
         commissioning_rows: args.common.commissioning_rows,
@@ -115,10 +123,12 @@ async fn measure(args: &FootprintArgs, binaries: &Binaries, series: usize) -> Re
         "period_s": args.period_s,
         "hours": args.hours,
         "commissioning_rows": args.common.commissioning_rows,
+        "images_mb": images::here(&images),
         "idle_pss_mb": idle.pss_mb_total(),
         "commissioned_pss_mb": loaded.pss_mb_total(),
         "loaded_pss_mb": last,
         "idle_processes": idle.json(),
         "points": points,
+        "images": images,
     }))
 }

@@ -12,6 +12,7 @@ pub(crate) mod figures;
 mod floor;
 mod footprint;
 mod gateway;
+mod images;
 mod journey;
 mod latency;
 pub(crate) mod peer;
