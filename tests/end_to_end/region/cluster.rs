@@ -118,8 +118,8 @@ fn while_a_machine_is_dead_the_others_are_the_region() {
     let before = alerts_received(&up).unwrap();
 
     // One after the other: whichever the gateway is connected to and whichever leads, each is among them once.
-    for number in 0..3 {
-        nodes[number].kill();
+    for (number, node) in nodes.iter_mut().enumerate() {
+        node.kill();
         if number == 0 {
             up.done(&["replay", fleet.to_str().unwrap(), "--speed", "max"]);
         }
@@ -127,7 +127,7 @@ fn while_a_machine_is_dead_the_others_are_the_region() {
             let raised: u64 = up.done(&["alerts", "--hash"]).split(' ').next().unwrap().parse().unwrap();
             raised > before && alerts_received(&up) == Some(raised)
         });
-        nodes[number] = Node::start(folder.path(), number, &ports);
-        wait_for("it is back", || nodes[number].is_well());
+        *node = Node::start(folder.path(), number, &ports);
+        wait_for("it is back", || node.is_well());
     }
 }
