@@ -135,10 +135,14 @@ fn whatever_dies_in_containers_the_alerts_are_the_same() {
     stack.docker(&["cp", &format!("{}:/keys/operator/operator.nk", stack.container("bus")), key.to_str().unwrap()]);
     let url = format!("nats://127.0.0.1:{}", stack.bus_port);
     let mut replay = Command::new(binary("eddy"));
-    replay
-        .arg("replay")
-        .arg(root().join("fixtures/fleet"))
-        .args(["--rows-per-message", "20", "--site", "demo", "--url", &url]);
+    replay.arg("replay").arg(root().join("fixtures/fleet")).args([
+        "--rows-per-message",
+        "20",
+        "--site",
+        "demo",
+        "--url",
+        &url,
+    ]);
     let log = std::fs::File::create(folder.path().join("replay")).unwrap();
     let mut replay = replay.arg("--nkey").arg(&key).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
 

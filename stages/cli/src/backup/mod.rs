@@ -35,7 +35,7 @@ const PATH: [&str; 3] = ["preprocess", "embed", "detect"];
 /// Backup's part of the command line.
 #[derive(Args, Clone, Debug)]
 pub struct BackupArgs {
-    /// The archive to write, or a folder to write eddy-<site>-<time>.tar in
+    /// The archive to write, or a folder to write eddy-SITE-TIME.tar in
     #[arg(long, value_name = "FILE|DIR")]
     pub to: PathBuf,
     /// With the certificates, keys and secrets that the config names
