@@ -48,8 +48,10 @@ END
 rust() {
   debian
   toolchain=$(rustc --print sysroot)
-  mkdir -p "$work/rust"
-  cp -a "$toolchain" "$work/rust/toolchain"
+  # A distribution's own lies among everything else.
+  [ "$toolchain" != /usr ] || { echo "bases.sh: $(command -v rustc) has no folder of its own: put rustup's first on PATH" >&2; exit 1; }
+  mkdir -p "$work/rust/toolchain"
+  cp -a "$toolchain/bin" "$toolchain/lib" "$work/rust/toolchain/"
   cat > "$work/rust/Dockerfile" <<'END'
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ libc6-dev make cmake && rm -rf /var/lib/apt/lists
