@@ -180,7 +180,7 @@ async fn a_guest_sends_readings_and_hears_alerts_and_cannot_have_an_answer_sent_
         let of = |entry: &&serde_json::Value| entry["name"] == stream;
         status["streams"].as_array().unwrap().iter().find(of).unwrap()["messages"].as_u64().unwrap()
     };
-    let mut alerts = guest.subscribe("alerts.demo.>").await.unwrap();
+    let mut alerts = guest.subscribe("alerts.>").await.unwrap();
     let reading = r#"{"time":"2026-01-05T00:00:00Z","t":1}"#;
     let stored = guest.request("ingest.demo.a", reading.into()).await.unwrap();
     assert!(std::str::from_utf8(&stored.payload).unwrap().contains("\"seq\":1"), "{stored:?}");

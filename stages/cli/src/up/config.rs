@@ -54,6 +54,8 @@ pub struct AccessConfig {
     pub host: IpAddr,
     /// The folder of its users' keys; empty: everybody may do everything.
     pub keys_dir: PathBuf,
+    /// Whether the group of the operator's key may read it.
+    pub operator_by_group: bool,
     /// Whether somebody without a key may send readings and hear alerts.
     pub guests: bool,
     /// What the streams are encrypted with on disk; empty: nothing.

@@ -6,7 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,7 +15,8 @@ use eddy_runtime::identity;
 
 use super::{
     Plan,
-    users::{self, Site},
+    config::AccessConfig,
+    users::{self, OPERATOR, Site},
 };
 use crate::supervise::{UpError, register::Register, server};
 
@@ -54,7 +55,9 @@ fn public(file: &Path) -> io::Result<String> {
 /// As [`keep`]; that the file cannot be written.
 pub fn write(plan: &Plan) -> Result<bool, UpError> {
     let access = &plan.config.access;
-    let keys = keep(&access.keys_dir).map_err(|error| UpError::Io(access.keys_dir.display().to_string(), error))?;
+    let failed = |error| UpError::Io(access.keys_dir.display().to_string(), error);
+    let keys = keep(&access.keys_dir).map_err(failed)?;
+    open_to_group(access).map_err(failed)?;
     let token = eddy_schemas::names::encode(&plan.site);
     let text = users::config(Site { token: &token, shards: plan.shards }, &keys, access.guests);
     let path = plan.dir.join(USERS_FILE);
@@ -90,6 +93,16 @@ pub async fn follow(plan: Plan, register: Register) {
     }
 }
 
+/// Lets the group read the operator's key, if it is to.
+fn open_to_group(access: &AccessConfig) -> io::Result<()> {
+    let file = file(&access.keys_dir, OPERATOR);
+    let mode = file.metadata()?.permissions().mode();
+    if !access.operator_by_group || mode & 0o040 != 0 {
+        return Ok(());
+    }
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode & 0o777 | 0o040))
+}
+
 /// Readable by its owner alone, and there only as a whole.
 fn make(file: &Path, wrong: &impl Fn(String) -> io::Error) -> io::Result<String> {
     let (seed, _) = identity::new_key().map_err(wrong)?;
@@ -106,9 +119,27 @@ fn make(file: &Path, wrong: &impl Fn(String) -> io::Error) -> io::Result<String>
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+
+    #[test]
+    fn the_operators_key_is_its_groups_where_the_config_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut access = AccessConfig {
+            host: std::net::Ipv4Addr::LOCALHOST.into(),
+            keys_dir: folder.path().to_owned(),
+            operator_by_group: false,
+            guests: true,
+            store_key_file: PathBuf::new(),
+            stages_at: String::new(),
+        };
+        keep(folder.path()).unwrap();
+        let mode = |user: &str| file(folder.path(), user).metadata().unwrap().permissions().mode() & 0o777;
+        open_to_group(&access).unwrap();
+        assert_eq!(mode(OPERATOR), 0o600);
+        access.operator_by_group = true;
+        open_to_group(&access).unwrap();
+        assert_eq!((mode(OPERATOR), mode("detect")), (0o640, 0o600));
+    }
 
     #[test]
     fn keys_are_made_once_and_a_replaced_one_is_another() {

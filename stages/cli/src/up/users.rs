@@ -185,7 +185,9 @@ pub fn config(site: Site<'_>, keys: &[(&str, String)], guests: bool) -> String {
     let asked = sent.iter().map(|subject| json!({ "service": of_gateway(subject) }));
     let imports: Vec<Value> =
         asked.chain(heard.iter().map(|subject| json!({ "stream": of_gateway(subject) }))).collect();
-    let hears: Vec<&str> = heard.iter().map(String::as_str).chain(["_INBOX.>"]).collect();
+    // Of any site: the account holds none but this one's.
+    let hears: Vec<String> =
+        HEARD_BY_GUESTS.iter().map(|what| format!("{what}.>")).chain(["_INBOX.>".to_owned()]).collect();
     let permissions = json!({ "publish": { "allow": sent }, "subscribe": { "allow": hears } });
     // A password that is no secret: it makes nobody more than who has none.
     let guest = json!({ "user": GUEST, "password": GUEST, "permissions": permissions });
