@@ -105,7 +105,10 @@ impl Client {
         let what = || format!("restoring stream {stream}");
         let refused = |error: String| ClientError::refused(what(), error);
         let mut config = snapshot.config.clone();
-        config["metadata"][crate::incarnation::KEY] = incarnation.to_string().into();
+        let metadata = config.as_object_mut().map(|config| config.entry("metadata").or_insert_with(|| json!({})));
+        let metadata = metadata.and_then(Value::as_object_mut);
+        let metadata = metadata.ok_or_else(|| refused("its config is no stream's".into()))?;
+        metadata.insert(crate::incarnation::KEY.to_owned(), incarnation.to_string().into());
         let request = json!({"config": config, "state": snapshot.state});
         let wanted: Wanted = self.ask(&format!("STREAM.RESTORE.{stream}"), &request, &what()).await?;
         let client = self.context.client();

@@ -4,11 +4,11 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
+use tempfile::NamedTempFile;
 
 use super::manifest::{FORMAT, Manifest, Part};
 
@@ -19,11 +19,13 @@ const SUFFIX: &str = ".zst";
 const LEVEL: i32 = 3;
 /// Far more than any manifest has.
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+/// Far more than any name has; a reader of tar takes a name of any length into memory.
+const NAME_BYTES_MAX: u64 = 4_096;
 
 /// An archive that is being written; nothing is at its place before [`Writer::finish`].
 pub struct Writer {
-    tar: tar::Builder<File>,
-    draft: PathBuf,
+    /// Under a name that nobody knows, and gone when this is dropped.
+    tar: tar::Builder<NamedTempFile>,
     place: PathBuf,
     parts: Vec<Part>,
 }
@@ -44,17 +46,15 @@ impl Writer {
     /// That something is there, or the folder cannot be written.
     pub fn create(place: &Path) -> anyhow::Result<Self> {
         anyhow::ensure!(!place.exists(), "{} is there already", place.display());
-        let mut draft = place.as_os_str().to_owned();
-        draft.push(".draft");
-        let draft = PathBuf::from(draft);
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft);
-        let file = file.with_context(|| draft.display().to_string())?;
-        Ok(Self { tar: tar::Builder::new(file), draft, place: place.to_owned(), parts: Vec::new() })
+        let folder = folder_of(place);
+        let draft = tempfile::Builder::new().prefix(".eddy-backup-").tempfile_in(folder);
+        let draft = draft.with_context(|| format!("a draft in {}", folder.display()))?;
+        Ok(Self { tar: tar::Builder::new(draft), place: place.to_owned(), parts: Vec::new() })
     }
 
     /// The folder that the archive will be in.
     pub fn folder(&self) -> &Path {
-        self.place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        folder_of(&self.place)
     }
 
     /// Begins a part, beside the archive: a tar's entry needs its size first.
@@ -109,18 +109,18 @@ impl Writer {
         let seal = blake3::hash(&json).to_hex();
         self.append(MANIFEST, 0o600, json.len() as u64, &*json)?;
         self.append(SEAL, 0o600, seal.len() as u64, seal.as_bytes())?;
-        let file = self.tar.into_inner()?;
-        file.sync_all()?;
-        let bytes = file.metadata()?.len();
-        std::fs::rename(&self.draft, &self.place).with_context(|| self.place.display().to_string())?;
+        let failed = || self.place.display().to_string();
+        let draft = self.tar.into_inner().with_context(failed)?;
+        draft.as_file().sync_all().with_context(failed)?;
+        let bytes = draft.as_file().metadata()?.len();
+        draft.persist_noclobber(&self.place).map_err(|problem| problem.error).with_context(failed)?;
+        File::open(folder_of(&self.place))?.sync_all().with_context(failed)?;
         Ok((manifest, bytes))
     }
+}
 
-    /// Removes what there is of it.
-    pub fn abandon(self) {
-        // Its remains have a name that no archive has.
-        let _ = std::fs::remove_file(&self.draft);
-    }
+fn folder_of(place: &Path) -> &Path {
+    place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Write for PartWriter {
@@ -141,6 +141,7 @@ impl Write for PartWriter {
 /// # Errors
 /// Everything that is damaged or missing.
 pub fn verify(place: &Path) -> anyhow::Result<Manifest> {
+    short_names(place)?;
     let mut found = Vec::new();
     let (mut manifest, mut seal, mut problems) = (None, None, Vec::new());
     let mut last = "its beginning".to_owned();
@@ -188,6 +189,8 @@ pub fn verify(place: &Path) -> anyhow::Result<Manifest> {
             None => problems.push(format!("{} is missing", part.name)),
         }
     }
+    let outside = manifest.streams.keys().chain(manifest.from.keys()).filter(|name| !is_plain(name));
+    problems.extend(outside.map(|name| format!("{name:?} is no name of a part")));
     let strangers = found.iter().filter(|found| !manifest.parts.iter().any(|part| part.name == found.name));
     problems.extend(strangers.map(|found| format!("{} is not in the manifest", found.name)));
     if problems.is_empty() { Ok(manifest) } else { Err(told(&problems)) }
@@ -210,10 +213,27 @@ fn each(place: &Path, take: &mut dyn FnMut(&str, u32, &mut dyn Read) -> anyhow::
     for entry in tar.entries()? {
         let mut entry = entry?;
         let name = entry.path()?.to_string_lossy().into_owned();
-        let plain = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
-        anyhow::ensure!(plain && entry.header().entry_type().is_file(), "{name:?} is no name of a part");
+        anyhow::ensure!(is_plain(&name) && entry.header().entry_type().is_file(), "{name:?} is no name of a part");
         let mode = entry.header().mode()? & 0o777;
         take(&name, mode, &mut entry)?;
+    }
+    Ok(())
+}
+
+/// Whether a name stays below whatever folder it is put in, in each of its tails too: `a//b` has one that is absolute.
+fn is_plain(name: &str) -> bool {
+    name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// That no entry would have a name of any length read into memory.
+fn short_names(place: &Path) -> anyhow::Result<()> {
+    let mut tar = tar::Archive::new(File::open(place).with_context(|| place.display().to_string())?);
+    for entry in tar.entries_with_seek()?.raw(true) {
+        // What cannot be read is told with its place by whoever reads the parts.
+        let Ok(entry) = entry else { return Ok(()) };
+        let (kind, size) = (entry.header().entry_type(), entry.size());
+        let is_name = kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions();
+        anyhow::ensure!(!is_name || size <= NAME_BYTES_MAX, "{}: a name of {size} bytes", place.display());
     }
     Ok(())
 }
@@ -300,15 +320,43 @@ mod tests {
     fn a_name_that_leads_elsewhere_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("evil.tar");
-        let mut tar = tar::Builder::new(File::create(&place).unwrap());
+        for name in ["../../etc/x.zst", "files//etc/x.zst", "/etc/x.zst", "files/./x.zst", "files/../x.zst", "files/"] {
+            let mut tar = tar::Builder::new(File::create(&place).unwrap());
+            let mut header = tar::Header::new_gnu();
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(0);
+            header.set_cksum();
+            tar.append(&header, io::empty()).unwrap();
+            tar.into_inner().unwrap();
+            let told = verify(&place).unwrap_err().to_string();
+            assert!(told.contains("no name of a part"), "{name}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("long.tar");
+        let mut file = File::create(&place).unwrap();
         let mut header = tar::Header::new_gnu();
-        let name = b"../../etc/x.zst";
-        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name);
-        header.set_size(0);
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(2 << 30);
         header.set_cksum();
-        tar.append(&header, io::empty()).unwrap();
-        tar.into_inner().unwrap();
-        let told = verify(&place).unwrap_err().to_string();
-        assert!(told.contains("no name of a part"), "{told}");
+        file.write_all(header.as_bytes()).unwrap();
+        file.set_len(3 << 30).unwrap();
+        assert!(verify(&place).unwrap_err().to_string().contains("a name of 2147483648 bytes"));
+    }
+
+    #[test]
+    fn an_archive_is_its_owners_and_nothing_is_written_through_a_link() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let precious = folder.path().join("precious");
+        std::fs::write(&precious, "precious").unwrap();
+        std::os::unix::fs::symlink(&precious, folder.path().join("a.tar.draft")).unwrap();
+        let place = made(folder.path());
+        assert_eq!(place.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(place.symlink_metadata().unwrap().is_file());
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
     }
 }

@@ -40,6 +40,11 @@ impl Opened {
         Ok(Self { name: part(dir, path), mode, file })
     }
 
+    /// The same, to be its owner's alone where it is restored.
+    pub fn private(self) -> Self {
+        Self { mode: 0o600, ..self }
+    }
+
     /// Puts it into the archive.
     ///
     /// # Errors

@@ -56,6 +56,8 @@ pub struct BackupArgs {
 pub async fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     let dir = std::path::absolute(&args.gateway.bus.dir)?;
     anyhow::ensure!(dir.join("streams").is_dir(), "{} holds no gateway: --dir names its folder", dir.display());
+    restore::ensure_whole(&dir)?;
+    has_state(&dir)?;
     let (place, manifest, bytes) = match supervise::lock(&dir, "up") {
         Ok(_held) => of_stopped(args, &dir)?,
         Err(supervise::UpError::Busy(..)) => of_running(args, &dir).await?,
@@ -84,6 +86,13 @@ async fn of_running(args: &BackupArgs, dir: &Path) -> anyhow::Result<Made> {
     let url = args.gateway.bus.url.as_ref();
     let is_its_own = url.is_none_or(|url| *url == file.machine.url);
     anyhow::ensure!(is_its_own, "--url names another gateway than the one that runs in {}", dir.display());
+    let site = &gateway.site;
+    anyhow::ensure!(
+        file.site.is_empty() || file.site == *site,
+        "the gateway in {} is of site {:?}, not {site:?}",
+        dir.display(),
+        file.site
+    );
     let _held = hold::janitor(dir).await.context("waiting for the janitor")?;
     let manifest = manifest_of(args, &gateway.site, file.shards.max(1), true);
     let (place, mut writer) = begin(args, &manifest)?;
@@ -135,16 +144,21 @@ fn begin(args: &BackupArgs, manifest: &Manifest) -> anyhow::Result<(PathBuf, Wri
 }
 
 fn finish(place: PathBuf, writer: Writer, stored: anyhow::Result<Manifest>) -> anyhow::Result<Made> {
-    match stored {
-        Ok(manifest) => {
-            let (manifest, bytes) = writer.finish(manifest)?;
-            Ok((place, manifest, bytes))
-        }
-        Err(problem) => {
-            writer.abandon();
-            Err(problem)
-        }
-    }
+    // A writer that is dropped leaves nothing.
+    let (manifest, bytes) = writer.finish(stored?)?;
+    Ok((place, manifest, bytes))
+}
+
+/// That the state of the stages is here to be copied: without it their checkpoints lead nowhere.
+fn has_state(dir: &Path) -> anyhow::Result<()> {
+    let state = dir.join("state");
+    let is_there = below(&state).iter().any(|file| file.ends_with("data.mdb"));
+    anyhow::ensure!(
+        is_there,
+        "{} holds no state: where stages keep it elsewhere (containers, systemd), stop the gateway and copy its volumes or folders",
+        state.display()
+    );
+    Ok(())
 }
 
 fn manifest_of(args: &BackupArgs, site: &str, shards: u32, running: bool) -> Manifest {

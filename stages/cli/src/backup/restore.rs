@@ -25,6 +25,10 @@ use crate::{
     up::{self, Plan, users::OPERATOR},
 };
 
+/// Beside what is being restored, until all of it is there; held locked meanwhile.
+const UNFINISHED: &str = "restore.unfinished";
+/// What a new file system of its own has.
+const NOT_OURS: &str = "lost+found";
 /// Where the streams' parts wait for the server, below the gateway's folder.
 const WAITING: &str = "run/restore";
 
@@ -52,23 +56,56 @@ pub struct RestoreArgs {
 /// left in the folder.
 pub async fn run(args: &RestoreArgs) -> anyhow::Result<()> {
     // The folder first: reading a large archive for nothing would be a pity.
-    let is_new = match std::fs::read_dir(&args.dir) {
-        Ok(mut entries) => {
-            let empty = entries.next().is_none();
-            anyhow::ensure!(empty, "{} is not empty: nothing is written over a gateway", args.dir.display());
-            false
-        }
-        Err(problem) if problem.kind() == io::ErrorKind::NotFound => true,
-        Err(problem) => return Err(problem).with_context(|| args.dir.display().to_string()),
-    };
-    let manifest = archive::verify(&args.file)?;
     let dir = std::path::absolute(&args.dir)?;
+    let is_new = is_new(&dir)?;
+    let manifest = archive::verify(&args.file)?;
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    if let Err(problem) = make(args, &dir, &manifest).await {
+    let _alone = begin(&dir)?;
+    let made = make(args, &dir, &manifest).await;
+    if let Err(problem) = made.and_then(|()| Ok(std::fs::remove_file(dir.join(UNFINISHED))?)) {
         clear(&dir, is_new);
         return Err(problem);
     }
     tell(args, &dir, &manifest);
+    Ok(())
+}
+
+/// Whether the folder is not there yet.
+fn is_new(dir: &Path) -> anyhow::Result<bool> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(problem) => return Err(problem).with_context(|| dir.display().to_string()),
+    };
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).filter(|name| name != NOT_OURS).collect();
+    let is_free = names.is_empty() || names.iter().any(|name| name == UNFINISHED);
+    anyhow::ensure!(is_free, "{} is not empty: nothing is written over a gateway", dir.display());
+    Ok(false)
+}
+
+/// Marks the folder as one that is not whole yet, for this process alone, and clears what an earlier try left.
+fn begin(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join(UNFINISHED);
+    let marker = File::options().create(true).truncate(false).write(true).open(&path);
+    let marker = marker.with_context(|| path.display().to_string())?;
+    anyhow::ensure!(marker.try_lock().is_ok(), "another restore into {} is running", dir.display());
+    // Another one may have ended between the look and the lock.
+    is_new(dir)?;
+    clear_all_but(dir, &[NOT_OURS, UNFINISHED]);
+    marker.sync_all()?;
+    Ok(marker)
+}
+
+/// That a folder is not one whose restore was interrupted: to start it would make new streams in the place of those that are missing.
+///
+/// # Errors
+/// That it is.
+pub fn ensure_whole(dir: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !dir.join(UNFINISHED).exists(),
+        "{} was not restored to its end: `eddy restore` into it once more, which begins anew",
+        dir.display()
+    );
     Ok(())
 }
 
@@ -183,31 +220,78 @@ async fn fill_streams(dir: &Path, endpoint: &Endpoint, manifest: &Manifest) -> a
 
 /// Removes what was made: the folder was empty, or not there.
 fn clear(dir: &Path, is_new: bool) {
-    // What cannot be removed is found by the next try, which refuses a folder that is not empty.
+    // What cannot be removed is marked as unfinished, and the next try begins with removing it.
     if is_new {
         let _ = std::fs::remove_dir_all(dir);
         return;
     }
+    clear_all_but(dir, &[NOT_OURS, UNFINISHED]);
+    let _ = std::fs::remove_file(dir.join(UNFINISHED));
+}
+
+fn clear_all_but(dir: &Path, kept: &[&str]) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        if kept.iter().all(|name| entry.file_name() != *name) {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let _ = if is_folder { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        }
     }
 }
 
 fn tell(args: &RestoreArgs, dir: &Path, manifest: &Manifest) {
+    let shown = |text: &dyn std::fmt::Display| output::printable(&text.to_string());
     let config = args.config.clone().or_else(|| Some(dir.join(CONFIG)).filter(|path| path.is_file()));
-    let config = config.map(|path| format!(" --config {}", path.display())).unwrap_or_default();
-    output::line(&format!("site {} as it was at {}, in {}", manifest.site, manifest.made_at, dir.display()));
-    manifest.notes.iter().for_each(|note| output::line(&format!("  {note}")));
+    // Without a config the site was given by hand.
+    let how =
+        config.map_or_else(|| format!("--site '{}'", manifest.site), |path| format!("--config {}", path.display()));
+    output::line(&format!(
+        "site {} as it was at {}, in {}",
+        shown(&manifest.site),
+        shown(&manifest.made_at),
+        dir.display()
+    ));
+    manifest.notes.iter().for_each(|note| output::line(&format!("  {}", shown(note))));
     for (part, from) in manifest.from.iter().filter(|(part, _)| *part != CONFIG) {
-        output::line(&format!(
-            "  {} was at {}; config.toml names it where it is now",
-            dir.join(part).display(),
-            from.display()
-        ));
+        let (now, was) = (dir.join(part).display().to_string(), from.display().to_string());
+        output::line(&format!("  {} was at {}; config.toml names it where it is now", shown(&now), shown(&was)));
     }
-    output::line(&format!("start it: eddy up --dir {}{config}", dir.display()));
+    output::line(&format!("start it: eddy up --dir {} {}", dir.display(), shown(&how)));
     output::line(
         "if it had sent to a region since then, sync stops and says so: `eddy-sync recover` begins a new chain",
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_taken_if_nothing_of_a_gateway_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("gateway");
+        assert!(is_new(&dir).unwrap());
+        std::fs::create_dir_all(dir.join(NOT_OURS)).unwrap();
+        assert!(!is_new(&dir).unwrap());
+        std::fs::write(dir.join("config.toml"), "").unwrap();
+        assert!(is_new(&dir).unwrap_err().to_string().contains("not empty"));
+    }
+
+    #[test]
+    fn what_an_interrupted_restore_left_is_no_gateway_and_the_next_one_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let held = begin(dir).unwrap();
+        std::fs::create_dir_all(dir.join("streams/READINGS")).unwrap();
+        assert!(begin(dir).unwrap_err().to_string().contains("another restore"));
+        // It is killed.
+        drop(held);
+        assert!(ensure_whole(dir).unwrap_err().to_string().contains("once more"));
+        assert!(!is_new(dir).unwrap());
+        let _held = begin(dir).unwrap();
+        assert!(!dir.join("streams").exists());
+        clear(dir, false);
+        ensure_whole(dir).unwrap();
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0);
+    }
 }

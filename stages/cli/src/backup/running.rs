@@ -99,7 +99,8 @@ fn copy_state(dir: &Path, folder: &Path, scratch: &Path, manifest: &mut Manifest
     beside(dir, folder, &mut opened);
     let copied = state::copy(folder, &copy)?;
     beside(dir, folder, &mut opened);
-    opened.push(Opened::new(scratch, &copy)?);
+    // As private as the store itself: the copy's permissions are a scratch file's.
+    opened.push(Opened::new(scratch, &copy)?.private());
     std::fs::remove_file(&copy)?;
     if let Some(position) = copied.position {
         let stage = name.strip_prefix("state").unwrap_or(name).display().to_string();

@@ -319,6 +319,7 @@ pub async fn run(args: &UpArgs) -> anyhow::Result<()> {
         crate::output::line(config::DEFAULTS.trim_end());
         return Ok(());
     }
+    crate::backup::restore::ensure_whole(&args.dir)?;
     let mut plan = Plan::load(&args.dir, args.config.as_deref())?;
     if let Some(site) = &args.site {
         plan.site.clone_from(site);
