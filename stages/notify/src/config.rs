@@ -243,6 +243,15 @@ fn delivery_problems(problems: &mut Vec<String>, key: &str, delivery: &DeliveryC
     range("age_s_max", delivery.age_s_max, 1, 31_536_000);
 }
 
+/// A URL as a message may show it: without user and password, and without its path, which at webhooks is often the secret.
+pub(crate) fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    // A password that is not encoded may hold what ends a host.
+    let rest = rest.rsplit('@').next().unwrap_or_default();
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +321,19 @@ mod tests {
             "notify.mqtt[x].delivery.retry_wait_ms_max = 5",
         ] {
             assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_secret() {
+        for (url, expected) in [
+            ("mqtt://us-er:p!ss~w0rdMQ@127.0.0.1:9", "mqtt://127.0.0.1:9"),
+            ("mqtt://u:p/ss@h/x", "mqtt://h"),
+            ("ftp://hooks.example/T0/SECRET?a=b@c", "ftp://c"),
+            ("hooks.example/T0/SECRET", "hooks.example"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(url), expected, "{url}");
         }
     }
 }

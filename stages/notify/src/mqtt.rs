@@ -319,7 +319,9 @@ mod tests {
         }
         let plain = MqttConfig { url: "mqtt://host".into(), tls_ca_file: "/nowhere/ca".into(), ..good.clone() };
         assert!(Mqtt::new(&plain, "s").err().unwrap()[0].contains("mqtts:// is taken"));
-        let wrong = MqttConfig { url: "http://host".into(), ..good };
-        assert!(Mqtt::new(&wrong, "s").err().unwrap()[0].contains("mqtt://host:1883"));
+        let wrong = MqttConfig { url: "mqtt://us-er:p!ss~w0rdMQ@127.0.0.1:9".into(), ..good };
+        let told = Mqtt::new(&wrong, "s").err().unwrap().join(" ");
+        assert!(told.contains("mqtt://host:1883") && told.contains("127.0.0.1:9"), "{told}");
+        assert!(!told.contains("w0rdMQ") && !told.contains("us-er"), "{told}");
     }
 }

@@ -6,7 +6,10 @@ use eddy_runtime::fresh::Fresh;
 use reqwest::Url;
 use rumqttc::{Broker, MqttOptions, Transport};
 
-use crate::{config::MqttConfig, event::ALERT_BYTES_MAX};
+use crate::{
+    config::{MqttConfig, shown},
+    event::ALERT_BYTES_MAX,
+};
 
 fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
@@ -39,7 +42,10 @@ fn options(config: &MqttConfig, site: &str) -> Result<MqttOptions, Vec<String>> 
         bare.then(|| (host, url.port().unwrap_or(port), port == 8883))
     });
     if broker.is_none() {
-        problems.push(format!("{} = {:?}: mqtt://host:1883 or mqtts://host:8883 is taken", key("url"), config.url));
+        let (key, url) = (key("url"), shown(&config.url));
+        problems.push(format!(
+            "{key} = {url:?}: mqtt://host:1883 or mqtts://host:8883 is taken, without user, password and path"
+        ));
     }
     let (host, port, encrypted) = broker.unwrap_or_default();
     let site = eddy_schemas::names::encode(site);
@@ -78,7 +84,7 @@ fn transport(config: &MqttConfig, encrypted: bool) -> Result<Transport, Vec<Stri
     if !encrypted {
         let given = ca || cert || own;
         return if given {
-            Err(vec![format!("{} = {:?}: with TLS files mqtts:// is taken", key("url"), config.url)])
+            Err(vec![format!("{} = {:?}: with TLS files mqtts:// is taken", key("url"), shown(&config.url))])
         } else {
             Ok(Transport::tcp())
         };

@@ -18,7 +18,7 @@ use reqwest::{
 use serde::Deserialize;
 
 use crate::{
-    config::WebhookConfig,
+    config::{WebhookConfig, shown},
     event::Event,
     outlet::{Outlet, Verdict},
     signature::Signer,
@@ -58,7 +58,7 @@ impl Webhook {
         let mut problems = Vec::new();
         let url = Url::parse(&config.url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if url.is_none() {
-            problems.push(format!("{} = {:?}: http:// or https:// is taken", key(config, "url"), config.url));
+            problems.push(format!("{} = {:?}: http:// or https:// is taken", key(config, "url"), shown(&config.url)));
         }
         let mut signer = None;
         if is_set(&config.secret_file) {
@@ -246,7 +246,7 @@ fn client(config: &WebhookConfig) -> Result<Client, Vec<String>> {
     if !config.proxy.is_empty() {
         match Proxy::all(&config.proxy) {
             Ok(proxy) => builder = builder.proxy(proxy),
-            Err(error) => problems.push(format!("{} = {:?}: {}", key("proxy"), config.proxy, chain(&error))),
+            Err(error) => problems.push(format!("{} = {:?}: {}", key("proxy"), shown(&config.proxy), chain(&error))),
         }
     }
     if is_set(&config.tls_ca_file) {
@@ -356,7 +356,7 @@ mod tests {
         crate::tls::install();
         let config = WebhookConfig {
             name: "x".into(),
-            url: "ftp://x".into(),
+            url: "ftp://me:planted@x/planted".into(),
             authorization_file: "/nowhere/a".into(),
             tls_ca_file: "/nowhere/b".into(),
             tls_cert_file: "/nowhere/c".into(),
@@ -367,5 +367,6 @@ mod tests {
         for part in ["url", "secret_file", "authorization_file", "tls_ca_file", "give both or neither", "proxy"] {
             assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:?}");
         }
+        assert!(!problems.join(" ").contains("planted"), "{problems:?}");
     }
 }
