@@ -12,6 +12,8 @@ use crate::position::Position;
 
 /// The file of an environment in its folder.
 const DATA: &str = "data.mdb";
+/// Its lock file, which whoever opens it with a lock makes, as its own: a stage of another user could not open it then.
+const LOCK: &str = "lock.mdb";
 /// Of an environment only its databases' names matter here; no stage has more.
 const DATABASES: u32 = 128;
 
@@ -34,10 +36,15 @@ pub fn copy(from: &Path, to: &Path) -> Result<Copied, StoreError> {
     if !from.join(DATA).is_file() {
         return Err(io(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no {DATA}"))));
     }
-    let wrap = |source| StoreError::Lmdb { path: from.to_owned(), source };
-    let env = read_only(from)?;
-    env.copy_to_path(to, CompactionOption::Enabled).map_err(wrap)?;
-    drop(env);
+    if to.exists() {
+        return Err(StoreError::Io { path: to.to_owned(), source: std::io::ErrorKind::AlreadyExists.into() });
+    }
+    look(from, |env| {
+        // What was copied before is removed if somebody began to write meanwhile.
+        let _ = std::fs::remove_file(to);
+        let wrap = |source| StoreError::Lmdb { path: from.to_owned(), source };
+        env.copy_to_path(to, CompactionOption::Enabled).map(drop).map_err(wrap)
+    })??;
     Ok(Copied { position: position(to) })
 }
 
@@ -58,7 +65,7 @@ fn position(file: &Path) -> Option<Position> {
 /// # Errors
 /// That it is of another layout, with the way out.
 pub(crate) fn check(folder: &Path, stage: &str, expected: u32) -> Result<(), StoreError> {
-    let Some(found) = read_only(folder).ok().and_then(|env| meta(&env, "version")) else { return Ok(()) };
+    let Some(found) = look(folder, |env| meta(env, "version")).ok().flatten() else { return Ok(()) };
     if found == expected.to_string() {
         return Ok(());
     }
@@ -66,16 +73,28 @@ pub(crate) fn check(folder: &Path, stage: &str, expected: u32) -> Result<(), Sto
     Err(StoreError::Version { path, stage, found, expected })
 }
 
-/// An environment that others write to meanwhile.
-fn read_only(folder: &Path) -> Result<Env<WithoutTls>, StoreError> {
+/// What `look` sees of an environment that others may write to meanwhile; no lock file is made. Without one nobody has opened it since it
+/// was put there, so it is read without; if one is there afterwards, somebody has begun to write, and it is looked at again.
+fn look<T>(folder: &Path, look: impl Fn(&Env<WithoutTls>) -> T) -> Result<T, StoreError> {
+    if !folder.join(LOCK).exists() {
+        let seen = look(&read_only(folder, EnvFlags::READ_ONLY | EnvFlags::NO_LOCK)?);
+        if !folder.join(LOCK).exists() {
+            return Ok(seen);
+        }
+    }
+    Ok(look(&read_only(folder, EnvFlags::READ_ONLY)?))
+}
+
+fn read_only(folder: &Path, flags: EnvFlags) -> Result<Env<WithoutTls>, StoreError> {
     let io = |source| StoreError::Io { path: folder.to_owned(), source };
     // As large as the file, which is what a reader must see of it; no more address space is taken.
     let bytes = std::fs::metadata(folder.join(DATA)).map_err(io)?.len() as usize;
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.max_dbs(DATABASES).map_size(bytes.next_multiple_of(1 << 20) + (64 << 20));
-    // SAFETY: LMDB asks that the file is not changed behind its back while mapped. It is opened read-only and with its lock
-    // file, and everybody who writes to it does so through LMDB.
-    let env = unsafe { options.flags(EnvFlags::READ_ONLY).open(folder) };
+    // SAFETY: LMDB asks that the file is not changed behind its back while mapped. It is opened read-only, and everybody who writes to
+    // it does so through LMDB: with its lock file, or without one where there is none, which any writer would make before it writes.
+    // One that begins meanwhile keeps the pages of the commit that is read in its first transaction, and `look` throws away what was seen.
+    let env = unsafe { options.flags(flags).open(folder) };
     env.map_err(|source| StoreError::Lmdb { path: folder.to_owned(), source })
 }
 
@@ -133,5 +152,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = copy(dir.path(), &dir.path().join("to")).unwrap_err().to_string();
         assert!(error.contains("no data.mdb"), "{error}");
+    }
+
+    #[test]
+    fn nobody_elses_lock_file_is_made_and_one_that_is_there_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        drop(StateStore::open(&from, "test", 1, 1 << 20).unwrap());
+        std::fs::remove_file(from.join(LOCK)).unwrap();
+        assert!(check(&from, "test", 1).is_ok() && check(&from, "test", 2).is_err());
+        copy(&from, &to).unwrap();
+        assert!(!from.join(LOCK).exists());
+        let store = StateStore::open(&from, "test", 1, 1 << 20).unwrap();
+        drop(store);
+        assert!(from.join(LOCK).exists() && check(&from, "test", 2).is_err());
     }
 }
