@@ -1,9 +1,9 @@
 //! Certificates and keys on disk.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -57,15 +57,29 @@ impl Pair {
     }
 }
 
-/// Whole or not at all, and never readable to others in between.
+/// Whole or not at all, and never readable to others in between. A file that is replaced leaves its mode, owner and group to the new one:
+/// whoever was given it reads it on.
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
     let written = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+        let before = match fs::metadata(path) {
+            Ok(before) => Some(before),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let created = if before.is_some() { 0o600 } else { mode };
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(created).open(&new)?;
         file.write_all(text.as_bytes())?;
+        if let Some(before) = before {
+            let own = file.metadata()?;
+            if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+                fchown(&file, Some(before.uid()), Some(before.gid()))?;
+            }
+            file.set_permissions(Permissions::from_mode(before.mode() & 0o777))?;
+        }
         file.sync_all()?;
         fs::rename(&new, path)
     };
-    written().with_context(|| path.display().to_string())
+    written().inspect_err(|_| drop(fs::remove_file(&new))).with_context(|| path.display().to_string())
 }

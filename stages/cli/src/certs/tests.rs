@@ -1,4 +1,8 @@
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::Path,
+};
 
 use clap::Parser;
 use eddy_schemas::Timestamp;
@@ -136,4 +140,23 @@ fn what_expires_soon_is_renewed_as_it_was_with_a_new_key() {
     let stranger = read(out, "console.pem");
     certs(out, "--renew=400").unwrap();
     assert_ne!(read(out, "console.pem"), stranger);
+}
+
+#[test]
+fn what_is_renewed_is_read_by_whoever_read_it_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    certs(out, "--days 20").unwrap();
+    let key = out.join("hub.key");
+    let before = read(out, "hub.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    // Only root gives files away.
+    let is_given = chown(&key, Some(10_001), Some(10_002)).is_ok();
+    certs(out, "--renew").unwrap();
+    let now = fs::metadata(&key).unwrap();
+    assert_ne!(before, read(out, "hub.key"));
+    assert_eq!(now.mode() & 0o777, 0o640);
+    if is_given {
+        assert_eq!((now.uid(), now.gid()), (10_001, 10_002));
+    }
 }
