@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -40,6 +41,8 @@ pub struct Region {
     site: String,
     client: async_nats::Client,
     machine: Machine,
+    /// What the gateway's stream may have dropped since it was read.
+    told: Mutex<Told>,
 }
 
 impl Region {
@@ -97,7 +100,7 @@ impl Region {
         config.set(&["sync", "hub", "tls_ca_file"], file("ca.pem"));
         config.set(&["sync", "hub", "tls_cert_file"], file(&format!("{base}.pem")));
         config.set(&["sync", "hub", "tls_key_file"], file(&format!("{base}.key")));
-        Ok(Self { link, dir: dir.to_owned(), site, client, machine })
+        Ok(Self { link, dir: dir.to_owned(), site, client, machine, told: Mutex::default() })
     }
 
     /// The folder and file that say which processes run.
@@ -109,6 +112,14 @@ impl Region {
     async fn told(&self, trial: &Trial<'_>) -> Result<Told> {
         let gateway = jetstream::new(async_nats::connect(trial.sandbox.url()).await?);
         oracle::told(&gateway, &self.site).await
+    }
+
+    /// Keeps what the gateway has told so far: in a long run its stream drops that at its bound.
+    pub async fn remember(&self, trial: &Trial<'_>) {
+        // A server that is dead at the moment is asked again a round later.
+        if let Ok(told) = self.told(trial).await {
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(told);
+        }
     }
 
     async fn held(&self) -> Receipts {
@@ -137,7 +148,9 @@ impl Region {
             ensure!(moved.elapsed() < PATIENCE, "the region does not catch up: {}", held.words());
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let told = self.told(trial).await?;
+        let now = self.told(trial).await?;
+        let mut told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        told.extend(now);
         let sent = oracle::sent(&jetstream::new(self.client.clone()), &self.site).await?;
         let (compared, held) = (told.compare(&sent)?, receipts::of(&self.client, &self.site).await?);
         if compared.lost + compared.duplicated + compared.altered > 0 {

@@ -114,8 +114,11 @@ fn while_a_machine_is_dead_the_others_are_the_region() {
     let up = Up::start(&folder.path().join("gateway"), &config);
     let fleet = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/fleet");
     up.done(&["replay", fleet.join("harbour-1.csv.gz").to_str().unwrap(), "--speed", "max"]);
-    wait_for("the first alerts in the region", || alerts_received(&up).is_some_and(|alerts| alerts > 0));
-    let before = alerts_received(&up).unwrap();
+    let mut before = 0;
+    wait_for("the first alerts in the region", || {
+        before = alerts_received(&up).unwrap_or(0);
+        before > 0
+    });
 
     // One after the other: whichever the gateway is connected to and whichever leads, each is among them once.
     for (number, node) in nodes.iter_mut().enumerate() {

@@ -124,6 +124,7 @@ async fn play(
             trial.pause(TICK).await?;
         }
         trial.fed().await?;
+        strikes.remember(trial).await?;
         // Two rounds ago all is settled.
         if rounds >= 2 {
             let (first, _) = trial.kit.recording.span();

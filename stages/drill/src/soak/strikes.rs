@@ -151,6 +151,12 @@ impl Strikes {
         }
     }
 
+    /// Keeps what the region is to have, before the gateway's streams drop it.
+    pub(super) async fn remember(&self, trial: &Trial<'_>) -> Result<()> {
+        self.region()?.remember(trial).await;
+        Ok(())
+    }
+
     /// Whether the region has all of it; what is wrong goes to the trial's problems.
     pub(super) async fn judge_region(&self, trial: &mut Trial<'_>) -> Result<()> {
         self.region()?.judge(trial).await.map(drop)

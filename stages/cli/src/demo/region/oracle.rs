@@ -263,6 +263,14 @@ impl Window {
 }
 
 impl Told {
+    /// Adds what was told when the stream had come further; what it has dropped since then is kept.
+    pub fn extend(&mut self, later: Self) {
+        self.alerts.extend(later.alerts);
+        self.windows.extend(later.windows);
+        self.alerts_at.extend(later.alerts_at);
+        self.scores_at.extend(later.scores_at);
+    }
+
     /// Compares with what the region has.
     pub fn compare(&self, sent: &Sent) -> anyhow::Result<Comparison> {
         let mut found = Comparison::default();
