@@ -11,19 +11,45 @@ pub struct Named {
     pub path: PathBuf,
 }
 
+impl Named {
+    /// With a relative path as one from the folder `cwd`.
+    pub fn below(self, cwd: &Path) -> Self {
+        Self { path: cwd.join(self.path), ..self }
+    }
+}
+
 /// Files that stages write, not read.
 const WRITTEN: [&str; 1] = ["address_file"];
+
+/// The table in a config file.
+///
+/// # Errors
+/// That the file cannot be read or is not TOML: where, and what the parser says, but not the line, which may hold a secret.
+pub fn table(file: &Path) -> anyhow::Result<toml::Table> {
+    let place = file.display();
+    let text = std::fs::read_to_string(file).map_err(|problem| anyhow::anyhow!("{place}: {problem}"))?;
+    text.parse().map_err(|problem: toml::de::Error| {
+        let message = problem.message().trim_end().replace('\n', ", ");
+        let before = problem.span().and_then(|span| text.get(..span.start));
+        let Some(before) = before else { return anyhow::anyhow!("{place}: {message}") };
+        let (line, of_line) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default());
+        anyhow::anyhow!("{place}, line {line}, column {}: {message}", of_line.chars().count() + 1)
+    })
+}
 
 /// Every file that the config in `file` names by a key that ends with `_file`, in order; a stage's and the gateway's own alike.
 ///
 /// # Errors
-/// That the file cannot be read or is not TOML.
+/// As [`table`].
 pub fn named(file: &Path) -> anyhow::Result<Vec<Named>> {
-    let text = std::fs::read_to_string(file).map_err(|problem| anyhow::anyhow!("{}: {problem}", file.display()))?;
-    let table: toml::Table = text.parse().map_err(|problem| anyhow::anyhow!("{}: {problem}", file.display()))?;
+    Ok(named_in(table(file)?))
+}
+
+/// Every file that a config names, as [`named`].
+pub fn named_in(table: toml::Table) -> Vec<Named> {
     let mut found = Vec::new();
     gather("", &toml::Value::Table(table), &mut found);
-    Ok(found)
+    found
 }
 
 fn gather(place: &str, value: &toml::Value, found: &mut Vec<Named>) {
@@ -67,5 +93,14 @@ mod tests {
         let mut found = found;
         found.sort();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_told_by_its_place_and_not_by_what_stands_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.toml");
+        std::fs::write(&file, "[site]\nname = \"a\"\npassword = \"SUPERSECRETPW\n").unwrap();
+        let told = format!("{:#}", named(&file).unwrap_err());
+        assert!(told.contains("c.toml, line 3, column ") && !told.contains("SUPERSECRET"), "{told}");
     }
 }

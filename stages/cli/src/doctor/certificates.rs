@@ -20,7 +20,10 @@ const RENEW: &str = "`eddy certs --out FOLDER --renew` makes those of its CA ane
 pub fn look(patient: &Patient, check: &mut Check<'_>) {
     let Some(file) = &patient.config_file else { return };
     match config_files::named(file) {
-        Ok(named) => named.iter().for_each(|one| of(one, &named, crate::now() / 1_000_000_000, check)),
+        Ok(named) => {
+            let named: Vec<_> = named.into_iter().map(|one| one.below(&patient.cwd)).collect();
+            named.iter().for_each(|one| of(one, &named, crate::now() / 1_000_000_000, check));
+        }
         Err(problem) => check.unchecked(problem),
     }
 }

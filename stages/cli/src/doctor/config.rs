@@ -1,6 +1,6 @@
 //! Each stage's own `check` of the config that it runs with, and of the layout of its state.
 
-use std::{process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
@@ -19,7 +19,7 @@ pub async fn look(patient: &Patient, check: &mut Check<'_>) {
         Err(problem) => return check.unchecked(problem),
     };
     for worker in workers {
-        let checked = of_stage(&worker).await;
+        let checked = of_stage(&worker, &patient.cwd).await;
         let file = patient.config_file.as_ref().map_or("its defaults".into(), |file| file.display().to_string());
         judge(worker.name(), worker.stage(), &file, checked, check);
     }
@@ -49,9 +49,10 @@ fn plan_url(patient: &Patient) -> String {
     patient.file.as_ref().map_or_else(|| crate::gateway::DEFAULT_URL.to_owned(), |file| file.machine.url.clone())
 }
 
-async fn of_stage(worker: &Worker) -> Result<(), Refused> {
+async fn of_stage(worker: &Worker, cwd: &Path) -> Result<(), Refused> {
     let mut command = Command::new(worker.binary());
-    command.args(worker.arguments("check")).envs(worker.environment()).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(worker.arguments("check")).envs(worker.environment()).current_dir(cwd);
+    command.stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
     let output = output.map_err(|_| (None, format!("no answer within {PATIENCE:?}")))?;
     let output = output.map_err(|problem| (None, problem.to_string()))?;

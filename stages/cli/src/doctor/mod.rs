@@ -17,7 +17,10 @@ mod volume;
 
 pub(crate) use streams::refused;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 
@@ -26,8 +29,9 @@ use self::{
     index::IndexArgs,
 };
 use crate::{
+    config_files,
     gateway::{Gateway, GatewayArgs, GatewayFile},
-    output,
+    hub, output,
     up::Plan,
 };
 
@@ -69,6 +73,8 @@ pub enum DoctorCommand {
 pub struct Patient {
     /// Its folder.
     pub dir: PathBuf,
+    /// The folder that relative paths in its config are of: where it was started, if it runs here.
+    pub cwd: PathBuf,
     /// The config file that it runs with, if there is one.
     pub config_file: Option<PathBuf>,
     /// What that and the defaults come to; `None` where it is no good.
@@ -144,13 +150,19 @@ pub(crate) async fn patient(
 ) -> anyhow::Result<Patient> {
     let dir = std::path::absolute(&args.bus.dir)?;
     let file = GatewayFile::read(&dir);
+    anyhow::ensure!(
+        file.is_some() || !is_hubs(&dir),
+        "{} is a hub's folder, and this looks at gateways: see `eddy receipts`, and `eddy health` for its processes",
+        dir.display()
+    );
     let is_there = file.is_some() || dir.join("streams").is_dir() || args.bus.url.is_some();
     anyhow::ensure!(is_there, "{} holds no gateway: --dir names its folder", dir.display());
     let config_file = config.or_else(|| file.as_ref()?.config_file.clone());
     let mut check = report.check("config");
-    let plan = Plan::load(&dir, config_file.as_deref());
+    let plan = plan(&dir, config_file.as_deref(), file.as_ref());
     let plan = plan
         .map_err(|problem| check.error(dir.display(), problem, "put right what it names: `eddy up --print-config`"));
+    let cwd = file.as_ref().and_then(started_in).map_or_else(std::env::current_dir, Ok)?;
     let gateway = if file.is_none() && args.bus.url.is_none() {
         report.unchecked.push("streams, consumers, dead letters, bundles, index: the gateway does not run".into());
         None
@@ -161,7 +173,39 @@ pub(crate) async fn patient(
         });
         gateway.ok()
     };
-    Ok(Patient { dir, config_file, plan: plan.ok(), file, gateway })
+    Ok(Patient { dir, cwd, config_file, plan: plan.ok(), file, gateway })
+}
+
+/// Whether a hub runs in a folder, or ran there and no gateway did.
+fn is_hubs(dir: &Path) -> bool {
+    let has_log = |name: &str| dir.join("logs").join(name).is_file();
+    dir.join(hub::FILE).is_file() || has_log("hub.log") && !has_log("gateway.log")
+}
+
+fn plan(dir: &Path, config_file: Option<&Path>, file: Option<&GatewayFile>) -> anyhow::Result<Plan> {
+    // Of a file that is no TOML the line is not told: it may hold a secret.
+    config_file.map(config_files::table).transpose()?;
+    let mut plan = Plan::load(dir, config_file)?;
+    // The config may name it by a path from where the gateway was started.
+    if let Some(keys) = file.and_then(|file| file.operator_key.as_ref()?.parent()) {
+        plan.config.access.keys_dir = keys.to_owned();
+    }
+    Ok(plan)
+}
+
+/// The folder that a gateway was started in, if its `eddy` runs here and may be looked at.
+fn started_in(file: &GatewayFile) -> Option<PathBuf> {
+    let process = PathBuf::from(format!("/proc/{}", file.machine.pids.get("eddy")?));
+    // In another container the number is another process's.
+    let own = std::env::current_exe().ok()?;
+    let is_eddy = std::fs::read_to_string(process.join("comm")).ok()?.trim_end() == comm(&own);
+    std::fs::read_link(process.join("cwd")).ok().filter(|cwd| is_eddy && cwd.is_dir())
+}
+
+/// What the kernel calls a process of a binary: 15 bytes at most.
+fn comm(binary: &Path) -> String {
+    let name = binary.file_name().unwrap_or_default().as_encoded_bytes();
+    String::from_utf8_lossy(&name[..name.len().min(15)]).into_owned()
 }
 
 async fn sound_index(gateway: &Gateway, check: &mut finding::Check<'_>) {
@@ -171,5 +215,55 @@ async fn sound_index(gateway: &Gateway, check: &mut finding::Check<'_>) {
             sound.problems.iter().for_each(|problem| check.error("index", problem, remedy));
         }
         Err(problem) => check.unchecked(format!("{problem:#}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{gateway::BusArgs, supervise::register::MachineFile};
+
+    async fn of(dir: &Path, config: Option<PathBuf>) -> (anyhow::Result<Patient>, Report) {
+        let args = GatewayArgs { bus: BusArgs { dir: dir.to_owned(), ..BusArgs::default() }, site: None };
+        let mut report = Report::default();
+        (patient(&args, config, &mut report).await, report)
+    }
+
+    #[tokio::test]
+    async fn a_config_that_is_no_toml_is_told_without_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("streams")).unwrap();
+        let config = folder.path().join("c.toml");
+        std::fs::write(&config, "password = \"SUPERSECRETPW\n").unwrap();
+        let (patient, report) = of(folder.path(), Some(config)).await;
+        assert!(patient.unwrap().plan.is_none());
+        let told = serde_json::to_string(&report).unwrap();
+        assert!(told.contains("c.toml, line 1, column ") && !told.contains("SUPERSECRET"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_hubs_folder_is_no_gateways() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("streams")).unwrap();
+        assert!(of(folder.path(), None).await.0.is_ok());
+        std::fs::write(folder.path().join("hub.json"), "{}").unwrap();
+        let refused = of(folder.path(), None).await.0.err().unwrap().to_string();
+        assert!(refused.contains("is a hub's folder"), "{refused}");
+        // Stopped, it leaves its log.
+        std::fs::remove_file(folder.path().join("hub.json")).unwrap();
+        std::fs::create_dir(folder.path().join("logs")).unwrap();
+        std::fs::write(folder.path().join("logs/hub.log"), "").unwrap();
+        assert!(of(folder.path(), None).await.0.is_err());
+    }
+
+    #[test]
+    fn relative_paths_are_of_the_folder_that_the_gateway_was_started_in() {
+        let of = |pid: u32| {
+            let machine = MachineFile { pids: [("eddy".to_owned(), pid)].into(), ..MachineFile::default() };
+            started_in(&GatewayFile { machine, ..GatewayFile::default() })
+        };
+        // A test's own thread has its name; the process has the binary's.
+        assert_eq!(of(std::process::id()), Some(std::env::current_dir().unwrap()));
+        assert_eq!(of(u32::MAX), None, "it does not run");
     }
 }
