@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::redact;
+use super::config;
 use crate::{
     backup,
     doctor::{self, Patient},
@@ -29,11 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Of nats-server's monitoring: itself, and its streams with their consumers. Not who is connected from where.
 const MONITORED: [(&str, &str); 2] = [("varz", "/varz"), ("jsz", "/jsz?streams=true&consumers=true&config=true")];
 
-/// Every file by its name; what cannot be had is a file that says why.
-pub async fn all(patient: &Patient) -> Vec<(String, String)> {
+/// Every file by its name; what cannot be had is a file that says why. `names`: with those of devices and channels in configs.
+pub async fn all(patient: &Patient, names: bool) -> Vec<(String, String)> {
     let mut files = vec![("versions.txt".to_owned(), machine())];
     files.extend(logs(&patient.dir.join("logs")));
-    files.extend(configs(patient).await);
+    files.extend(configs(patient, names).await);
     if let Some(file) = &patient.file {
         files.push((
             "gateway.json".into(),
@@ -83,10 +83,10 @@ fn end_of(path: &Path) -> std::io::Result<String> {
 }
 
 /// The effective config of each stage, and the file's own.
-async fn configs(patient: &Patient) -> Vec<(String, String)> {
+async fn configs(patient: &Patient, names: bool) -> Vec<(String, String)> {
     let mut files = Vec::new();
     if let Some(text) = patient.config_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) {
-        files.push(("config/file.toml".to_owned(), redact::config(&text)));
+        files.push(("config/file.toml".to_owned(), config::shown(&text, names)));
     }
     let url = patient.file.as_ref().map_or(DEFAULT_URL, |file| &file.machine.url);
     for worker in patient.plan.iter().flat_map(|plan| workers(plan, url).unwrap_or_default()) {
@@ -94,10 +94,11 @@ async fn configs(patient: &Patient) -> Vec<(String, String)> {
         command
             .args(worker.arguments("print-config"))
             .envs(worker.environment())
+            .current_dir(&patient.cwd)
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let text = match tokio::time::timeout(PATIENCE, command.output()).await {
-            Ok(Ok(output)) if output.status.success() => redact::config(&String::from_utf8_lossy(&output.stdout)),
+            Ok(Ok(output)) if output.status.success() => config::shown(&String::from_utf8_lossy(&output.stdout), names),
             Ok(Ok(output)) => String::from_utf8_lossy(&output.stderr).into_owned(),
             Ok(Err(problem)) => problem.to_string(),
             Err(_) => "no answer in time".into(),

@@ -11,13 +11,25 @@ use base64::{
 };
 use eddy_schemas::names;
 
+use super::config;
 use crate::config_files;
 
-const REDACTED: &str = "[redacted]";
+pub(super) const REDACTED: &str = "[redacted]";
 /// A secret that is shorter could be any word.
 const SECRET_BYTES_MIN: usize = 4;
 /// A name that is shorter is one only where a subject, a path or quotes say so.
 const NAME_BYTES_MIN: usize = 3;
+
+/// What becomes of the names of devices and channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// That was asked for.
+    AsTheyAre,
+    /// They become pseudonyms.
+    Known,
+    /// Nobody says which words are names.
+    Unknown,
+}
 
 /// What is taken out.
 #[derive(Default)]
@@ -29,19 +41,25 @@ pub struct Scrub {
 }
 
 impl Scrub {
-    /// What lies in the files that the config names.
-    pub fn of_secrets(config: Option<&Path>) -> Self {
+    /// What stands in the config, and what lies in the files that it names; relative paths are of the folder `cwd`.
+    pub fn of_secrets(config: Option<&Path>, cwd: &Path) -> Self {
         let mut scrub = Self::default();
-        let named = config.map(config_files::named).and_then(Result::ok).unwrap_or_default();
-        for file in named.iter().filter(|named| !named.key.ends_with("ca_file") && !named.key.ends_with("cert_file")) {
-            let text = std::fs::read_to_string(&file.path).unwrap_or_default();
-            let lines = text.lines().map(str::trim);
-            lines.filter(|line| !line.starts_with("-----")).for_each(|line| scrub.secret(line));
-            scrub.secret(text.trim());
+        let text = config.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        for table in config::readable(&text) {
+            config::inline_secrets(&table).iter().for_each(|secret| scrub.secret(secret));
+            let named = config_files::named_in(table);
+            let is_secret = |key: &str| !key.ends_with("ca_file") && !key.ends_with("cert_file");
+            named.iter().filter(|named| is_secret(&named.key)).for_each(|named| scrub.file(&cwd.join(&named.path)));
         }
-        scrub.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        scrub.secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         scrub.secrets.dedup();
         scrub
+    }
+
+    fn file(&mut self, path: &Path) {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(str::trim).filter(|line| !line.starts_with("-----")).for_each(|line| self.secret(line));
+        self.secret(text.trim());
     }
 
     fn secret(&mut self, value: &str) {
@@ -50,7 +68,8 @@ impl Scrub {
         }
         let encoded = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].map(|engine| engine.encode(value));
         let inner = value.strip_prefix("whsec_").map(str::to_owned);
-        let all = encoded.into_iter().chain(inner).chain([names::encode(value), value.to_owned()]);
+        let quoted = value.escape_debug().to_string();
+        let all = encoded.into_iter().chain(inner).chain([names::encode(value), quoted, value.to_owned()]);
         self.secrets.extend(all.filter(|form| form.len() >= SECRET_BYTES_MIN));
     }
 
@@ -72,10 +91,23 @@ impl Scrub {
         self.notes.push(note.to_owned());
     }
 
+    /// What it has to say.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// What the bundle says of itself.
-    pub fn about(&self, names: bool) -> String {
-        let of_names =
-            if names { "as they are (--names)" } else { "as name-XXXXXXXX, the same for the same name of this site" };
+    pub fn about(&self, names: Names) -> String {
+        let of_names = match names {
+            Names::AsTheyAre => "as they are (--names)",
+            Names::Known => {
+                "those that the streams tell are name-XXXXXXXX, the same for the same name of this site; in the config \
+                 they are taken out"
+            }
+            Names::Unknown => {
+                "in the config they are taken out; everywhere else, in the logs too, they are as they are"
+            }
+        };
         format!(
             "eddy {} support bundle\nsecrets: taken out by their values, by the names of keys, and by their looks\ndevices and channels: {of_names}\n\
              readings, payloads of dead letters, alerts, state: not in it\n{}\n",
@@ -92,12 +124,12 @@ impl Scrub {
                 text = text.replace(secret.as_str(), REDACTED);
             }
         }
-        let text = by_looks(&text);
+        let text = by_looks(&without_userinfo(&without_quoted_config(&text)));
         self.names.iter().fold(text, |text, (name, pseudonym)| replace_name(&text, name, pseudonym))
     }
 }
 
-/// Seeds of NKeys, tokens of JWT's and Standard Webhooks' kinds, userinfo of URLs.
+/// Seeds of NKeys, tokens of JWT's and Standard Webhooks' kinds.
 fn by_looks(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let is_part =
@@ -115,21 +147,59 @@ fn by_looks(text: &str) -> String {
             out.push_str(&word[..word.len() - value.len()]);
             out.push_str(REDACTED);
         } else {
-            out.push_str(&without_userinfo(word));
+            out.push_str(word);
         }
         out.push_str(rest);
     }
     out
 }
 
-/// `scheme://user:password@host` without user and password.
-fn without_userinfo(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
-    let authority = rest.split('/').next().unwrap_or(rest);
-    match authority.rsplit_once('@') {
-        Some((userinfo, _)) => format!("{scheme}://{REDACTED}{}", &rest[userinfo.len()..]),
-        None => word.to_owned(),
+/// `scheme://user:password@host` without user and password. A password may hold any sign, also one that ends a host or a word: what
+/// stands before the last `@` goes, up to white space or the end of a quotation.
+fn without_userinfo(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find("://") {
+        let (scheme, after) = rest.split_at(at + "://".len());
+        out.push_str(scheme);
+        let mut before = ' ';
+        let ends = |c: char| {
+            let is_end = c.is_whitespace() || c == '"' && before != '\\';
+            before = c;
+            is_end
+        };
+        let url = &after[..after.find(ends).unwrap_or(after.len())];
+        let host = url.rfind('@').unwrap_or(0);
+        if host > 0 {
+            out.push_str(REDACTED);
+        }
+        rest = &after[host..];
     }
+    out + rest
+}
+
+/// The TOML parser's messages without the line of the config that they quote.
+fn without_quoted_config(text: &str) -> String {
+    const BEFORE: &str = "TOML parse error at line ";
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(BEFORE) {
+        let (told, after) = rest.split_at(at + BEFORE.len());
+        out.push_str(told);
+        let line: String = after.chars().take_while(char::is_ascii_digit).collect();
+        // The quotation follows at once: `LINE | what stands there`.
+        let quote = format!("{line} | ");
+        let Some(from) = after.find(&quote).map(|from| from + quote.len()) else {
+            rest = after;
+            continue;
+        };
+        // Up to the line with the mark below it; in JSON the end of a line is written out.
+        let in_json = format!("\\n{}|", " ".repeat(line.len() + 1));
+        let ends = [after[from..].find('\n'), after[from..].find(&in_json)];
+        let end = ends.into_iter().flatten().min().map_or(after.len(), |end| from + end);
+        out.push_str(&after[..from]);
+        out.push_str(REDACTED);
+        rest = &after[end..];
+    }
+    out + rest
 }
 
 fn replace_name(text: &str, name: &str, pseudonym: &str) -> String {
@@ -149,38 +219,6 @@ fn replace_name(text: &str, name: &str, pseudonym: &str) -> String {
     out + rest
 }
 
-/// A config without the values of secrets and without what stands in URLs beside the host.
-pub fn config(text: &str) -> String {
-    let Ok(mut table) = text.parse::<toml::Table>() else { return "it is no TOML".into() };
-    table.iter_mut().for_each(|(key, value)| redact(key, value));
-    table.to_string()
-}
-
-fn redact(key: &str, value: &mut toml::Value) {
-    match value {
-        toml::Value::Table(table) => table.iter_mut().for_each(|(key, value)| redact(key, value)),
-        toml::Value::Array(all) if is_secret(key) => all.clear(),
-        toml::Value::Array(all) => all.iter_mut().for_each(|value| redact(key, value)),
-        toml::Value::String(text) if text.is_empty() => {}
-        toml::Value::String(text) if is_secret(key) => *text = REDACTED.into(),
-        toml::Value::String(text) => {
-            if let Some((scheme, rest)) = text.split_once("://") {
-                // A webhook's path is often its secret.
-                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-                let host = authority.rsplit('@').next().unwrap_or_default();
-                *text = format!("{scheme}://{host}");
-            }
-        }
-        _ if is_secret(key) => *value = toml::Value::String(REDACTED.into()),
-        _ => {}
-    }
-}
-
-fn is_secret(key: &str) -> bool {
-    let ends = ["secret", "token", "password", "key", "credentials", "authorization", "username"];
-    ends.iter().any(|end| key == *end || key.ends_with(&format!("_{end}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,7 +229,7 @@ mod tests {
         let (secret, config) = (folder.path().join("s"), folder.path().join("c.toml"));
         std::fs::write(&secret, "hunter2-of-the-gateway\n").unwrap();
         std::fs::write(&config, format!("[capture.http]\ntoken_file = {secret:?}\n")).unwrap();
-        let scrub = Scrub::of_secrets(Some(&config));
+        let scrub = Scrub::of_secrets(Some(&config), Path::new("/"));
         let seed = format!("SU{}", "A".repeat(56));
         let encoded = STANDARD.encode("hunter2-of-the-gateway");
         let text = format!(
@@ -215,13 +253,41 @@ mod tests {
     }
 
     #[test]
-    fn a_config_shows_hosts_and_no_secrets() {
-        let text = "[notify]\n[[notify.webhook]]\nurl = \"https://u:p@hooks.example/T0/SECRET?x=1\"\nsecret_file = \"/s\"\nmade_up_token = \"abc\"\n[a]\npassword = 7\n";
-        let told = config(text);
-        assert!(told.contains("https://hooks.example\"") && told.contains("secret_file = \"/s\""), "{told}");
-        assert!(
-            !told.contains("SECRET") && !told.contains("abc") && !told.contains('7') && !told.contains("u:p"),
-            "{told}"
-        );
+    fn a_password_in_a_url_goes_whatever_signs_it_holds() {
+        let scrub = Scrub::default();
+        for url in ["mqtt://us-er:p!ss~w0rdMQ@127.0.0.1:9", "mqtt://us-er:p/ss?w0rdMQ,'@@127.0.0.1:9"] {
+            let told = scrub.text(&format!("url = {url:?}: x {{\"a\":\"{url}\",\"b\":\"c@d\"}} http://h/x y@z"));
+            let expected = "url = \"mqtt://[redacted]@127.0.0.1:9\": x {\"a\":\"mqtt://[redacted]@127.0.0.1:9\",\"b\":\"c@d\"} http://h/x y@z";
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_config_goes_by_its_value_though_the_config_is_no_toml() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("s"), "hunter2").unwrap();
+        let config = folder.path().join("c.toml");
+        let text = "token_file = \"s\"\nurl = \"mqtt://me:pa ss\\\"w@h\"\npassword = \"swordfish\"\nbroken = \"x\n";
+        std::fs::write(&config, text).unwrap();
+        let told = Scrub::of_secrets(Some(&config), folder.path()).text("hunter2 pa ss\\\"w swordfish");
+        assert_eq!(told, "[redacted] [redacted] [redacted]");
+    }
+
+    #[test]
+    fn the_line_that_a_parser_quotes_goes() {
+        let text = "[a]\nurl = \"https://hooks.example/T0/BROKENSECRET";
+        let problem = text.parse::<toml::Table>().unwrap_err().to_string();
+        assert!(problem.contains("BROKENSECRET"));
+        for told in [problem.clone(), serde_json::json!({"what": problem, "next": 1}).to_string()] {
+            let told = Scrub::default().text(&format!("{told} and more"));
+            assert!(!told.contains("BROKENSECRET") && told.contains("line 2") && told.ends_with(" and more"), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_bundle_says_what_became_of_names() {
+        let of = |names| Scrub::default().about(names);
+        assert!(of(Names::Known).contains("name-XXXXXXXX"));
+        assert!(!of(Names::Unknown).contains("name-XXXXXXXX") && of(Names::Unknown).contains("as they are"));
     }
 }
