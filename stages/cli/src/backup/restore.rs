@@ -1,9 +1,10 @@
 //! `eddy restore`: a gateway made of a backup, in a folder that holds none.
 
 use std::{
+    ffi::OsString,
     fs::{File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -72,26 +73,51 @@ pub async fn run(args: &RestoreArgs) -> anyhow::Result<()> {
 
 /// Whether the folder is not there yet.
 fn is_new(dir: &Path) -> anyhow::Result<bool> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(problem) if problem.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(problem) => return Err(problem).with_context(|| dir.display().to_string()),
-    };
-    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).filter(|name| name != NOT_OURS).collect();
-    let is_free = names.is_empty() || names.iter().any(|name| name == UNFINISHED);
-    anyhow::ensure!(is_free, "{} is not empty: nothing is written over a gateway", dir.display());
-    Ok(false)
+    match names(dir) {
+        Ok(names) => {
+            let is_free = names.is_empty() || names.iter().any(|name| name == UNFINISHED);
+            anyhow::ensure!(is_free, not_empty(dir));
+            Ok(false)
+        }
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(problem) => Err(problem).with_context(|| dir.display().to_string()),
+    }
 }
 
-/// Marks the folder as one that is not whole yet, for this process alone, and clears what an earlier try left.
+/// What is in the folder, as far as it may be a gateway's.
+fn names(dir: &Path) -> io::Result<Vec<OsString>> {
+    let entries = std::fs::read_dir(dir)?;
+    Ok(entries.flatten().map(|entry| entry.file_name()).filter(|name| name != NOT_OURS).collect())
+}
+
+fn not_empty(dir: &Path) -> String {
+    format!("{} is not empty: nothing is written over a gateway", dir.display())
+}
+
+/// Marks the folder as one that is not whole yet, for this process alone. Only what an earlier try left, which has the mark, is cleared:
+/// while the archive was read somebody may have put a gateway there.
 fn begin(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join(UNFINISHED);
-    let marker = File::options().create(true).truncate(false).write(true).open(&path);
+    let (marker, is_ours) = match File::options().write(true).create_new(true).open(&path) {
+        Ok(marker) => (Ok(marker), true),
+        Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => {
+            (File::options().write(true).open(&path), false)
+        }
+        Err(problem) => (Err(problem), false),
+    };
     let marker = marker.with_context(|| path.display().to_string())?;
     anyhow::ensure!(marker.try_lock().is_ok(), "another restore into {} is running", dir.display());
-    // Another one may have ended between the look and the lock.
-    is_new(dir)?;
-    clear_all_but(dir, &[NOT_OURS, UNFINISHED]);
+    if is_ours {
+        if names(dir)?.iter().any(|name| name != UNFINISHED) {
+            std::fs::remove_file(&path)?;
+            anyhow::bail!(not_empty(dir));
+        }
+    } else {
+        // Whoever held it may have come to its end between the look and the lock.
+        let is_it = path.metadata().is_ok_and(|there| marker.metadata().is_ok_and(|held| there.ino() == held.ino()));
+        anyhow::ensure!(is_it, not_empty(dir));
+        clear_all_but(dir, &[NOT_OURS, UNFINISHED]);
+    }
     marker.sync_all()?;
     Ok(marker)
 }
@@ -275,6 +301,15 @@ mod tests {
         assert!(!is_new(&dir).unwrap());
         std::fs::write(dir.join("config.toml"), "").unwrap();
         assert!(is_new(&dir).unwrap_err().to_string().contains("not empty"));
+    }
+
+    #[test]
+    fn a_gateway_that_came_while_the_archive_was_read_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_new(folder.path()).unwrap());
+        std::fs::create_dir(folder.path().join("streams")).unwrap();
+        assert!(begin(folder.path()).unwrap_err().to_string().contains("not empty"));
+        assert_eq!(names(folder.path()).unwrap(), ["streams"]);
     }
 
     #[test]
