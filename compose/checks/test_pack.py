@@ -31,7 +31,7 @@ ENTRYPOINT []
 CMD ["eddy", "--help"]
 FROM base AS prebuilt
 ARG ARCH=amd64
-COPY dist/${ARCH}/ /usr/
+COPY usr/ dist*/${ARCH}/ /usr/
 FROM debian AS other
 RUN make
 """
@@ -43,10 +43,10 @@ class Dockerfile(unittest.TestCase):
         self.assertEqual(target.config, {
             "Labels": {"a": "x y", "b": "2"}, "Env": ["PATH=/bin", "A=b"], "User": "7:8", "Cmd": ["eddy", "--help"],
         })
-        self.assertEqual(target.copies, [dockerfile.Copy("root", "/", (7, 8)), dockerfile.Copy("dist/arm64", "/usr/")])
+        self.assertEqual(target.copies, [dockerfile.Copy("root", "/", (7, 8)), dockerfile.Copy("usr", "/usr/"), dockerfile.Copy("dist/arm64", "/usr/")])
 
     def test_what_it_cannot_do_is_refused(self):
-        for line in ["RUN make", "COPY --from=nats /x/ /y/", "COPY file /y", "COPY a/ b/ /y/", "LABEL a=${NOWHERE}", "VOLUME /x", "HEALTHCHECK NONE"]:
+        for line in ["RUN make", "COPY --from=nats /x/ /y/", "COPY file /y", "COPY a*b/ /y/", "COPY a/ --chown=1:1 b/ /y/", "LABEL a=${NOWHERE}", "VOLUME /x", "HEALTHCHECK NONE"]:
             with self.subTest(line), self.assertRaises(dockerfile.Unreadable):
                 dockerfile.read(f"FROM scratch AS t\n{line}\n", "t", {})
         for target in ["other", "nowhere"]:
@@ -57,7 +57,7 @@ class Dockerfile(unittest.TestCase):
         target = dockerfile.read((COMPOSE / "Dockerfile").read_text(), "prebuilt", {"ARCH": "arm64", "VERSION": "9", "REVISION": "r"})
         self.assertEqual((target.config["User"], target.config["Cmd"], target.config["WorkingDir"]), ("10001:10001", ["eddy", "--help"], "/usr/share/eddy"))
         self.assertEqual(target.config["Labels"]["org.opencontainers.image.revision"], "r")
-        self.assertEqual([copy.source for copy in target.copies], ["compose/rootfs", "fixtures/bundles", "compose/dist/arm64"])
+        self.assertEqual([copy.source for copy in target.copies], ["compose/rootfs", "compose/usr", "fixtures/bundles", "compose/usr", "compose/dist/arm64"])
 
 
 class Archives(unittest.TestCase):
@@ -65,7 +65,7 @@ class Archives(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.tree = Path(folder.name)
-        for name, text in [("root/keys/.volume", ""), ("dist/amd64/bin/eddy-all", "program"), ("dist/amd64/share/z", "z")]:
+        for name, text in [("root/keys/.volume", ""), ("usr/share/README", "r"), ("dist/amd64/bin/eddy-all", "program"), ("dist/amd64/share/z", "z")]:
             (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
             (self.tree / name).write_text(text)
         (self.tree / "dist/amd64/bin/eddy-all").chmod(0o775)
@@ -103,7 +103,7 @@ class Archives(unittest.TestCase):
         self.assertEqual(config["config"]["User"], "7:8")
         with tarfile.open(fileobj=io.BytesIO(unpacked[0])) as layer:
             self.assertEqual([(e.name, e.uid, e.gid, e.mode) for e in layer], [("keys", 7, 8, 0o755), ("keys/.volume", 7, 8, 0o644)])
-        with tarfile.open(fileobj=io.BytesIO(unpacked[1])) as layer:
+        with tarfile.open(fileobj=io.BytesIO(unpacked[2])) as layer:
             found = {entry.name: (entry.uid, entry.mode, entry.linkname, entry.mtime) for entry in layer}
         self.assertEqual(found["usr"], (0, 0o755, "", 1_000_000))
         self.assertEqual(found["usr/bin/eddy-all"], (0, 0o755, "", 1_000_000))

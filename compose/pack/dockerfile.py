@@ -96,22 +96,25 @@ def _apply(made, instruction, rest, given):
         if words:
             config[key] = words
     elif instruction == "COPY":
-        made.copies.append(_copy(rest))
+        made.copies.extend(_copies(rest))
     else:
         raise Unreadable(f"{instruction} {rest}: not known here")
 
 
-def _copy(rest):
-    *flags, source, to = rest.split()
+def _copies(rest):
+    *words, to = rest.split()
+    sources = [word for word in words if not word.startswith("--")]
     owner = (0, 0)
-    for flag in flags:
+    for flag in words[: len(words) - len(sources)]:
         chown = re.fullmatch(r"--chown=(\d+):(\d+)", flag)
         if not chown:
-            raise Unreadable(f"COPY {rest}: only one folder, and --chown=UID:GID, are known here")
+            raise Unreadable(f"COPY {rest}: only folders, and --chown=UID:GID, are known here")
         owner = (int(chown[1]), int(chown[2]))
-    if not source.endswith("/") or not to.startswith("/"):
-        raise Unreadable(f"COPY {rest}: a folder, ending in /, to an absolute place is known here")
-    return Copy(source.rstrip("/"), to, owner)
+    # `dist*/`: a builder that comes by does without the folder; here it must be there.
+    folders = [re.sub(r"\*/", "/", source) for source in sources]
+    if not folders or not to.startswith("/") or any("*" in folder or not folder.endswith("/") for folder in folders):
+        raise Unreadable(f"COPY {rest}: folders, ending in /, to an absolute place are known here")
+    return [Copy(folder.rstrip("/"), to, owner) for folder in folders]
 
 
 def _expand(text, values):
