@@ -36,6 +36,15 @@ pub enum ControlKind {
         /// `normal`, or the name of a fault.
         label: String,
     },
+    /// Somebody has seen an alert and looks after it. It changes no decision; it stands in the record.
+    Acknowledge {
+        /// The device of the alert.
+        device: String,
+        /// The alert's id.
+        alert: String,
+        /// Who, as they call themselves.
+        by: String,
+    },
     /// From here on the device neither alerts nor learns, or does again.
     Maintenance {
         /// The device.
@@ -101,6 +110,7 @@ impl Control {
     pub fn device(&self) -> Option<&str> {
         match &self.kind {
             ControlKind::Label { device, .. }
+            | ControlKind::Acknowledge { device, .. }
             | ControlKind::Maintenance { device, .. }
             | ControlKind::DeviceReset { device }
             | ControlKind::RegionLabel { device, .. }
@@ -113,6 +123,7 @@ impl Control {
     pub fn subject_token(&self) -> &'static str {
         match self.kind {
             ControlKind::Label { .. } => "label",
+            ControlKind::Acknowledge { .. } => "acknowledge",
             ControlKind::Maintenance { .. } => "maintenance",
             ControlKind::DeviceReset { .. } => "device_reset",
             ControlKind::Recommission { .. } => "recommission",

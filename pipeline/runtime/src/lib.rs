@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod app;
+pub mod audit;
 pub mod bundle;
 pub mod bus;
 pub mod client;

@@ -27,6 +27,7 @@ pub mod status;
 pub mod supervise;
 pub mod support;
 pub mod up;
+pub mod watch;
 
 use eddy_runtime::clock::{Clock as _, SystemClock};
 use eddy_schemas::Timestamp;

@@ -279,7 +279,8 @@ impl Judge {
             | ControlKind::DeviceReset { device }
             | ControlKind::Recommission { device } => device,
             // Another site's device: its alerts are judged there. Bundles are the stage's business.
-            ControlKind::RegionLabel { .. } | ControlKind::Bundle { .. } => return,
+            // Nor does it matter who has seen an alert.
+            ControlKind::RegionLabel { .. } | ControlKind::Bundle { .. } | ControlKind::Acknowledge { .. } => return,
         };
         let Some(slot) = self.registry.device(&names::encode(device)) else {
             // Maintenance of a device that has not been seen yet: it is remembered for when it is.
@@ -298,7 +299,7 @@ impl Judge {
             ControlKind::Label { label, .. } => (is_own || meant && device.episode.open) && label == "normal",
             ControlKind::Maintenance { on, .. } => *on,
             ControlKind::DeviceReset { .. } | ControlKind::Recommission { .. } => true,
-            ControlKind::RegionLabel { .. } | ControlKind::Bundle { .. } => false,
+            ControlKind::Acknowledge { .. } | ControlKind::RegionLabel { .. } | ControlKind::Bundle { .. } => false,
         };
         if ends && device.episode.open {
             let is_told = device.episode.is_told();
@@ -319,7 +320,10 @@ impl Judge {
                 device.admit_held(plan);
                 out.count("admitted", u64::from(is_own));
             }
-            ControlKind::Label { .. } | ControlKind::RegionLabel { .. } | ControlKind::Bundle { .. } => {}
+            ControlKind::Label { .. }
+            | ControlKind::Acknowledge { .. }
+            | ControlKind::RegionLabel { .. }
+            | ControlKind::Bundle { .. } => {}
             ControlKind::Maintenance { on, until, .. } => {
                 device.maintenance = on.then(|| until.unwrap_or(Timestamp::MAX));
             }

@@ -310,6 +310,7 @@ impl Embed {
             ControlKind::DeviceReset { device } => (device, true),
             ControlKind::Recommission { device } => (device, false),
             ControlKind::Label { .. }
+            | ControlKind::Acknowledge { .. }
             | ControlKind::Maintenance { .. }
             | ControlKind::RegionLabel { .. }
             | ControlKind::Bundle { .. } => return,

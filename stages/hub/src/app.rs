@@ -8,6 +8,7 @@ use std::{
 };
 
 use eddy_runtime::{
+    audit::{Audit, AuditError},
     bus::nats::NatsBus,
     clock::{Clock, SystemClock},
     config::CommonConfig,
@@ -24,7 +25,6 @@ use tokio::{
 
 use crate::{
     answer::{Answers, Peers, Region},
-    audit::{Audit, AuditError},
     audit_sink::AuditSink,
     config::Config,
     copy::Plan,

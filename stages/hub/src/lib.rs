@@ -10,13 +10,12 @@
 //! alert), `words.rs` (what operators say here), `merge/` (a stream into a store), `shards.rs` (copies and leaders), `lead.rs` (who leads),
 //! `copy.rs` and `follow.rs` (what runs for a copy), `news.rs` (labels to gateways), `sketch.rs` (sketches
 //! to them), `janitor.rs` (streams); `answer/` (what is
-//! answered), `grpc/` and `nats.rs` (to whom), `audit.rs` (the log of it); `app.rs` (all together).
+//! answered), `grpc/` and `nats.rs` (to whom), `audit_sink.rs` (who tells the log of it); `app.rs` (all together).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod about;
 pub mod answer;
 mod app;
-pub mod audit;
 pub mod audit_sink;
 pub mod chain;
 mod config;

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use eddy_runtime::{
+    audit::Audit,
     bus::nats::NatsBus,
     service::{self, Refusal as ServiceRefusal, Request, Service},
 };
@@ -23,7 +24,6 @@ use tokio::sync::watch;
 
 use crate::{
     answer::{Answers, Call, Refusal, Why},
-    audit::Audit,
     grpc::{Floods, about},
 };
 

@@ -245,7 +245,8 @@ fn said(kind: &ControlKind, origin: &str, time: Timestamp) -> Option<Change> {
         ControlKind::DeviceReset { device } => Some(Change::Forget { device: names::encode(device) }),
         // Windows made with the old scaling stay: what they say of the past holds. Another bundle's vectors are near to nothing here:
         // the region, which holds them all, is asked once this gateway has that bundle.
-        ControlKind::Maintenance { .. }
+        ControlKind::Acknowledge { .. }
+        | ControlKind::Maintenance { .. }
         | ControlKind::Recommission { .. }
         | ControlKind::RegionLabel { .. }
         | ControlKind::Bundle { .. } => None,

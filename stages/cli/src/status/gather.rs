@@ -47,14 +47,43 @@ async fn look(gateway: &Gateway) -> Result<Look, ClientError> {
 /// # Errors
 /// If the gateway does not answer, or was never provisioned.
 pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, ClientError> {
+    let (health, aside) = (health(gateway).await?, aside(gateway).await?);
+    Ok(Status { health, aside, ..brief(gateway, interval).await? })
+}
+
+/// The same without conditions and dead letters, for which whole streams are read.
+///
+/// # Errors
+/// As [`gather`].
+pub async fn brief(gateway: &Gateway, interval: Duration) -> Result<Status, ClientError> {
     let before = look(gateway).await?;
     if before.streams.is_empty() {
         return Err(ClientError::NoStream { what: "any of eddy's subjects".into() });
     }
-    let (checkpoints, health, aside) = (checkpoints(gateway).await?, health(gateway).await?, aside(gateway).await?);
+    let checkpoints = checkpoints(gateway).await?;
     let last_alert = gateway.client.last("DETECTIONS", &alerts_of(gateway)).await?;
     tokio::time::sleep(interval).await;
     let after = look(gateway).await?;
+    let (readers, streams) = rates(&before, &after, interval);
+    Ok(Status {
+        url: gateway.client.url().to_owned(),
+        site: gateway.site.clone(),
+        readers,
+        checkpoints,
+        streams,
+        last_alert: last_alert.and_then(|message| serde_json::from_slice(&message.payload).ok()),
+        health: Vec::new(),
+        index: index(gateway).await,
+        region: region(gateway).await,
+        bundles: Seen::ask(gateway).await?,
+        wish: rollout::seen::state(gateway).await.unwrap_or_default(),
+        given_up: gateway.file.as_ref().map(|file| file.machine.given_up.clone()).unwrap_or_default(),
+        aside: BTreeMap::new(),
+    })
+}
+
+/// What came between two looks.
+fn rates(before: &Look, after: &Look, interval: Duration) -> (Vec<Reader>, Vec<StreamUse>) {
     let per_second = |from: u64, to: u64| (to.saturating_sub(from) as f64 / interval.as_secs_f64()).round() as u64;
     let readers = after.consumers.iter().map(|now| {
         let was = before.consumers.iter().find(|was| (&was.stream, &was.name) == (&now.stream, &now.name));
@@ -77,21 +106,7 @@ pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, Cli
             messages_per_s: per_second(was, now.last_sequence),
         }
     });
-    Ok(Status {
-        url: gateway.client.url().to_owned(),
-        site: gateway.site.clone(),
-        readers: readers.collect(),
-        checkpoints,
-        streams: streams.collect(),
-        last_alert: last_alert.and_then(|message| serde_json::from_slice(&message.payload).ok()),
-        health,
-        index: index(gateway).await,
-        region: region(gateway).await,
-        bundles: Seen::ask(gateway).await?,
-        wish: rollout::seen::state(gateway).await.unwrap_or_default(),
-        given_up: gateway.file.as_ref().map(|file| file.machine.given_up.clone()).unwrap_or_default(),
-        aside,
-    })
+    (readers.collect(), streams.collect())
 }
 
 /// What the index says of itself, if it runs.
@@ -126,7 +141,10 @@ async fn checkpoints(gateway: &Gateway) -> Result<Vec<Checkpoint>, ClientError> 
 }
 
 /// The conditions that hold: the last word on each. HEALTH is bounded, so that it can be read whole.
-async fn health(gateway: &Gateway) -> Result<Vec<Health>, ClientError> {
+///
+/// # Errors
+/// If the gateway does not answer.
+pub async fn health(gateway: &Gateway) -> Result<Vec<Health>, ClientError> {
     let filter = format!("health.{}.>", gateway.site_token());
     let messages = gateway.client.read("HEALTH", &[&filter], ReadFrom::Start).await?;
     let mut last: BTreeMap<(String, Option<String>, Condition), Health> = BTreeMap::new();
@@ -141,7 +159,10 @@ async fn health(gateway: &Gateway) -> Result<Vec<Health>, ClientError> {
 }
 
 /// What lies in SIDE, by stage. It is bounded too.
-async fn aside(gateway: &Gateway) -> Result<BTreeMap<String, Aside>, ClientError> {
+///
+/// # Errors
+/// If the gateway does not answer.
+pub async fn aside(gateway: &Gateway) -> Result<BTreeMap<String, Aside>, ClientError> {
     let site = gateway.site_token();
     let filters = [format!("late.{site}.>"), format!("deadletter.{site}.>")];
     let messages = gateway.client.read("SIDE", &[&filters[0], &filters[1]], ReadFrom::Start).await?;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use eddy_runtime::fresh::Fresh;
+use eddy_runtime::{audit::Audit, fresh::Fresh};
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -28,7 +28,6 @@ use super::{
     flood::Flood,
     tls::{Tls, common_name},
 };
-use crate::audit::Audit;
 
 /// A handshake takes at most so long.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);

@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use eddy_runtime::audit;
 use serde::Deserialize;
 
-use crate::{answer, audit};
+use crate::answer;
 
 /// `[hub.grpc]`, as `default.toml` documents it.
 #[derive(Clone, Debug, Deserialize)]
@@ -111,7 +112,8 @@ impl AuditConfig {
 
     /// As the log takes them.
     pub fn bounds(&self) -> audit::Bounds {
-        audit::Bounds { file_bytes_max: self.file_mb_max << 20, bytes_max: self.all_mb_max << 20 }
+        let (file_bytes_max, bytes_max) = (self.file_mb_max << 20, self.all_mb_max << 20);
+        audit::Bounds { file_bytes_max, bytes_max, key: "hub.audit.all_mb_max" }
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use eddy_runtime::audit::{Audit, AuditError};
 use eddy_schemas::names;
 use futures_util::Future;
 use tonic::{
@@ -28,10 +29,7 @@ use super::{
     flood::Flood,
     roles::{Role, Roles},
 };
-use crate::{
-    answer::{Call, FOR, OWN_ONLY, Refusal, Why},
-    audit::{Audit, AuditError},
-};
+use crate::answer::{Call, FOR, OWN_ONLY, Refusal, Why};
 
 /// Refused calls are logged one by one up to so many in a minute.
 const REFUSED_MAX: u32 = 600;

@@ -14,7 +14,7 @@ mod tls;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use eddy_runtime::fresh::Fresh;
+use eddy_runtime::{audit::Audit, fresh::Fresh};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{service::Routes, transport::Server};
 
@@ -29,7 +29,7 @@ use self::{
     gate::{Gate, Rules},
     region::Service,
 };
-use crate::{answer::Answers, audit::Audit, service::region_server::RegionServer};
+use crate::{answer::Answers, service::region_server::RegionServer};
 
 /// The descriptors of what is served, for reflection.
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/region.bin"));

@@ -3,6 +3,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use eddy_runtime::audit::Audit;
 use eddy_schemas::region::wire::{
     GetWindowRequest, GetWindowResponse, LabelRequest, LabelResponse, ReceiptsRequest, ReceiptsResponse, SearchRequest,
     SearchResponse, StatsRequest, StatsResponse,
@@ -13,7 +14,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     answer::{Answers, Call, Refusal, Why},
-    audit::Audit,
     service::region_server::Region,
 };
 

@@ -5,19 +5,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use eddy_runtime::{bus::BusError, config::CommonConfig};
+use eddy_runtime::{audit::Bounds, bus::BusError, config::CommonConfig};
 use eddy_schemas::{
     audit,
     region::wire::{ReceiptsResponse, SearchResponse, StatsResponse},
 };
 
 use super::*;
-use crate::{
-    answer::{
-        Peers,
-        tests::fixture::{BUNDLE, LONG, TestRegion, chain, clock},
-    },
-    audit::Bounds,
+use crate::answer::{
+    Peers,
+    tests::fixture::{BUNDLE, LONG, TestRegion, chain, clock},
 };
 
 /// A server of the test's own.
@@ -68,7 +65,7 @@ async fn requests_are_answered_refused_and_logged() {
     let region = TestRegion::new(1, &[0]);
     region.shard(0).add(BUNDLE, "plant-1/pump", 1.0, "a1");
     *region.shard(0).chains.lock().unwrap() = vec![chain("plant-1", 9)];
-    let bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 1 << 24 };
+    let bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 1 << 24, key: "" };
     let audit = Arc::new(Audit::open(folder.path(), bounds, clock()).unwrap());
     let answers = region.answers(Peers::new(None));
     let requests = Requests { answers, audit, bytes_max: 4_096, at_once: 4, time_max: LONG, lately: Arc::default() };

@@ -262,6 +262,7 @@ impl Reading {
                 self.push(Class::Deltas, entry);
             }
             ControlKind::Label { .. }
+            | ControlKind::Acknowledge { .. }
             | ControlKind::Maintenance { .. }
             | ControlKind::Recommission { .. }
             | ControlKind::RegionLabel { .. }

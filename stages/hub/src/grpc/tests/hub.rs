@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use eddy_runtime::audit::{Audit, Bounds};
 use eddy_schemas::{audit::read, names};
 use tokio::{sync::watch, task::JoinHandle};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -12,12 +13,11 @@ use crate::{
         Leader, Peers,
         tests::fixture::{LONG, TestRegion, clock},
     },
-    audit::{Audit, Bounds},
     grpc::{Grpc, GrpcConfig, Roles},
     service::region_client::RegionClient,
 };
 
-pub(super) const ROOMY: Bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 1 << 24 };
+pub(super) const ROOMY: Bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 1 << 24, key: "" };
 
 /// A process.
 pub(super) struct Hub {

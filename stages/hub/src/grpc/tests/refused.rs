@@ -2,6 +2,7 @@
 
 use std::{sync::mpsc, time::Duration};
 
+use eddy_runtime::audit::Bounds;
 use eddy_schemas::region::wire::{GetWindowRequest, LabelRequest, ReceiptsRequest, SearchRequest, StatsRequest};
 use futures_util::{StreamExt as _, stream};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
@@ -15,7 +16,6 @@ use super::{
 };
 use crate::{
     answer::tests::fixture::{BUNDLE, TestRegion},
-    audit::Bounds,
     grpc::{GrpcConfig, Tls},
     service::region_client::RegionClient,
 };
@@ -187,7 +187,7 @@ async fn a_call_past_its_deadline_is_given_up_and_logged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_logged_is_not_done() {
     let ca = Ca::new();
-    let hub = Hub::with(ca.config(), region(), Bounds { file_bytes_max: 600, bytes_max: 2_000 }).await;
+    let hub = Hub::with(ca.config(), region(), Bounds { file_bytes_max: 600, bytes_max: 2_000, key: "" }).await;
     let mut operator = hub.client(&ca, "bob").await;
     let mut answered = 0;
     let status = loop {

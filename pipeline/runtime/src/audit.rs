@@ -1,4 +1,4 @@
-//! The audit log of a hub process: `audit.jsonl` in its state folder, as `eddy_schemas::audit` has it.
+//! An audit log: `audit.jsonl` in a folder, as `eddy_schemas::audit` has it. A hub process has one, and so has a gateway for its operators' words.
 //!
 //! A call is written when it ends. A decision is on disk before anybody hears of it. At its bound a file is closed and lies beside the new
 //! one; nothing is ever deleted here: when all files together have reached their bound, nothing is taken any more, and what cannot
@@ -11,10 +11,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use eddy_runtime::clock::Clock;
 use eddy_schemas::audit::{self, AuditProblem, Chain, Entry, FILE, Head};
 
-use crate::audit_sink::AuditSink;
+use crate::clock::Clock;
 
 /// Calls leave that part of the bound to decisions.
 const RESERVED: u64 = 20;
@@ -28,6 +27,8 @@ pub struct Bounds {
     pub file_bytes_max: u64,
     /// Bytes of all files.
     pub bytes_max: u64,
+    /// The config key that says so; empty: it is fixed.
+    pub key: &'static str,
 }
 
 /// Why something cannot be logged.
@@ -45,27 +46,31 @@ pub enum AuditError {
     #[error("audit log: {0}; move that file elsewhere to look into it: the log then goes on from the file before it")]
     Broken(AuditProblem),
     /// Another process writes it.
-    #[error("audit log in {folder} is in use by another eddy-hub: stop that one first")]
+    #[error("audit log in {folder} is in use by another process: stop that one first")]
     InUse {
         /// The folder.
         folder: PathBuf,
     },
     /// No room.
-    #[error(
-        "audit log in {folder} has reached its {bytes_max} bytes: move audit-*.jsonl elsewhere, or raise hub.audit.all_mb_max"
-    )]
+    #[error("audit log in {folder} has reached its {bytes_max} bytes: move audit-*.jsonl elsewhere{}", or_raise(key))]
     Full {
         /// The folder.
         folder: PathBuf,
         /// The bound.
         bytes_max: u64,
+        /// See [`Bounds::key`].
+        key: &'static str,
     },
     /// A line that was half written could not be taken back.
-    #[error("audit log in {folder} has a half-written line: start eddy-hub again")]
+    #[error("audit log in {folder} has a half-written line: start its process again")]
     Torn {
         /// The folder.
         folder: PathBuf,
     },
+}
+
+fn or_raise(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!(", or raise {key}") }
 }
 
 /// The log, for the one process that writes it.
@@ -135,7 +140,7 @@ impl Audit {
             let detail =
                 format!("{} bytes of a line that was not finished are dropped after entry {}", torn.bytes, head.seq);
             tracing::warn!(detail, "audit log");
-            audit.decide("hub", "audit", "ok", &detail)?;
+            audit.decide("audit", "open", "ok", &detail)?;
         }
         // Kept elsewhere it shows a log whose end was cut off (`eddy audit verify --holds`).
         tracing::info!(head = %audit.head(), "audit log");
@@ -198,7 +203,8 @@ impl Audit {
             // Files may have been moved away since.
             open.others = others(&self.folder).map_err(|error| self.failed(error))?;
             if open.others + open.bytes + length > bound {
-                return Err(AuditError::Full { folder: self.folder.clone(), bytes_max: self.bounds.bytes_max });
+                let Bounds { bytes_max, key, .. } = self.bounds;
+                return Err(AuditError::Full { folder: self.folder.clone(), bytes_max, key });
             }
         }
         if let Err(error) = (&*open.file).write_all(line.as_bytes()) {
@@ -228,22 +234,10 @@ impl Audit {
         let (held, bound) = (open.others, self.bounds.bytes_max);
         tracing::info!(file = %full.display(), head = %open.head, "an audit file is full");
         if held > bound / 2 {
-            tracing::warn!(
-                held,
-                bound,
-                "the audit log fills up: move audit-*.jsonl elsewhere, or raise hub.audit.all_mb_max"
-            );
+            let raise = or_raise(self.bounds.key);
+            tracing::warn!(held, bound, "the audit log fills up: move audit-*.jsonl elsewhere{raise}");
         }
         Ok(())
-    }
-}
-
-/// What the hub itself decides.
-impl AuditSink for Audit {
-    fn note(&self, what: &str, who: &str, outcome: &str, detail: &str) {
-        if let Err(error) = self.decide(who, what, outcome, detail) {
-            tracing::error!(%error, what, who, outcome, detail, "a decision is not logged");
-        }
     }
 }
 

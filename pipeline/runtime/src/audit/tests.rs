@@ -1,11 +1,11 @@
 use std::{io::Read as _, thread};
 
-use eddy_runtime::clock::ManualClock;
 use eddy_schemas::audit::{Verified, rotated, verify};
 
 use super::*;
+use crate::clock::ManualClock;
 
-const ROOMY: Bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 1 << 24 };
+const ROOMY: Bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 1 << 24, key: "hub.audit.all_mb_max" };
 
 fn open(folder: &Path, bounds: Bounds) -> Result<Audit, AuditError> {
     Audit::open(folder, bounds, Arc::new(ManualClock::new(1_700_000_000_000_000_000)))
@@ -75,7 +75,8 @@ fn a_file_of_that_name_is_not_written_over() {
 #[test]
 fn at_the_bound_calls_are_refused_first_then_decisions_until_files_are_moved() {
     let folder = tempfile::tempdir().unwrap();
-    let audit = open(folder.path(), Bounds { file_bytes_max: 1_000, bytes_max: 10_000 }).unwrap();
+    let audit =
+        open(folder.path(), Bounds { file_bytes_max: 1_000, bytes_max: 10_000, key: "hub.audit.all_mb_max" }).unwrap();
     let calls = (0..100).take_while(|_| audit.log("console", "Search", "ok", "").is_ok()).count();
     assert!((20..60).contains(&calls), "{calls}");
     let error = audit.log("console", "Search", "ok", "").unwrap_err().to_string();

@@ -1,0 +1,136 @@
+//! What an operator does: said to the gateway as a control, and written down in its audit log with who said it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use eddy_runtime::{
+    audit::{Audit, AuditError, Bounds},
+    clock::SystemClock,
+};
+use eddy_schemas::{Control, ControlKind, Timestamp};
+
+use crate::gateway::Gateway;
+
+/// Bounds of a gateway's audit log: some fifty thousand words.
+const AUDIT: Bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 16 << 20, key: "" };
+/// How often and how long another process's entry is waited for.
+const PATIENCE: (u32, Duration) = (50, Duration::from_millis(100));
+
+/// Somebody at a console.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// By which way: `console`, `top`.
+    pub origin: &'static str,
+    /// As they call themselves.
+    pub who: String,
+    /// The folder of the audit log; `None`: of a gateway on another machine, which has the controls themselves.
+    pub audit: Option<PathBuf>,
+}
+
+/// Where the audit log of the gateway in `dir` lies.
+pub fn audit_of(dir: &Path) -> PathBuf {
+    dir.join("audit")
+}
+
+impl Operator {
+    /// They look after an alert.
+    ///
+    /// # Errors
+    /// That it is not written down, or not stored: nothing was said then.
+    pub async fn acknowledge(&self, device: &str, alert: &str) -> anyhow::Result<u64> {
+        let (device, alert) = (device.to_owned(), alert.to_owned());
+        self.say(ControlKind::Acknowledge { device, alert, by: self.who.clone() }).await
+    }
+
+    /// An alert was `label`: `normal`, or a fault by its name.
+    ///
+    /// # Errors
+    /// As [`Self::acknowledge`], or that it is no label.
+    pub async fn label(&self, device: &str, alert: &str, label: &str) -> anyhow::Result<u64> {
+        let is_name = !label.trim().is_empty() && label != "*" && label.len() <= 200;
+        anyhow::ensure!(
+            is_name,
+            "{label:?} is no label: `normal` or a fault's name of 1 to 200 bytes is taken, but not `*`"
+        );
+        let (device, alert, label) = (device.to_owned(), alert.to_owned(), label.to_owned());
+        self.say(ControlKind::Label { device, alert, label }).await
+    }
+
+    /// A device is under maintenance until then (`None`: until it is ended), or is not any more.
+    ///
+    /// # Errors
+    /// As [`Self::acknowledge`].
+    pub async fn maintain(&self, device: &str, on: bool, until: Option<Timestamp>) -> anyhow::Result<u64> {
+        self.say(ControlKind::Maintenance { device: device.to_owned(), on, until }).await
+    }
+
+    /// The control's sequence.
+    async fn say(&self, kind: ControlKind) -> anyhow::Result<u64> {
+        let now = crate::now();
+        let id = format!("{}-{now}-{}", self.origin, std::process::id());
+        let control = Control { id, origin: self.origin.to_owned(), time: now, kind };
+        let json = control.to_json();
+        // What capture would refuse is refused here, where somebody reads it.
+        Control::parse(json.as_bytes()).map_err(anyhow::Error::msg)?;
+        // First: what cannot be written down is not done.
+        self.note(&control, "said").await?;
+        let subject = format!("control.{}.{}", self.gateway.site_token(), control.subject_token());
+        let headers = [("Content-Type", "application/json"), ("Nats-Msg-Id", control.id.as_str())];
+        let published = self.gateway.client.publish(&subject, &headers, json.into()).await;
+        if let Err(problem) = &published {
+            self.note(&control, &format!("failed: {problem}")).await?;
+        }
+        published.with_context(|| format!("{} is not stored", control.subject_token()))
+    }
+
+    async fn note(&self, control: &Control, outcome: &str) -> anyhow::Result<()> {
+        let Some(folder) = self.audit.clone() else { return Ok(()) };
+        let who = format!("{} ({})", self.who, self.origin);
+        let (what, outcome, detail) = (control.subject_token(), outcome.to_owned(), control.to_json());
+        let written = tokio::task::spawn_blocking(move || append(&folder, [&who, what, &outcome, &detail]));
+        written.await?.context("nothing was said: it cannot be written down")
+    }
+}
+
+/// One entry. Other processes write the same log, each for a moment.
+fn append(folder: &Path, [who, what, outcome, detail]: [&str; 4]) -> Result<(), AuditError> {
+    let mut tries = 0;
+    loop {
+        match Audit::open(folder, AUDIT, Arc::new(SystemClock)) {
+            Err(AuditError::InUse { .. }) if tries < PATIENCE.0 => {
+                tries += 1;
+                std::thread::sleep(PATIENCE.1);
+            }
+            audit => return audit?.decide(who, what, outcome, detail).map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_writers_make_one_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let writers: Vec<_> = (0..2)
+            .map(|writer| {
+                let folder = folder.path().to_owned();
+                std::thread::spawn(move || {
+                    for n in 0..5 {
+                        append(&folder, [&format!("w{writer}"), "label", "said", &n.to_string()]).unwrap();
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        let verified = eddy_schemas::audit::verify(folder.path()).unwrap();
+        assert_eq!((verified.first, verified.head.seq), (1, 10));
+    }
+}
