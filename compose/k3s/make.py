@@ -15,8 +15,8 @@ HEAD = """\
 USER = 10001
 # A stage's volume, and the bus's: gateway.store_mb_max, and room.
 STATE, STREAMS = "4Gi", "10Gi"
-# Who reaches out of the plant, and with what.
-SECRETS = {"sync": "eddy-sync", "export": "eddy-export"}
+# Who has a secret of its own, `eddy-NAME`, which need not be there, and where its files are seen. Export's are its environment.
+SECRETS = {"bus": "/secrets", "capture": "/secrets", "notify": "/secrets", "sync": "/certs"}
 TELEMETRY, BUS, HTTP = 9100, 4222, 8086
 PARTS = ["bus", "capture", "preprocess", "embed", "detect", "index", "notify", "sync", "export"]
 
@@ -92,7 +92,7 @@ def _container(name, service):
         "volumeMounts": [_mount(volume) for volume in service["volumes"]] + _shared_mounts(name),
     }
     if name == "export":
-        container["envFrom"] = [{"secretRef": {"name": SECRETS[name], "optional": True}}]
+        container["envFrom"] = [{"secretRef": {"name": "eddy-export", "optional": True}}]
     return container
 
 
@@ -107,8 +107,8 @@ def _mount(volume):
 
 def _shared_mounts(name):
     mounts = [{"name": "config", "mountPath": "/etc/eddy", "readOnly": True}]
-    if name == "sync":
-        mounts.append({"name": "certs", "mountPath": "/certs", "readOnly": True})
+    if name in SECRETS:
+        mounts.append({"name": "secrets", "mountPath": SECRETS[name], "readOnly": True})
     return mounts
 
 
@@ -116,8 +116,8 @@ def _volumes(name, service):
     claims = [claim for claim in ("keys", "bundles") if any(_mount(volume)["name"] == claim for volume in service["volumes"])]
     volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": f"eddy-{claim}"}} for claim in claims]
     volumes.append({"name": "config", "configMap": {"name": "eddy-config"}})
-    if name == "sync":
-        volumes.append({"name": "certs", "secret": {"secretName": SECRETS[name], "optional": True, "defaultMode": 0o440}})
+    if name in SECRETS:
+        volumes.append({"name": "secrets", "secret": {"secretName": f"eddy-{name}", "optional": True, "defaultMode": 0o440}})
     return volumes
 
 
