@@ -52,10 +52,13 @@ rust() {
   [ "$toolchain" != /usr ] || { echo "bases.sh: $(command -v rustc) has no folder of its own: put rustup's first on PATH" >&2; exit 1; }
   mkdir -p "$work/rust/toolchain"
   cp -a "$toolchain/bin" "$toolchain/lib" "$work/rust/toolchain/"
+  # Whom this machine trusts: a registry may be behind a proxy with a CA of the plant's own.
+  cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$work/rust/ca-certificates.crt"
   cat > "$work/rust/Dockerfile" <<'END'
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ libc6-dev make cmake && rm -rf /var/lib/apt/lists
 COPY toolchain /usr/local/rust
+COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 ENV CARGO_HOME=/usr/local/cargo PATH=/usr/local/cargo/bin:/usr/local/rust/bin:/usr/bin:/bin
 END
   docker build -q --network host -t rust:1.95-bookworm "$work/rust" > /dev/null
