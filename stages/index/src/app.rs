@@ -69,6 +69,7 @@ impl Program for Index {
         let answers =
             Arc::new(Answers { store: store.clone(), searcher: searcher.clone(), recall: self.config.recall });
         let serving = tokio::spawn(serve(bus.clone(), common.site.name.clone(), answers, &self.config, stop.clone()));
+        telemetry.expect_labels();
         let cancel = Arc::new(AtomicBool::new(false));
         let (builds, cancelled) = (store.clone(), cancel.clone());
         let building = std::thread::spawn(move || builder::run(&builds, &cancelled));

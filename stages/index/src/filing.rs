@@ -1,13 +1,13 @@
 //! Changes into the store, with the position that they reach, in one transaction.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use eddy_schemas::SeriesName;
 use eddy_vectors::index::{Batch, Filter, IndexError, Label, Model, Searcher, Store, Window, WindowId};
 
 use crate::{
     changes::{AlertEvent, Change, Changes},
-    context::{Due, elsewhere_tag},
+    context::{Due, ORIGIN, elsewhere_tag},
     remembered::{self, Remembered},
 };
 
@@ -77,6 +77,25 @@ impl Filing<'_> {
             tracing::error!(%error, "what was written is not searchable yet");
         }
         Ok(())
+    }
+
+    /// How long after its opening each alert of this site was labelled by somebody, as far as it is known. After the commit.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn label_lags(&self, changes: &Changes) -> Result<Vec<Duration>, IndexError> {
+        let mut lags = Vec::new();
+        for change in &changes.changes {
+            let Change::Label { alert, label } = change else { continue };
+            // What the index says itself is nobody's word.
+            let opening = self.searcher.tagged(alert)?.first().copied().filter(|_| label.origin != ORIGIN);
+            let Some(window) = opening else { continue };
+            if let Some((window, ..)) = self.searcher.window(window)? {
+                let lag = u64::try_from(label.time.saturating_sub(window.facts.end)).unwrap_or(0);
+                lags.push(Duration::from_nanos(lag));
+            }
+        }
+        Ok(lags)
     }
 
     /// The searcher has seen all that is committed; what this batch added it has not.

@@ -65,6 +65,10 @@ impl<B: Bus, R: Region> Sink for IndexSink<B, R> {
         let filing = Filing { store: &self.store, searcher: &self.searcher, site: &self.contexts.site };
         block_in_place(|| filing.commit(&changes, &commit)).map_err(|error| sink_error(&error))?;
         self.sent.clear();
+        match block_in_place(|| filing.label_lags(&changes)) {
+            Ok(lags) => lags.into_iter().for_each(|lag| self.telemetry.label_lag(lag)),
+            Err(error) => tracing::warn!(%error, "how late labels came is not counted"),
+        }
         for problem in &changes.refused {
             tracing::error!(problem, "not indexed");
             self.telemetry.rejected(eddy_schemas::side::Reason::Malformed, 1);
