@@ -231,6 +231,9 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
                 telemetry.idle();
             }
         }
+        if !came {
+            telemetry.caught_up();
+        }
         if came || is_time {
             if let Err(error) = sink.tick().await {
                 match error {

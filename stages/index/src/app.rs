@@ -26,6 +26,7 @@ use crate::{
     builder,
     config::Config,
     context::Contexts,
+    openings::Openings,
     region::{Asking, Sketches, ThroughSync},
     sink::IndexSink,
 };
@@ -84,7 +85,14 @@ impl Program for Index {
             config: self.config,
             telemetry: telemetry.clone(),
         };
-        let sink = IndexSink { store, searcher, contexts, telemetry: telemetry.clone(), sent: Vec::new() };
+        let sink = IndexSink {
+            store,
+            searcher,
+            contexts,
+            telemetry: telemetry.clone(),
+            sent: Vec::new(),
+            openings: Openings::default(),
+        };
         let source = Source {
             stream: "DETECTIONS".into(),
             durable: Self::NAME.into(),

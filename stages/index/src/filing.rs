@@ -8,6 +8,7 @@ use eddy_vectors::index::{Batch, Filter, IndexError, Label, Model, Searcher, Sto
 use crate::{
     changes::{AlertEvent, Change, Changes},
     context::{Due, ORIGIN, elsewhere_tag},
+    openings::Openings,
     remembered::{self, Remembered},
 };
 
@@ -79,11 +80,12 @@ impl Filing<'_> {
         Ok(())
     }
 
-    /// How long after its opening each alert of this site was labelled by somebody, as far as it is known. After the commit.
+    /// How long after its opening each alert of this site was labelled by somebody. After the commit. An alert that opened before this
+    /// process began did so at its event time, on a gateway that is fed by devices.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) fn label_lags(&self, changes: &Changes) -> Result<Vec<Duration>, IndexError> {
+    pub(crate) fn label_lags(&self, changes: &Changes, openings: &Openings) -> Result<Vec<Duration>, IndexError> {
         let mut lags = Vec::new();
         for change in &changes.changes {
             let Change::Label { alert, label } = change else { continue };
@@ -91,7 +93,8 @@ impl Filing<'_> {
             let opening = self.searcher.tagged(alert)?.first().copied().filter(|_| label.origin != ORIGIN);
             let Some(window) = opening else { continue };
             if let Some((window, ..)) = self.searcher.window(window)? {
-                let lag = u64::try_from(label.time.saturating_sub(window.facts.end)).unwrap_or(0);
+                let opened = openings.of(alert).unwrap_or(window.facts.end);
+                let lag = u64::try_from(label.time.saturating_sub(opened)).unwrap_or(0);
                 lags.push(Duration::from_nanos(lag));
             }
         }

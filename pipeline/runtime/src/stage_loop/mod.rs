@@ -283,6 +283,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             if self.left.iter().all(|left| *left == 0) {
                 self.telemetry.idle();
             }
+        } else if self.left.iter().all(|left| *left == 0) {
+            self.telemetry.caught_up();
         }
         self.tick().await;
         self.settle(stop).await

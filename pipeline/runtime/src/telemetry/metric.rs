@@ -182,7 +182,7 @@ impl Metric {
             Self::ScoredRows => ("eddy_scored_rows_total", Counter, Some("tail"), Unit::Count, "Rows past commissioning by their tail probability: at most that of the label, and above the next smaller one"),
             Self::NewestEvent => ("eddy_newest_event_seconds", Gauge, None, Unit::Seconds, "Newest event time that went out, in seconds since 1970"),
             Self::HealthConditions => ("eddy_health_conditions_total", Counter, Some("condition"), Unit::Count, "Conditions of devices that began (or ended)"),
-            Self::LabelLag => ("eddy_label_lag_seconds", Histogram, None, Unit::Seconds, "From the event time at which an alert opened to the operator's word on it"),
+            Self::LabelLag => ("eddy_label_lag_seconds", Histogram, None, Unit::Seconds, "From an alert's opening to the operator's word on it; by event time where it opened before the process began"),
             Self::Bundle => ("eddy_bundles", Gauge, Some("bundle"), Unit::Count, "1 for the bundle that judges (role active) and the one beside it (role shadow), 0 for those that did"),
             Self::LagMessages => ("eddy_lag_messages", Gauge, None, Unit::Count, "Messages not pulled yet"),
             Self::LagSeconds => ("eddy_lag_seconds", Gauge, None, Unit::Seconds, "Age of the newest message when it was pulled"),

@@ -257,7 +257,8 @@ impl Telemetry {
 
     /// Labels will be told: none was yet, which is said so that the first one is seen as a rise.
     pub fn expect_labels(&self) {
-        self.recorder.register_histogram(&self.key(Metric::LabelLag, None), &METADATA);
+        // Registering is all: the handle is for recording.
+        let _ = self.recorder.register_histogram(&self.key(Metric::LabelLag, None), &METADATA);
     }
 
     /// An operator said what an alert was, so long after it opened.

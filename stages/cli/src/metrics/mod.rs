@@ -96,6 +96,9 @@ pub async fn serve(watched: Watched, listen: SocketAddr) {
 
 /// Looks at the machine before what is known of it is told.
 async fn look_first(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    if request.uri().path() != "/metrics" {
+        return next.run(request).await;
+    }
     let mut looked = shared.looked.lock().await;
     if looked.is_none_or(|looked| looked.elapsed() > AGE_MIN) {
         // Said by the age of what is told: the streams' server may be starting again.
