@@ -74,9 +74,8 @@ impl Prometheus {
     /// What an instant query finds: the labels and the value of each sample.
     async fn query(&self, query: &str) -> Vec<(Value, f64)> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let answer =
-            http::get(&self.address, &format!("/api/v1/query?query={encoded}"), 16 << 20, Duration::from_secs(10));
-        let (code, text) = answer.await.unwrap();
+        let path = format!("/api/v1/query?query={encoded}");
+        let (code, text) = http::get(&self.address, &path, 16 << 20, Duration::from_secs(10)).await.unwrap();
         assert_eq!(code, 200, "{query}: {text}");
         let answer: Value = serde_json::from_str(&text).unwrap();
         let samples = answer["data"]["result"].as_array().unwrap().iter();
