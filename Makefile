@@ -16,7 +16,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region soak test previous lint compose-check k3s dist dist-check fuzz tools clients containers build release bundle train train-tools recording clean
+.PHONY: all demo demo-region soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients containers prometheus build release bundle train train-tools recording clean
 
 # What an upgrade is tested against.
 BASE ?= HEAD~1
@@ -41,6 +41,14 @@ clients: $(TOOLS)/py/.clients
 	@PATH="$$PATH:/usr/sbin"; command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null \
 	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq mosquitto mosquitto-clients curl openssl; } \
 	|| echo "clients: SKIPPED mosquitto: install it (apt-get install mosquitto mosquitto-clients)"
+
+# Prometheus and promtool, which run nowhere but in tests: unpacked, not installed, so that no daemon of it starts.
+PROMETHEUS := $(TOOLS)/prometheus/usr/bin/prometheus
+prometheus:
+	@[ -x $(PROMETHEUS) ] || { command -v apt-get >/dev/null && mkdir -p $(TOOLS)/prometheus && cd $(TOOLS)/prometheus \
+		&& { apt-get download -qq prometheus 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq prometheus; }; } \
+		&& dpkg -x prometheus_*.deb . && rm prometheus_*.deb; } \
+	|| echo "prometheus: SKIPPED Prometheus and promtool: not to be had here (apt-get download prometheus)"
 
 # A Docker engine, for tests/containers: they start one of their own, and make the base images themselves.
 containers:
@@ -102,7 +110,7 @@ dist-check: tools
 	@for arch in $(ARCHES); do compose/pack/check.sh $$arch $(DIST) "$(NATS_SERVER)" || exit 1; done
 
 # --- checks ----------------------------------------------------------------
-test: build clients containers
+test: build clients containers prometheus
 	@command -v cargo-nextest >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc --quiet
@@ -119,8 +127,12 @@ lint: compose-check
 $(TOOLS)/py/.compose: compose/requirements.txt | $(NATS_SERVER)
 	@$(TOOLS)/py/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@
 
-compose-check: $(TOOLS)/py/.compose
+compose-check: $(TOOLS)/py/.compose prometheus
 	@$(TOOLS)/py/bin/python -B -m unittest discover --start-directory compose/checks
+
+# What compose/grafana/panels.py says, as Grafana reads it.
+dashboards:
+	@$(PYTHON) -B compose/grafana/generate.py
 
 k3s: $(TOOLS)/py/.compose
 	@$(TOOLS)/py/bin/python -B compose/k3s/make.py

@@ -35,7 +35,7 @@ def documents(name, service):
 
 
 def _service(name, labels):
-    numbers = {"telemetry": TELEMETRY} if name != "bus" else {"nats": BUS}
+    numbers = {"telemetry": TELEMETRY} | ({"nats": BUS} if name == "bus" else {})
     if name == "capture":
         numbers["http"] = HTTP
     ports = [{"name": port, "port": number, "targetPort": port} for port, number in numbers.items()]

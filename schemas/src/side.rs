@@ -31,6 +31,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Malformed,
+        Self::UnknownVersion,
+        Self::InvalidField,
+        Self::Future,
+        Self::Late,
+        Self::TooLarge,
+        Self::Panic,
+        Self::BundleMismatch,
+        Self::Refused,
+        Self::Expired,
+        Self::Missed,
+    ];
+
     /// As it stands in JSON and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

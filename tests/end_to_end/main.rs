@@ -28,6 +28,7 @@ mod identity;
 mod index;
 mod index_region;
 mod keys;
+mod metrics;
 mod notify;
 mod region;
 mod remembered;

@@ -13,7 +13,7 @@ mod hostile;
 mod hub;
 mod kills;
 mod links;
-mod machine;
+pub mod machine;
 mod offline;
 mod site;
 

@@ -23,6 +23,8 @@ use eddy_schemas::{
 };
 use serde::de::DeserializeOwned;
 
+use crate::telemetry::Tails;
+
 /// One message of an input stream.
 #[derive(Clone, Debug)]
 pub struct Incoming {
@@ -146,6 +148,15 @@ pub struct AlertMessage {
 /// Most alerts in one output: they commit in one atomic batch of at most 1,000 messages.
 pub const ALERTS_MAX: usize = 900;
 
+/// What the scored rows of an output are like, for metrics alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scored {
+    /// Rows past commissioning, by their tail probability.
+    pub tails: Tails,
+    /// The newest event time of all rows.
+    pub newest: Timestamp,
+}
+
 /// What a stage emits while it processes rows.
 #[derive(Debug)]
 pub struct Outbox<B> {
@@ -163,6 +174,8 @@ pub struct Outbox<B> {
     pub duplicates: u64,
     /// Counts of what the stage decided, for the `eddy_decisions_total{kind}` metric; kinds are a closed list of the stage.
     pub decisions: Vec<(&'static str, u64)>,
+    /// What its scored rows are like; only detect has any.
+    pub scored: Option<Scored>,
     bytes_max: usize,
     ended: bool,
     stopped: Option<String>,
@@ -179,6 +192,7 @@ impl<B: Batch> Outbox<B> {
             health: Vec::new(),
             duplicates: 0,
             decisions: Vec::new(),
+            scored: None,
             bytes_max,
             ended: false,
             stopped: None,
@@ -243,6 +257,13 @@ impl<B: Batch> Outbox<B> {
         }
     }
 
+    /// Adds what more scored rows are like.
+    pub fn score(&mut self, tails: &Tails, newest: Timestamp) {
+        let scored = self.scored.get_or_insert(Scored { tails: Tails::default(), newest });
+        scored.tails.add(tails);
+        scored.newest = scored.newest.max(newest);
+    }
+
     /// Forgets everything: the rows behind it are out already.
     pub fn clear(&mut self) {
         for batch in &mut self.main {
@@ -255,6 +276,7 @@ impl<B: Batch> Outbox<B> {
         self.rejected.clear();
         self.health.clear();
         self.decisions.clear();
+        self.scored = None;
         self.duplicates = 0;
         self.ended = false;
     }

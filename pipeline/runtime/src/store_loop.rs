@@ -210,7 +210,7 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
         if came {
             let started = Instant::now();
             telemetry.busy();
-            telemetry.received(pulled.len() as u64);
+            telemetry.received(pulled.len() as u64, pulled.iter().map(|one| one.payload.len() as u64).sum());
             let left = pulled.last().map_or(0, |last| last.pending);
             held.extend(pulled);
             let turn = Turn { deliveries: &held, gap, before: position.as_ref() };
@@ -230,6 +230,9 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
             if left == 0 {
                 telemetry.idle();
             }
+        }
+        if !came {
+            telemetry.caught_up();
         }
         if came || is_time {
             if let Err(error) = sink.tick().await {

@@ -15,6 +15,7 @@ pub mod handed;
 pub mod health;
 pub mod hub;
 pub mod label;
+pub mod metrics;
 pub mod model;
 pub mod output;
 pub mod query;

@@ -5,7 +5,10 @@
 //! other knows of one is opened.
 
 use bytes::Bytes;
-use eddy_runtime::stage::{AlertMessage, Incoming, Outbox};
+use eddy_runtime::{
+    stage::{AlertMessage, Incoming, Outbox},
+    telemetry::Tails,
+};
 use eddy_schemas::{
     ControlKind, Embeddings, HeadColumn, JOINT_CHANNEL, ScoresBuilder, Timestamp, Told,
     alert::{CloudEvent, Phase},
@@ -63,6 +66,8 @@ pub(crate) struct Judge {
     joint_name: String,
     /// Rows judged in the message in hand, and those of them in [`DRIFT_TAIL`].
     drift: (u64, u64),
+    /// Their tail probabilities, and the newest event time of all rows.
+    scored: (Tails, Timestamp),
 }
 
 impl Judge {
@@ -78,6 +83,7 @@ impl Judge {
             columns: Vec::new(),
             joint_name: String::new(),
             drift: (0, 0),
+            scored: (Tails::default(), Timestamp::MIN),
         }
     }
 
@@ -87,6 +93,7 @@ impl Judge {
         // What does not fit was refused when it was decoded.
         self.columns = self.plan.columns(heads).unwrap_or_default();
         self.drift = (0, 0);
+        self.scored = (Tails::default(), Timestamp::MIN);
     }
 
     /// A control may have removed series.
@@ -98,6 +105,11 @@ impl Judge {
     /// Rows judged since [`Self::begin`], and those of them in the upper twentieth of their own past.
     pub(crate) fn drift(&self) -> (u64, u64) {
         self.drift
+    }
+
+    /// How the rows judged since [`Self::begin`] are spread, and the newest event time since; `None` if there were none.
+    pub(crate) fn scored(&self) -> Option<(Tails, Timestamp)> {
+        (self.scored.1 > Timestamp::MIN).then_some(self.scored)
     }
 
     /// The slot of a row's series; none, with the row rejected, where there is no room for it.
@@ -191,7 +203,9 @@ impl Judge {
         out.main[0].push(input.rows.name(row), window.time, judged.told, judged.judgement.tail, marks, told);
         push_round(whole, out);
         count(out, marks);
+        self.scored.1 = self.scored.1.max(window.time);
         if !window.commissioning {
+            self.scored.0.count(judged.judgement.tail);
             self.drift.0 += 1;
             self.drift.1 += u64::from(judged.judgement.tail <= DRIFT_TAIL);
         }

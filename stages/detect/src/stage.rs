@@ -118,6 +118,9 @@ impl Stage for Detect {
         let (judged, upper_twentieth) = panel.active().drift();
         out.count("judged", judged);
         out.count("upper_twentieth", upper_twentieth);
+        if let Some((tails, newest)) = panel.active().scored() {
+            out.score(&tails, newest);
+        }
         reached
     }
 

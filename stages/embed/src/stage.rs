@@ -130,6 +130,8 @@ impl Stage for Embed {
             }
         }
         self.infer(out);
+        // A rise from nothing is seen only if nothing was there to be seen.
+        out.count("bundle_refused", 0);
         reached
     }
 

@@ -26,6 +26,7 @@ use crate::{
     builder,
     config::Config,
     context::Contexts,
+    openings::Openings,
     region::{Asking, Sketches, ThroughSync},
     sink::IndexSink,
 };
@@ -69,6 +70,7 @@ impl Program for Index {
         let answers =
             Arc::new(Answers { store: store.clone(), searcher: searcher.clone(), recall: self.config.recall });
         let serving = tokio::spawn(serve(bus.clone(), common.site.name.clone(), answers, &self.config, stop.clone()));
+        telemetry.expect_labels();
         let cancel = Arc::new(AtomicBool::new(false));
         let (builds, cancelled) = (store.clone(), cancel.clone());
         let building = std::thread::spawn(move || builder::run(&builds, &cancelled));
@@ -83,7 +85,14 @@ impl Program for Index {
             config: self.config,
             telemetry: telemetry.clone(),
         };
-        let sink = IndexSink { store, searcher, contexts, telemetry: telemetry.clone(), sent: Vec::new() };
+        let sink = IndexSink {
+            store,
+            searcher,
+            contexts,
+            telemetry: telemetry.clone(),
+            sent: Vec::new(),
+            openings: Openings::default(),
+        };
         let source = Source {
             stream: "DETECTIONS".into(),
             durable: Self::NAME.into(),

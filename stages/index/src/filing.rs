@@ -1,13 +1,14 @@
 //! Changes into the store, with the position that they reach, in one transaction.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use eddy_schemas::SeriesName;
 use eddy_vectors::index::{Batch, Filter, IndexError, Label, Model, Searcher, Store, Window, WindowId};
 
 use crate::{
     changes::{AlertEvent, Change, Changes},
-    context::{Due, elsewhere_tag},
+    context::{Due, ORIGIN, elsewhere_tag},
+    openings::Openings,
     remembered::{self, Remembered},
 };
 
@@ -77,6 +78,27 @@ impl Filing<'_> {
             tracing::error!(%error, "what was written is not searchable yet");
         }
         Ok(())
+    }
+
+    /// How long after its opening each alert of this site was labelled by somebody. After the commit. An alert that opened before this
+    /// process began did so at its event time, on a gateway that is fed by devices.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn label_lags(&self, changes: &Changes, openings: &Openings) -> Result<Vec<Duration>, IndexError> {
+        let mut lags = Vec::new();
+        for change in &changes.changes {
+            let Change::Label { alert, label } = change else { continue };
+            // What the index says itself is nobody's word.
+            let opening = self.searcher.tagged(alert)?.first().copied().filter(|_| label.origin != ORIGIN);
+            let Some(window) = opening else { continue };
+            if let Some((window, ..)) = self.searcher.window(window)? {
+                let opened = openings.of(alert).unwrap_or(window.facts.end);
+                let lag = u64::try_from(label.time.saturating_sub(opened)).unwrap_or(0);
+                lags.push(Duration::from_nanos(lag));
+            }
+        }
+        Ok(lags)
     }
 
     /// The searcher has seen all that is committed; what this batch added it has not.

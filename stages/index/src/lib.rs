@@ -17,6 +17,7 @@ mod context;
 mod episodes;
 mod filing;
 mod offline;
+mod openings;
 mod region;
 mod remembered;
 mod sink;

@@ -15,6 +15,7 @@ use crate::{
     changes::{Changes, Message},
     context::{Contexts, Draft, Due},
     filing::{Commit, Filing},
+    openings::Openings,
     region::Region,
 };
 
@@ -29,6 +30,8 @@ pub struct IndexSink<B, R> {
     pub(crate) telemetry: Arc<Telemetry>,
     /// Contexts that are out; the next transaction takes them from the outbox.
     pub(crate) sent: Vec<WindowId>,
+    /// When alerts opened.
+    pub(crate) openings: Openings,
 }
 
 /// A full disk may have room again; what is damaged stays so.
@@ -65,6 +68,13 @@ impl<B: Bus, R: Region> Sink for IndexSink<B, R> {
         let filing = Filing { store: &self.store, searcher: &self.searcher, site: &self.contexts.site };
         block_in_place(|| filing.commit(&changes, &commit)).map_err(|error| sink_error(&error))?;
         self.sent.clear();
+        if let Some(last) = turn.deliveries.last() {
+            self.openings.note(&changes, last.stored_at);
+        }
+        match block_in_place(|| filing.label_lags(&changes, &self.openings)) {
+            Ok(lags) => lags.into_iter().for_each(|lag| self.telemetry.label_lag(lag)),
+            Err(error) => tracing::warn!(%error, "how late labels came is not counted"),
+        }
         for problem in &changes.refused {
             tracing::error!(problem, "not indexed");
             self.telemetry.rejected(eddy_schemas::side::Reason::Malformed, 1);

@@ -132,7 +132,8 @@ impl<'a, O: Outlet> Life<'a, O> {
     /// What was read: into its lane, or done at once.
     async fn take(&mut self, turns: Vec<Turn>) -> Result<(), Failed> {
         let mut done = Vec::new();
-        self.sink.telemetry.received(turns.len() as u64);
+        let bytes = |turn: &Turn| if let Turn::Message(delivery) = turn { delivery.payload.len() as u64 } else { 0 };
+        self.sink.telemetry.received(turns.len() as u64, turns.iter().map(bytes).sum());
         for turn in turns {
             match turn {
                 Turn::Missed(missed) => self.note_missed(missed).await?,

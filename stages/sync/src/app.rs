@@ -7,7 +7,7 @@ use eddy_runtime::{
     bus::nats::NatsBus,
     config::CommonConfig,
     program::{EXIT_STATE, Program},
-    telemetry::Telemetry,
+    telemetry::{Metric, Telemetry},
 };
 use eddy_schemas::{region::NEWS_STREAM, sync::Class};
 use tokio::{
@@ -79,6 +79,11 @@ impl Program for Sync {
         let site = common.site.name.clone();
         let hub = NatsBus::connect(&config.hub_of(&site), &format!("eddy-sync {site}")).await;
         let hub = hub.map_err(|error| (EXIT_FAILED, format!("sync.hub: {error}")))?;
+        let linked = hub.clone();
+        telemetry.watch_link(move || linked.is_connected());
+        for class in Class::ALL {
+            telemetry.count_class(Metric::SyncSentBytes, class.token(), 0);
+        }
         let health = Arc::new(Health::default());
         let (checked, stall_after) = (health.clone(), Duration::from_secs(common.telemetry.stall_after_s));
         telemetry.also_check(move || checked.check(stall_after));

@@ -74,6 +74,7 @@ enum Taken {
 impl Bundles {
     /// Below `folder`, which holds the bundles.
     pub fn new(library: Library, folder: &Path, telemetry: Arc<Telemetry>) -> Self {
+        telemetry.decision("bundle_refused", 0);
         Self { library, incoming: folder.join(".incoming"), telemetry }
     }
 

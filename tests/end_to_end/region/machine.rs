@@ -91,6 +91,11 @@ impl Machine {
         }
     }
 
+    /// What it says of its processes and addresses.
+    pub fn file(&self) -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(self.dir().join("hub.json")).unwrap()).unwrap()
+    }
+
     fn dir(&self) -> PathBuf {
         self.folder.path().join("hub")
     }

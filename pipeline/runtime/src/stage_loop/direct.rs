@@ -20,7 +20,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         requests: Vec<Request<S::Input>>,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), Interrupt> {
-        self.telemetry.received(requests.len() as u64);
+        let bytes: usize = requests.iter().map(|request| request.message.payload.len()).sum();
+        self.telemetry.received(requests.len() as u64, bytes as u64);
         for Request { message, input, answer, .. } in requests {
             let mut receipt = Receipt::default();
             match input {

@@ -283,6 +283,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             if self.left.iter().all(|left| *left == 0) {
                 self.telemetry.idle();
             }
+        } else if self.left.iter().all(|left| *left == 0) {
+            self.telemetry.caught_up();
         }
         self.tick().await;
         self.settle(stop).await
@@ -310,7 +312,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let Some(last) = deliveries.last() else { return };
         let age = (self.clock.now() - last.stored_at) as f64 / 1e9;
         self.left[input] = last.pending;
-        self.telemetry.received(deliveries.len() as u64);
+        let bytes: usize = deliveries.iter().map(|delivery| delivery.payload.len()).sum();
+        self.telemetry.received(deliveries.len() as u64, bytes as u64);
         self.telemetry.lag(self.left.iter().sum(), age.max(0.0));
     }
 

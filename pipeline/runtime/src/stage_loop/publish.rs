@@ -43,6 +43,10 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         for (kind, n) in std::mem::take(&mut self.outbox.decisions) {
             self.telemetry.decision(kind, n);
         }
+        if let Some(scored) = self.outbox.scored.take() {
+            self.telemetry.scored(&scored.tails);
+            self.telemetry.newest_event(scored.newest);
+        }
         let health = std::mem::take(&mut self.outbox.health);
         self.publish_health(health).await;
         if self.store.is_none() {

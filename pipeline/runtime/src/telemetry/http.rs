@@ -34,21 +34,27 @@ pub async fn serve(
         std::fs::write(&part, bound.to_string())?;
         std::fs::rename(&part, address_file)?;
     }
-    let kept = telemetry.clone();
-    tokio::spawn(async move {
-        let mut interval = tokio::time::interval(UPKEEP);
-        loop {
-            interval.tick().await;
-            kept.upkeep();
-        }
-    });
-    let routes = Router::new().route("/metrics", get(metrics)).route("/healthz", get(healthz)).with_state(telemetry);
+    let routes = routes(telemetry);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "telemetry is not served any more");
         }
     });
     Ok(bound)
+}
+
+/// `/metrics` and `/healthz`, for who listens by itself; from now on histograms are folded in the background.
+pub fn routes(telemetry: Arc<Telemetry>) -> Router {
+    let kept = Arc::downgrade(&telemetry);
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(UPKEEP);
+        while let Some(kept) = kept.upgrade() {
+            kept.upkeep();
+            drop(kept);
+            interval.tick().await;
+        }
+    });
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(healthz)).with_state(telemetry)
 }
 
 async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {

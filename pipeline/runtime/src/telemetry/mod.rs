@@ -3,9 +3,14 @@
 //! Everything is counted per batch, never per row, and no label names a device: the number of time series that a
 //! gateway exports does not grow with its fleet.
 
+mod gateway;
 mod http;
 mod log;
 mod metric;
+mod process;
+mod scores;
+mod sinks;
+mod start;
 mod sync;
 
 use std::{
@@ -18,11 +23,13 @@ use std::{
 
 use eddy_schemas::{health::Condition, side::Reason};
 use metrics::{Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-pub use http::serve;
+pub use http::{routes, serve};
 pub use log::start as start_logs;
 pub use metric::Metric;
+pub use process::Process;
+pub use scores::{TAIL_DECADES, Tails};
 
 /// The metrics and the progress of one stage instance.
 pub struct Telemetry {
@@ -40,16 +47,43 @@ pub struct Telemetry {
     bundles: Mutex<Vec<(&'static str, String)>>,
     connections: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
     health: OnceLock<Box<dyn Fn() -> Result<(), String> + Send + Sync>>,
+    /// Processes that are told beside this one.
+    others: OnceLock<process::Others>,
+    links: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    start: start::Start,
 }
 
 impl Telemetry {
     /// For the instance of `stage` that serves `shard`; unhealthy when something is pending and nothing moved for
     /// `stall_after`.
     pub fn new(stage: &str, shard: u32, stall_after: Duration) -> Self {
+        let telemetry = Self::silent(stage, shard, stall_after);
+        for metric in Metric::ALL {
+            // Processor time is told apart.
+            if metric.label().is_none() && metric.is_counter() && metric != Metric::Cpu {
+                telemetry.add(metric, None, 0);
+            }
+        }
+        // What rises from nothing is seen only if nothing was there to be seen.
+        Reason::ALL.into_iter().for_each(|reason| telemetry.rejected(reason, 0));
+        telemetry
+    }
+
+    /// For a supervisor, of which no stage's counters are told before it counts.
+    pub fn supervisor(name: &str) -> Self {
+        let telemetry = Self::silent(name, 0, Duration::MAX);
+        ["active", "refused"].into_iter().for_each(|outcome| telemetry.rollout(outcome, 0));
+        telemetry
+    }
+
+    fn silent(stage: &str, shard: u32, stall_after: Duration) -> Self {
         let buckets = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
-        let builder = PrometheusBuilder::new();
+        // From a minute to a month.
+        let label_lag = [60.0, 600.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0];
+        let named = Matcher::Full(Metric::LabelLag.name().to_owned());
+        let builder = PrometheusBuilder::new().set_buckets(&buckets);
         // Buckets are refused only if there are none.
-        let recorder = match builder.set_buckets(&buckets) {
+        let recorder = match builder.and_then(|builder| builder.set_buckets_for_metric(named, &label_lag)) {
             Ok(builder) => builder.build_recorder(),
             Err(_) => PrometheusBuilder::new().build_recorder(),
         };
@@ -58,7 +92,7 @@ impl Telemetry {
         }
         let labels = vec![Label::new("stage", stage.to_owned()), Label::new("shard", shard.to_string())];
         let handle = recorder.handle();
-        let telemetry = Self {
+        Self {
             recorder,
             handle,
             labels,
@@ -71,13 +105,10 @@ impl Telemetry {
             bundles: Mutex::new(Vec::new()),
             connections: OnceLock::new(),
             health: OnceLock::new(),
-        };
-        for metric in Metric::ALL {
-            if metric.label().is_none() && metric.is_counter() {
-                telemetry.add(metric, None, 0);
-            }
+            others: OnceLock::new(),
+            links: OnceLock::new(),
+            start: start::Start::now(),
         }
-        telemetry
     }
 
     /// Counts, and serves nothing.
@@ -96,17 +127,6 @@ impl Telemetry {
         let _ = self.health.set(Box::new(health));
     }
 
-    /// Counts `n` for a sink of alerts. Their names come from the config, so there are few of them.
-    pub fn sink(&self, metric: Metric, sink: &str, n: u64) {
-        self.recorder.register_counter(&self.sink_key(metric, sink), &METADATA).increment(n);
-    }
-
-    /// How many alerts a sink has read and not settled.
-    pub fn sink_pending(&self, sink: &str, alerts: u64) {
-        let key = self.sink_key(Metric::SinkPendingAlerts, sink);
-        self.recorder.register_gauge(&key, &METADATA).set(alerts as f64);
-    }
-
     /// Which bundles run: role and digest of each.
     pub fn bundles(&self, now: Vec<(&'static str, String)>) {
         let Ok(mut told) = self.bundles.lock() else { return };
@@ -123,12 +143,6 @@ impl Telemetry {
         *told = now;
     }
 
-    fn sink_key(&self, metric: Metric, sink: &str) -> Key {
-        let mut labels = self.labels.clone();
-        labels.push(Label::new("sink", sink.to_owned()));
-        Key::from_parts(metric.name(), labels)
-    }
-
     /// The metrics as Prometheus text.
     pub fn render(&self) -> String {
         let age = if self.busy.load(Ordering::Relaxed) { self.progress_age() } else { Duration::ZERO };
@@ -139,7 +153,12 @@ impl Telemetry {
         }
         let key = self.key(Metric::FilesRefused, None);
         self.recorder.register_counter(&key, &METADATA).absolute(crate::fresh::refused());
-        self.handle.render()
+        if let Some(links) = self.links.get() {
+            self.set(Metric::SyncLinks, f64::from(u8::from(links())));
+        }
+        let mut processes = String::new();
+        self.processes(&mut processes);
+        self.handle.render() + &processes
     }
 
     /// Folds what the histograms recorded into their buckets; until then every value is kept (INV-5). [`serve`] does it.
@@ -167,9 +186,10 @@ impl Telemetry {
         self.recorder.register_histogram(&self.key(metric, None), &METADATA).record(seconds.as_secs_f64());
     }
 
-    /// Messages were pulled.
-    pub fn received(&self, messages: u64) {
+    /// Messages were pulled, or came directly.
+    pub fn received(&self, messages: u64, bytes: u64) {
         self.add(Metric::ReceivedMessages, None, messages);
+        self.add(Metric::ReceivedBytes, None, bytes);
     }
 
     /// Rows were read from the messages pulled.
@@ -182,6 +202,7 @@ impl Telemetry {
         self.add(Metric::EmittedMessages, None, 1);
         self.add(Metric::EmittedRows, None, rows);
         self.add(Metric::EmittedAlerts, None, alerts);
+        self.first_output();
     }
 
     /// Rows came twice.
@@ -232,6 +253,17 @@ impl Telemetry {
     /// A pull was processed and its output is out.
     pub fn batch_seconds(&self, elapsed: Duration) {
         self.observe(Metric::BatchSeconds, elapsed);
+    }
+
+    /// Labels will be told: none was yet, which is said so that the first one is seen as a rise.
+    pub fn expect_labels(&self) {
+        // Registering is all: the handle is for recording.
+        let _ = self.recorder.register_histogram(&self.key(Metric::LabelLag, None), &METADATA);
+    }
+
+    /// An operator said what an alert was, so long after it opened.
+    pub fn label_lag(&self, lag: Duration) {
+        self.observe(Metric::LabelLag, lag);
     }
 
     /// An output was acknowledged by its stream.
@@ -288,6 +320,7 @@ impl Telemetry {
     /// All that was pulled is through, and nothing is left to pull.
     pub fn idle(&self) {
         self.busy.store(false, Ordering::Relaxed);
+        self.caught_up();
     }
 
     /// Something was pulled and is not through yet.
@@ -365,23 +398,6 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} is missing in:\n{text}");
         }
-    }
-
-    #[test]
-    fn sinks_are_told_apart_and_checked_too() {
-        let telemetry = Telemetry::new("notify", 0, Duration::from_secs(1));
-        telemetry.sink(Metric::DeliveredAlerts, "phone", 2);
-        telemetry.sink_pending("phone", 7);
-        let text = telemetry.render();
-        for line in [
-            "eddy_delivered_alerts_total{stage=\"notify\",shard=\"0\",sink=\"phone\"} 2",
-            "eddy_sink_pending_alerts{stage=\"notify\",shard=\"0\",sink=\"phone\"} 7",
-        ] {
-            assert!(text.contains(line), "{line:?} is missing in:\n{text}");
-        }
-        assert_eq!(telemetry.health_check(), Ok(()));
-        telemetry.also_check(|| Err("phone".into()));
-        assert_eq!(telemetry.health_check(), Err("phone".into()));
     }
 
     #[test]

@@ -25,6 +25,11 @@ impl Telemetry {
         self.set(Metric::SyncHeldClasses, held_classes as f64);
     }
 
+    /// Where to ask, at each scrape, whether there is a connection to the region. Only the first call counts.
+    pub fn watch_link(&self, is_connected: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.links.set(Box::new(is_connected));
+    }
+
     /// A round of exporting failed.
     pub fn export_failed(&self) {
         self.add(Metric::ExportFailures, None, 1);
@@ -45,11 +50,13 @@ mod tests {
         let telemetry = Telemetry::for_tests();
         telemetry.count_class(Metric::SyncSentEntries, "alerts", 2);
         telemetry.gauge_class(Metric::SyncQueueBytes, "deltas", 9);
+        telemetry.watch_link(|| true);
         telemetry.link(65_536.0, Duration::from_millis(20), 7, 3);
         let text = telemetry.render();
         for line in [
             "eddy_sync_sent_entries_total{stage=\"test\",shard=\"0\",class=\"alerts\"} 2",
             "eddy_sync_queue_bytes{stage=\"test\",shard=\"0\",class=\"deltas\"} 9",
+            "eddy_sync_links{stage=\"test\",shard=\"0\"} 1",
             "eddy_sync_link_bytes{stage=\"test\",shard=\"0\"} 65536",
             "eddy_sync_round_trip_seconds{stage=\"test\",shard=\"0\"} 0.02",
         ] {

@@ -71,6 +71,12 @@ fn is_beside(cert: &Named, key: &Named, all: &[Named]) -> bool {
     nth(cert) == nth(key)
 }
 
+/// When the first of the certificates in a PEM file expires, in seconds since 1970; `None` if there is none.
+pub(crate) fn expires(text: &str) -> Option<i64> {
+    let all = Pem::iter_from_buffer(text.as_bytes()).flatten();
+    all.filter_map(|pem| pem.parse_x509().ok().map(|cert| cert.validity().not_after.timestamp())).min()
+}
+
 fn expiry(place: &str, text: &str, now: i64, check: &mut Check<'_>) {
     let mut any = false;
     for pem in Pem::iter_from_buffer(text.as_bytes()).flatten() {

@@ -4,7 +4,7 @@
 //! left out where none answers, and told.
 
 mod bundles;
-mod certificates;
+pub(crate) mod certificates;
 mod clock;
 mod config;
 mod disk;

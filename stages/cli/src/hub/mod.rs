@@ -4,17 +4,26 @@ pub mod access;
 pub mod config;
 mod plan;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use eddy_runtime::client::{Client, Endpoint, TlsFiles};
+use eddy_runtime::{
+    client::{Client, Endpoint, TlsFiles},
+    telemetry::Telemetry,
+};
 use serde::{Deserialize, Serialize};
 
 pub use self::plan::Plan;
-use crate::supervise::{
-    Kind, Machine, MachinePlan, Signals, UpError,
-    register::{self, MachineFile},
+use crate::{
+    metrics::{self, Watched},
+    supervise::{
+        Kind, Machine, MachinePlan, Signals, UpError,
+        register::{self, MachineFile},
+    },
 };
 
 /// Where `eddy hub up` keeps a hub unless told otherwise.
@@ -111,12 +120,32 @@ pub async fn start(plan: &Plan) -> Result<Machine, UpError> {
     match plan.workers(&machine.file().url) {
         Ok(workers) => {
             machine.start_workers(workers);
+            if let Some(listen) = plan.config.machine.metrics_address() {
+                let watched = watched(plan, &machine).await;
+                machine.keep(tokio::spawn(metrics::serve(watched, listen)));
+            }
             Ok(machine)
         }
         Err(problem) => {
             machine.stop().await;
             Err(problem)
         }
+    }
+}
+
+async fn watched(plan: &Plan, machine: &Machine) -> Watched {
+    let endpoint = Endpoint { tls: plan.tls_files(), ..Endpoint::new(machine.file().url, "eddy-hub-up") };
+    let client = Client::connect(&endpoint).await;
+    if let Err(problem) = &client {
+        machine.register.journal.tell(&format!("what the streams hold is not told in /metrics: {problem}"));
+    }
+    Watched {
+        telemetry: Arc::new(Telemetry::supervisor(TABLE)),
+        register: machine.register.clone(),
+        dir: plan.dir.clone(),
+        site: String::new(),
+        client: client.ok(),
+        config_file: plan.config_file.clone(),
     }
 }
 

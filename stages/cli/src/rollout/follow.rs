@@ -1,9 +1,9 @@
 //! Brings wishes about: one of these runs for each gateway.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use eddy_runtime::{bundle::Library, client::ClientError};
+use eddy_runtime::{bundle::Library, client::ClientError, telemetry::Telemetry};
 use eddy_schemas::{
     BundleAction, Control, ControlKind, Timestamp,
     models::{self, Desired, Phase, State},
@@ -38,6 +38,8 @@ pub struct Follower {
     pub limits: Limits,
     /// The config file that its stages run with.
     pub config_file: Option<PathBuf>,
+    /// Where outcomes are counted, if anywhere.
+    pub telemetry: Option<Arc<Telemetry>>,
     /// The wish in hand, and what was done for it.
     hand: Option<(u64, Done)>,
     told: Option<State>,
@@ -56,7 +58,7 @@ struct Rehearsed {
 impl Follower {
     /// For a gateway, its bundles and its limits.
     pub fn new(gateway: Gateway, library: Library, limits: Limits, config_file: Option<PathBuf>) -> Self {
-        Self { gateway, library, limits, config_file, hand: None, told: None, activated: None }
+        Self { gateway, library, limits, config_file, telemetry: None, hand: None, told: None, activated: None }
     }
 
     /// Follows what is wanted until it is dropped; `tell` hears what happens.
@@ -157,6 +159,7 @@ impl Follower {
         let subject = models::state_subject(&self.gateway.site_token());
         self.gateway.client.publish(&subject, &[], serde_json::to_vec(&state)?.into()).await?;
         if before.is_none() {
+            self.count(phase);
             tell(&format!(
                 "models: bundle {}, wanted by {}: {phase:?}: {reason}",
                 short(&state.digest),
@@ -165,6 +168,16 @@ impl Follower {
         }
         self.told = Some(state);
         Ok(())
+    }
+
+    /// A wish has come to its end.
+    fn count(&self, phase: Phase) {
+        let outcome = match phase {
+            Phase::Active => "active",
+            Phase::Refused => "refused",
+            _ => return,
+        };
+        self.telemetry.iter().for_each(|telemetry| telemetry.rollout(outcome, 1));
     }
 
     /// Ends what runs in the shadow though nobody wants it any more: a trial that was given up, at once; the one before, once the

@@ -1,6 +1,6 @@
 //! The part of a machine's config table that its supervisor follows, the same for a gateway and a hub.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -17,6 +17,8 @@ pub struct MachineConfig {
     pub port: u16,
     /// Port of the server's monitoring; 0 takes a free one.
     pub monitor_port: u16,
+    /// Where `/metrics` and `/targets` are served.
+    pub metrics_listen: String,
     /// Bound on all streams together, in MB of 2^20 bytes.
     pub store_mb_max: u64,
     /// Largest message in bytes.
@@ -60,6 +62,10 @@ impl MachineConfig {
         range("restart_wait_ms_max", self.restart_wait_ms_max, 10, 3_600_000);
         range("restarts_max", u64::from(self.restarts_max), 1, 1_000_000);
         range("start_timeout_s", self.start_timeout_s, 1, 3_600);
+        if let Err(problem) = self.metrics_listen.parse::<SocketAddr>() {
+            let listen = &self.metrics_listen;
+            problems.push(format!("{table}.metrics_listen = {listen:?}: an address and port is taken ({problem})"));
+        }
         let store = self.store_mb_max;
         if streams_mb > store {
             problems.push(format!(
@@ -69,12 +75,22 @@ impl MachineConfig {
         problems
     }
 
-    /// Listens on `port`; 0 takes a free one, for monitoring too.
+    /// Listens on `port`; 0 takes a free one, for monitoring and metrics too.
     pub fn listen_on(&mut self, port: u16) {
         self.port = port;
         if port == 0 {
             self.monitor_port = 0;
+            self.metrics_listen = "127.0.0.1:0".to_owned();
         }
+    }
+
+    /// Where metrics are served; where the monitoring takes a free port, they do. `None`: no address, which was told as a problem.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        let mut address: SocketAddr = self.metrics_listen.parse().ok()?;
+        if self.monitor_port == 0 {
+            address.set_port(0);
+        }
+        Some(address)
     }
 
     /// The binary of a worker.

@@ -52,6 +52,8 @@ pub struct Register {
     pub journal: Journal,
     about: Arc<serde_json::Value>,
     file: Arc<Mutex<MachineFile>>,
+    /// How often each process was started.
+    starts: Arc<Mutex<BTreeMap<String, u64>>>,
     given_up: watch::Sender<Vec<GivenUp>>,
 }
 
@@ -59,7 +61,8 @@ impl Register {
     /// Of the machine in `dir`, whose file is called `name` and says what `about` does too.
     pub fn new(dir: &Path, name: &'static str, journal: Journal, about: serde_json::Value) -> Self {
         let (given_up, _) = watch::channel(Vec::new());
-        Self { dir: dir.to_owned(), name, journal, about: Arc::new(about), file: Arc::default(), given_up }
+        let (file, starts) = (Arc::default(), Arc::default());
+        Self { dir: dir.to_owned(), name, journal, about: Arc::new(about), file, starts, given_up }
     }
 
     /// Changes the file, on disk too.
@@ -84,6 +87,9 @@ impl Register {
 
     /// A process started, or is gone.
     pub fn set_pid(&self, name: &str, pid: Option<u32>) {
+        if pid.is_some() {
+            *self.starts.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default() += 1;
+        }
         self.update(|file| {
             file.http.remove(name);
             match pid {
@@ -91,6 +97,12 @@ impl Register {
                 None => file.pids.remove(name),
             };
         });
+    }
+
+    /// How often each process was started again.
+    pub fn restarts(&self) -> BTreeMap<String, u64> {
+        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        starts.iter().map(|(name, starts)| (name.clone(), starts - 1)).collect()
     }
 
     /// The file as it stands.

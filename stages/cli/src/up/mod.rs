@@ -10,6 +10,7 @@ pub mod users;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,10 +22,12 @@ use eddy_runtime::{
     identity::Identity,
     janitor::{self, Retention},
     provision,
+    telemetry::Telemetry,
 };
 
 use crate::{
     gateway::{DEFAULT_DIR, FILE, Gateway, GatewayFile},
+    metrics::{self, Watched},
     rollout::follow::Follower,
     supervise::{Kind, Machine, MachinePlan, Signals, UpError, journal::Journal, server::Access},
 };
@@ -256,6 +259,18 @@ impl Running {
         }
         let journal = machine.register.journal.clone();
         machine.keep(tokio::spawn(sweep(client.clone(), plan.dir.clone(), plan.config.clone(), journal.clone())));
+        let telemetry = Arc::new(Telemetry::supervisor(TABLE));
+        if let Some(listen) = plan.config.machine.metrics_address() {
+            let watched = Watched {
+                telemetry: telemetry.clone(),
+                register: machine.register.clone(),
+                dir: plan.dir.clone(),
+                site: plan.site.clone(),
+                client: Some(client.clone()),
+                config_file: plan.config_file.clone(),
+            };
+            machine.keep(tokio::spawn(metrics::serve(watched, listen)));
+        }
         let file = GatewayFile {
             machine: machine.file(),
             site: plan.site.clone(),
@@ -269,7 +284,8 @@ impl Running {
         let gateway = Gateway { client, site: plan.site.clone(), file: Some(file) };
         let library = Library::new(&bundle::folder(&plan.dir), &plan.trusted_keys(), plan.allows_unsigned());
         let rollout = plan.config.rollout.clone();
-        let follower = Follower::new(gateway.clone(), library, rollout, plan.config_file.clone());
+        let mut follower = Follower::new(gateway.clone(), library, rollout, plan.config_file.clone());
+        follower.telemetry = Some(telemetry);
         machine.keep(tokio::spawn(follower.follow(move |words| journal.tell(words))));
         Ok(gateway)
     }

@@ -17,7 +17,7 @@ pub struct Config {
 /// Whole tables that are others', or lead elsewhere.
 const TABLES: [&str; 5] = ["hub", "region", "notify", "export", "bus"];
 /// Single keys that lead elsewhere, or are the live gateway's own.
-const KEYS: [&[&str]; 15] = [
+const KEYS: [&[&str]; 16] = [
     &["sync", "hub"],
     &["sync", "bundles"],
     &["capture", "mqtt"],
@@ -34,9 +34,10 @@ const KEYS: [&[&str]; 15] = [
     &["gateway", "access"],
     &["gateway", "port"],
     &["gateway", "monitor_port"],
+    &["gateway", "metrics_listen"],
 ];
 /// Variables of the environment that say such things: a sandbox's processes must not inherit them.
-const VARIABLES: [&str; 20] = [
+const VARIABLES: [&str; 21] = [
     "EDDY_HUB_",
     "EDDY_REGION_",
     "EDDY_NOTIFY_",
@@ -57,6 +58,7 @@ const VARIABLES: [&str; 20] = [
     "EDDY_GATEWAY_DIR",
     "EDDY_GATEWAY_PORT",
     "EDDY_GATEWAY_MONITOR_PORT",
+    "EDDY_GATEWAY_METRICS_LISTEN",
 ];
 
 /// Whether a variable would lead a sandbox's process outside.

@@ -110,7 +110,11 @@ fn rig(region: Region) -> Rig {
         telemetry: telemetry.clone(),
     };
     let searcher = Arc::new(store.searcher().unwrap());
-    Rig { bus, sink: IndexSink { store, searcher, contexts, telemetry, sent: Vec::new() }, _folder: folder }
+    Rig {
+        bus,
+        sink: IndexSink { store, searcher, contexts, telemetry, sent: Vec::new(), openings: Openings::default() },
+        _folder: folder,
+    }
 }
 
 impl Rig {
