@@ -127,6 +127,8 @@ pub struct StateConfig {
     pub dir: PathBuf,
     /// Milliseconds.
     pub commit_interval_ms: u64,
+    /// Things (devices) whose records are collected between two pulls.
+    pub collect_devices_max: usize,
     /// Megabytes.
     pub map_size_mb: u64,
 }
@@ -203,6 +205,7 @@ impl CommonConfig {
         range("limits.poison_tries", u64::from(self.limits.poison_tries), 1, 100);
         range("limits.full_backoff_ms", self.limits.full_backoff_ms, 1, 60_000);
         range("state.commit_interval_ms", self.state.commit_interval_ms, 0, 3_600_000);
+        range("state.collect_devices_max", self.state.collect_devices_max as u64, 1, 10_000_000);
         range("state.map_size_mb", self.state.map_size_mb, 1, 65_536);
         range("telemetry.stall_after_s", self.telemetry.stall_after_s, 1, 86_400);
         if !eddy_schemas::names::is_valid(&self.site.name) {

@@ -175,6 +175,7 @@ struct Runner<S: Stage, B: Bus> {
     checkpoint: Position,
     /// What the state on disk reflects.
     saved: Option<Position>,
+    collecting: Option<commit::Collecting>,
     commit: Option<commit::Commit>,
     committed_at: Instant,
     checkpointed_at: Instant,
@@ -225,6 +226,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             reached: Position::default(),
             checkpoint: Position::default(),
             saved: None,
+            collecting: None,
             commit: None,
             committed_at: now,
             checkpointed_at: now,

@@ -163,7 +163,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 }
 
 /// Runs CPU work without holding up the runtime's other tasks (heartbeats, in-progress acks).
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match tokio::runtime::Handle::current().runtime_flavor() {
         tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         _ => work(),
