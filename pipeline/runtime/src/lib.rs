@@ -24,6 +24,7 @@ mod incarnation;
 pub mod janitor;
 pub mod lease;
 pub mod letters;
+pub mod listener;
 pub mod position;
 pub mod program;
 pub mod provision;

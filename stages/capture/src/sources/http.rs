@@ -12,7 +12,6 @@
 //! InfluxDB's API v2 (`code`, `message`), so that its clients back off and report as they do with it.
 
 mod answer;
-mod listener;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,7 +24,7 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use eddy_runtime::fresh::Fresh;
+use eddy_runtime::{fresh::Fresh, listener::Bounded};
 use eddy_schemas::side::Reason;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::watch};
@@ -82,7 +81,7 @@ pub(super) async fn serve(settings: Settings, gate: Gate, mut stop: watch::Recei
     write_address(&settings.address_file, &bound.to_string())
         .map_err(|error| format!("capture.http.address_file = {}: {error}", settings.address_file.display()))?;
     tracing::info!(address = %bound, token = settings.token.is_some(), "taking readings over HTTP");
-    let listener = listener::Bounded::new(listener, settings.connections_max, settings.timeout * ANSWER_WITHIN);
+    let listener = Bounded::new(listener, settings.connections_max, settings.timeout * ANSWER_WITHIN);
     let routes = Router::new()
         .route("/api/v2/write", post(write))
         .route("/write", post(write))
