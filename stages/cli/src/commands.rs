@@ -13,6 +13,7 @@ use crate::{
         restore::{self, RestoreArgs},
     },
     certs::{self, CertsArgs},
+    console::{self, ConsoleArgs},
     demo::{self, DemoArgs},
     device::{self, DeviceCommand, MaintainArgs},
     doctor::{self, DoctorArgs},
@@ -31,7 +32,7 @@ use crate::{
 };
 
 mod upkeep;
-use self::upkeep::{BACKUP, DOCTOR, RESTORE, SUPPORT};
+use self::upkeep::{BACKUP, CONSOLE, DOCTOR, RESTORE, SUPPORT};
 
 /// Bad config or a bad command line (sysexits' EX_USAGE).
 const EXIT_USAGE: u8 = 64;
@@ -277,6 +278,9 @@ enum Command {
     /// Print how a gateway is: stages, streams, health, dead letters
     #[command(after_help = STATUS)]
     Status(StatusArgs),
+    /// Show and act on all of it in a browser
+    #[command(after_help = CONSOLE)]
+    Console(ConsoleArgs),
     /// Say whether the gateway or hub that runs in a folder is well
     #[command(after_help = HEALTH)]
     Health(HealthArgs),
@@ -357,6 +361,7 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args).await,
             Command::Alerts(args) => alerts::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Console(args) => console::run(args).await,
             Command::Health(args) => health::run(args).await,
             Command::Doctor(args) => doctor::run(args).await,
             Command::Query(args) => query::run(args).await,
@@ -378,7 +383,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let is_config = matches!(error.downcast_ref::<UpError>(), Some(UpError::Config(_)));
+            let is_config =
+                matches!(error.downcast_ref::<UpError>(), Some(UpError::Config(_))) || error.is::<console::Refused>();
             hold.end("eddy", if is_config { EXIT_USAGE } else { EXIT_FAILED }, &format!("{error:#}"))
         }
     }

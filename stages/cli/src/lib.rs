@@ -7,6 +7,7 @@ pub mod backup;
 pub mod certs;
 pub mod commands;
 mod config_files;
+pub mod console;
 pub mod demo;
 pub mod device;
 pub mod doctor;

@@ -17,6 +17,21 @@ out where none runs, and said. Only the wall clock's kernel status, files and th
 Exit codes:
   0 sound, or warnings alone   1 an error was found (with --strict a warning), or nothing is there to look at   64 bad command line";
 
+pub(super) const CONSOLE: &str = "\
+Examples:
+  eddy console                                        http://127.0.0.1:8087/ for the gateway in ./.run
+  eddy console --dir /var/lib/eddy --as alice         who acknowledges and labels, in the controls and in the audit log
+  ssh -L 8087:127.0.0.1:8087 gateway                  from elsewhere, without opening a port
+  eddy console --listen 10.0.0.7:8087 --token-file /etc/eddy/console.token
+
+On loopback nobody logs in; requests whose Host is no loopback name, address of --listen or --host are refused, and so is what another
+page asks for. On other addresses a token is needed, by the login form or as `Authorization: Bearer`. It is HTTP: where the network is
+not yours put a proxy with TLS before it, and name that with --host. What is decided there is said as a control, and stands in
+DIR/audit: `eddy audit verify DIR/audit`. A gateway that is started anew is found again.
+
+Exit codes:
+  0 stopped as asked   1 failed, or no gateway answers   64 bad command line, or an address that needs a token";
+
 pub(super) const BACKUP: &str = "\
 Examples:
   eddy backup --to /mnt/usb                           a gateway that runs in ./.run, while it runs
