@@ -1,7 +1,7 @@
 // The page of `eddy console`: takes views as they come, says when none come any more, and asks before anything is done.
 
-import { byId, clock, duration, el, keepingFocus, name, say, utc } from "./dom.js";
-import { renderIncidents } from "./incidents.js";
+import { byId, clock, duration, el, focusOn, keepingFocus, name, say, utc } from "./dom.js";
+import { counted, renderIncidents } from "./incidents.js";
 import { renderMachine, renderReceipts } from "./machine.js";
 
 const SILENT_MS = 12_000;
@@ -130,9 +130,8 @@ function describe() {
 byId("dialog-fields").addEventListener("input", describe);
 byId("dialog-no").addEventListener("click", () => dialog.close());
 dialog.addEventListener("close", () => {
-  if (document.activeElement !== document.body) return;
-  const from = asked.from && document.querySelector(`[data-focus="${CSS.escape(asked.from)}"]`);
-  (from ?? byId("incidents")).focus({ preventScroll: true });
+  const at = document.activeElement;
+  if (at === document.body || !at.checkVisibility()) focusOn(asked.from, byId("incidents"));
 });
 
 byId("dialog-form").addEventListener("submit", async (event) => {
@@ -163,7 +162,7 @@ const audited = () => `It is said to the gateway by ${name(view.who)}, and stand
 
 function acknowledge(incident) {
   const alerts = incident.alerts.filter((alert) => alert.phase !== "closed" && !alert.acknowledged && !alert.label);
-  const many = alerts.length === 1 ? "1 alert" : `${alerts.length} alerts`;
+  const many = counted(alerts.length);
   ask({
     title: `Acknowledge ${many} of ${name(incident.device)}`,
     what: () => `${name(view.who)} looks after ${many} of ${name(incident.device)} (${name(incident.cause)}): ${alerts.map((alert) => alert.alert).join(", ")}. Detection goes on as before. ${audited()}`,

@@ -51,14 +51,20 @@ export function list(parent, items, key, make, update) {
   }
 }
 
-/** Renders, and gives the focus back to what took the place of what had it. */
+/** Gives the focus to what has this key; if that is gone or hidden, to what is beside it, or to `otherwise`. */
+export function focusOn(key, otherwise) {
+  const node = key && document.querySelector(`[data-focus="${CSS.escape(key)}"]`);
+  const at = node?.checkVisibility() ? node : node?.closest(".incident")?.querySelector("summary");
+  (at?.checkVisibility() ? at : otherwise).focus({ preventScroll: true });
+}
+
+/** Renders, and gives the focus back if what had it is gone or hidden now. */
 export function keepingFocus(render, otherwise) {
   const before = document.activeElement;
   const key = before?.dataset?.focus;
   render();
-  if (!key || (document.activeElement === before && before.isConnected)) return;
-  const now = document.querySelector(`[data-focus="${CSS.escape(key)}"]`) ?? otherwise;
-  now.focus({ preventScroll: true });
+  const isKept = document.activeElement === before && before.isConnected && before.checkVisibility();
+  if (key && !isKept) focusOn(key, otherwise);
 }
 
 /**

@@ -31,6 +31,8 @@ export function renderIncidents(view, doing) {
   say(byId("suppressed-title"), `Suppressed: ${reasons.length ? reasons.join(", ") : "none"}`);
 }
 
+export const counted = (alerts) => (alerts === 1 ? "1 alert" : `${alerts} alerts`);
+
 function listed({ shown, all }) {
   const count = all === 0 ? "none" : all === 1 ? "1 incident" : `${all} incidents`;
   return shown.length < all ? `${count}, the first ${shown.length} are shown` : count;
@@ -64,7 +66,7 @@ function updateIncident(node, incident, view) {
   say(title.querySelector(".severity"), incident.severity);
   const acknowledge = title.querySelector("button");
   acknowledge.hidden = incident.unseen === 0;
-  say(acknowledge.lastChild, ` ${incident.unseen} alerts of ${name(incident.device)}, ${name(incident.cause)}`);
+  say(acknowledge.lastChild, ` ${counted(incident.unseen)} of ${name(incident.device)}, ${name(incident.cause)}`);
   const counts = [`${incident.open} open`];
   if (incident.unseen) counts.push(`${incident.unseen} that nobody looks after`);
   if (incident.suppressed) counts.push(`suppressed by ${incident.suppressed}`);
