@@ -18,6 +18,7 @@ mod bundles;
 mod bus;
 mod care;
 mod compared;
+mod console;
 mod drills;
 mod episodes;
 mod export;
