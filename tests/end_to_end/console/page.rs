@@ -77,7 +77,7 @@ async fn full() -> Gateway {
     for (n, name) in HOSTILE.into_iter().enumerate() {
         let severity = [Severity::Minor, Severity::Major, Severity::Critical][n % 3];
         let event = event(n, name, HOSTILE[(n + 1) % 5], severity);
-        publish(&gateway, &event.nats_subject(), event.to_json().into()).await;
+        publish(&gateway, &event.nats_subject(), event.to_json()).await;
         let context = Context {
             alert: event.data.alert.clone(),
             site: SITE.into(),
@@ -190,7 +190,7 @@ async fn what_has_the_focus_keeps_it_while_alerts_come() {
     let before = browser.run("window.held = document.activeElement; return window.held.dataset.focus").await;
     for (n, letter) in ('a'..='j').enumerate() {
         let event = event(100 + n, &format!("new-{letter}"), "t", Severity::Critical);
-        publish(&gateway, &event.nats_subject(), event.to_json().into()).await;
+        publish(&gateway, &event.nats_subject(), event.to_json()).await;
     }
     browser
         .wait("the new ones first", "document.querySelector('#open .incident bdi').textContent.startsWith('new')")
