@@ -1,7 +1,7 @@
 //! `eddy console`: the operator's view in a browser, served by a process of its own.
 //!
 //! [`live`] keeps the view, [`shown`] cuts it to what a page gets, [`events`] sends it as it changes, [`acts`] takes what somebody
-//! decided; [`access`] is asked before all of them. The page is three kinds of files in `page/`, and asks no other host.
+//! decided; [`mod@access`] is asked before all of them. The page is three kinds of files in `page/`, and asks no other host.
 
 mod access;
 mod acts;

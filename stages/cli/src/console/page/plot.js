@@ -19,7 +19,7 @@ export function ticks(low, high, count) {
   const rough = (high - low) / count;
   if (!(rough > 0)) return [low];
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((size) => size >= rough);
+  const step = [1, 2, 5, 10].map((n) => n * power).find((size) => size >= rough * 0.8);
   const all = [];
   for (let n = Math.ceil(low / step); n * step <= high + step * 1e-9; n++) all.push(n * step);
   return all;
@@ -56,7 +56,7 @@ export function plot(curve, what, width, threshold) {
   const y = (value) => TOP + (1 - (value - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
   const label = words(what, all, unit, size, threshold);
   const picture = draw("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": label });
-  for (const tick of ticks(low, high, 3)) {
+  for (const tick of ticks(low, high, 4)) {
     picture.append(draw("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }));
     picture.append(draw("text", { x: LEFT - 5, y: y(tick) + 4, "text-anchor": "end" }, short(tick)));
   }
