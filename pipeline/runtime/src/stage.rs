@@ -51,6 +51,13 @@ pub struct Input {
     pub sharded: bool,
 }
 
+impl Input {
+    /// Whether devices and operators write it, and not another stage: there readings arrive.
+    pub fn is_from_outside(&self) -> bool {
+        !self.sharded
+    }
+}
+
 /// What the loop needs to know of a stage before it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {

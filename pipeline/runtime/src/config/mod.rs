@@ -7,6 +7,7 @@ mod merge;
 mod print;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
 use self::merge::Merged;
+pub use self::traces::TracesConfig;
 use crate::stage::Scope;
 
 /// The shared part of every stage's defaults.
@@ -145,6 +147,8 @@ pub struct TelemetryConfig {
     pub log_format: LogFormat,
     /// Seconds.
     pub stall_after_s: u64,
+    /// Where traces go.
+    pub traces: TracesConfig,
 }
 
 /// How logs are written.
@@ -209,6 +213,7 @@ impl CommonConfig {
             problems.push(format!("site.name = {:?}: 1 to 128 bytes (percent-encoded) are taken", self.site.name));
         }
         problems.extend(self.bus.problems("bus"));
+        problems.extend(self.telemetry.traces.problems());
         if let Err(error) = self.telemetry.listen.parse::<std::net::SocketAddr>() {
             problems.push(format!(
                 "telemetry.listen = {:?}: an address and port is taken ({error})",

@@ -53,6 +53,9 @@ pub enum Metric {
     ExportMissing,
     ExportPendingMessages,
     ExportFailures,
+    Age,
+    Spans,
+    SpansDropped,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,7 +67,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 50] = [
         Self::ReceivedMessages,
         Self::ReceivedRows,
         Self::EmittedMessages,
@@ -112,6 +115,9 @@ impl Metric {
         Self::ExportMissing,
         Self::ExportPendingMessages,
         Self::ExportFailures,
+        Self::Age,
+        Self::Spans,
+        Self::SpansDropped,
     ];
 
     /// Name, kind, label of its own, unit, help.
@@ -166,6 +172,9 @@ impl Metric {
             Self::ExportMissing => ("eddy_export_missing_messages_total", Counter, Some("class"), Unit::Count, "Messages that the stream no longer held when they were to be exported"),
             Self::ExportPendingMessages => ("eddy_export_pending_messages", Gauge, Some("class"), Unit::Count, "Messages that are not exported yet"),
             Self::ExportFailures => ("eddy_export_failures_total", Counter, None, Unit::Count, "Rounds that failed and are tried again"),
+            Self::Age => ("eddy_age_seconds", Histogram, None, Unit::Seconds, "From the arrival of the oldest reading of an output at the gateway to the ack of that output"),
+            Self::Spans => ("eddy_spans_total", Counter, None, Unit::Count, "Spans of traces that were finished"),
+            Self::SpansDropped => ("eddy_spans_dropped_total", Counter, None, Unit::Count, "Spans that the collector did not get: too many waited, or it refused them"),
         }
     }
 

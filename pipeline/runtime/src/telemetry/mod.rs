@@ -3,9 +3,11 @@
 //! Everything is counted per batch, never per row, and no label names a device: the number of time series that a
 //! gateway exports does not grow with its fleet.
 
+mod age;
 mod http;
 mod log;
 mod metric;
+mod openmetrics;
 mod sync;
 
 use std::{
@@ -18,11 +20,13 @@ use std::{
 
 use eddy_schemas::{health::Condition, side::Reason};
 use metrics::{Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use http::serve;
 pub use log::start as start_logs;
 pub use metric::Metric;
+
+use crate::trace::Tracer;
 
 /// The metrics and the progress of one stage instance.
 pub struct Telemetry {
@@ -40,6 +44,8 @@ pub struct Telemetry {
     bundles: Mutex<Vec<(&'static str, String)>>,
     connections: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
     health: OnceLock<Box<dyn Fn() -> Result<(), String> + Send + Sync>>,
+    tracer: OnceLock<Tracer>,
+    exemplars: age::Exemplars,
 }
 
 impl Telemetry {
@@ -49,7 +55,9 @@ impl Telemetry {
         let buckets = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
         let builder = PrometheusBuilder::new();
         // Buckets are refused only if there are none.
-        let recorder = match builder.set_buckets(&buckets) {
+        let ages = Matcher::Full(Metric::Age.name().to_owned());
+        let built = builder.set_buckets(&buckets).and_then(|with| with.set_buckets_for_metric(ages, &age::BUCKETS));
+        let recorder = match built {
             Ok(builder) => builder.build_recorder(),
             Err(_) => PrometheusBuilder::new().build_recorder(),
         };
@@ -71,6 +79,8 @@ impl Telemetry {
             bundles: Mutex::new(Vec::new()),
             connections: OnceLock::new(),
             health: OnceLock::new(),
+            tracer: OnceLock::new(),
+            exemplars: age::Exemplars::default(),
         };
         for metric in Metric::ALL {
             if metric.label().is_none() && metric.is_counter() {
@@ -139,7 +149,14 @@ impl Telemetry {
         }
         let key = self.key(Metric::FilesRefused, None);
         self.recorder.register_counter(&key, &METADATA).absolute(crate::fresh::refused());
+        self.tell_spans();
         self.handle.render()
+    }
+
+    /// The same as OpenMetrics, with exemplars.
+    pub fn render_openmetrics(&self) -> String {
+        let ages = Metric::Age.name();
+        openmetrics::of(&self.render(), |name, bound| if name == ages { self.exemplars.of(bound) } else { None })
     }
 
     /// Folds what the histograms recorded into their buckets; until then every value is kept (INV-5). [`serve`] does it.
@@ -349,6 +366,34 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn an_age_has_its_bucket_and_its_newest_trace_as_exemplar() {
+        let telemetry = Telemetry::new("detect", 3, Duration::from_secs(1));
+        let trace = |n| Some(crate::trace::TraceContext { trace: n, span: 1 });
+        telemetry.age(0.004, trace(7), 1_500_000_000);
+        telemetry.age(0.0041, trace(8), 2_500_000_000);
+        telemetry.age(0.0042, None, 3_500_000_000);
+        telemetry.age(99.0, trace(9), 4_500_000_000);
+        telemetry.age(-1.0, None, 0);
+        let bucket = "eddy_age_seconds_bucket{stage=\"detect\",shard=\"3\",le=";
+        let text = telemetry.render();
+        for line in
+            [format!("{bucket}\"0.001\"}} 1\n"), format!("{bucket}\"0.005\"}} 4\n"), format!("{bucket}\"60\"}} 4\n")]
+        {
+            assert!(text.contains(&line), "{line:?} is missing in:\n{text}");
+        }
+        assert!(!text.contains("trace_id"), "the classic text has none");
+        let text = telemetry.render_openmetrics();
+        for line in [
+            format!("{bucket}\"0.005\"}} 4 # {{trace_id=\"{:032x}\"}} 0.0041 2.500\n", 8),
+            format!("{bucket}\"+Inf\"}} 5 # {{trace_id=\"{:032x}\"}} 99.0 4.500\n", 9),
+            format!("{bucket}\"60.0\"}} 4\n"),
+        ] {
+            assert!(text.contains(&line), "{line:?} is missing in:\n{text}");
+        }
+        assert!(text.ends_with("\n# EOF\n"));
     }
 
     #[test]
