@@ -28,6 +28,7 @@ use crate::{
     context::Contexts,
     region::{Asking, Sketches, ThroughSync},
     sink::IndexSink,
+    traced::Traced,
 };
 
 /// Failed while running; starting again may help.
@@ -83,7 +84,8 @@ impl Program for Index {
             config: self.config,
             telemetry: telemetry.clone(),
         };
-        let sink = IndexSink { store, searcher, contexts, telemetry: telemetry.clone(), sent: Vec::new() };
+        let (traced, sent) = (Traced::new(telemetry.clone()), Vec::new());
+        let sink = IndexSink { store, searcher, contexts, telemetry: telemetry.clone(), traced, sent };
         let source = Source {
             stream: "DETECTIONS".into(),
             durable: Self::NAME.into(),

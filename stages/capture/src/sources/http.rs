@@ -25,7 +25,10 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use eddy_runtime::fresh::Fresh;
+use eddy_runtime::{
+    fresh::Fresh,
+    trace::{TRACEPARENT, TraceContext},
+};
 use eddy_schemas::side::Reason;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::watch};
@@ -140,6 +143,7 @@ async fn write(
         // Not text/plain, which may also be a bare number.
         content_type: Some("application/x-influxdb-line-protocol"),
         line_time_unit: unit,
+        trace: trace(&headers),
         ..Origin::default()
     };
     match door.take(&headers, body, origin).await {
@@ -158,11 +162,16 @@ async fn ingest(
     // What curl and forms say of a body that nobody described.
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = said.filter(|said| !said.starts_with("application/x-www-form-urlencoded"));
-    let origin = Origin { device: parameters.device.as_deref(), content_type, ..Origin::default() };
+    let (device, trace) = (parameters.device.as_deref(), trace(&headers));
+    let origin = Origin { device, content_type, trace, ..Origin::default() };
     match door.take(&headers, body, origin).await {
         Ok(stored) => receipt(&stored),
         Err(answer) => answer,
     }
+}
+
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(TraceContext::parse)
 }
 
 impl Door {

@@ -110,7 +110,8 @@ fn rig(region: Region) -> Rig {
         telemetry: telemetry.clone(),
     };
     let searcher = Arc::new(store.searcher().unwrap());
-    Rig { bus, sink: IndexSink { store, searcher, contexts, telemetry, sent: Vec::new() }, _folder: folder }
+    let traced = Traced::new(telemetry.clone());
+    Rig { bus, sink: IndexSink { store, searcher, contexts, telemetry, traced, sent: Vec::new() }, _folder: folder }
 }
 
 impl Rig {
