@@ -35,4 +35,5 @@ mod rotation;
 mod rubbish;
 mod schema;
 mod sources;
+mod traces;
 mod upgrade;
