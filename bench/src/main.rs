@@ -55,6 +55,8 @@ enum Command {
     Throughput(load::ThroughputArgs),
     /// Measures memory, idle and loaded, and the cost of a window over a day of event time.
     Footprint(load::FootprintArgs),
+    /// Measures what traces cost: the same rows with and without them, in turns.
+    Traces(load::TracesArgs),
     /// Measures the index of windows while it is written and when it is built, beside other libraries.
     Ann(ann::AnnArgs),
     /// Measures what a gateway costs its uplink, and how fast alerts are on one that bulk has filled.
@@ -78,6 +80,7 @@ fn main() -> Result<()> {
         Command::Latency(args) => load::run(load::Load::Latency(args)),
         Command::Throughput(args) => load::run(load::Load::Throughput(args)),
         Command::Footprint(args) => load::run(load::Load::Footprint(args)),
+        Command::Traces(args) => load::run(load::Load::Traces(args)),
         Command::Ann(args) => ann::run(&args),
         Command::Hub(args) => hub::run(&args),
         Command::Sync(args) => sync::run(&args),
