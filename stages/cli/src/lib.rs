@@ -4,6 +4,7 @@
 pub mod alerts;
 pub mod audit;
 pub mod backup;
+pub mod bars;
 pub mod certs;
 pub mod commands;
 mod config_files;
