@@ -27,6 +27,7 @@ pub mod rollout;
 pub mod status;
 pub mod supervise;
 pub mod support;
+pub mod top;
 pub mod up;
 pub mod watch;
 
