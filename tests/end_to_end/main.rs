@@ -35,4 +35,5 @@ mod rotation;
 mod rubbish;
 mod schema;
 mod sources;
+mod top;
 mod upgrade;
