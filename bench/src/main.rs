@@ -13,6 +13,7 @@ use eddy_bench::{
 
 mod ann;
 mod export;
+mod heap;
 mod hub;
 mod load;
 mod sync;
@@ -25,6 +26,7 @@ mod sync;
   eddy-bench latency --json
   eddy-bench throughput
   eddy-bench footprint --series 30000
+  eddy-bench heap --series 999
   eddy-bench ann --n 10000,100000
   eddy-bench sync --json
   eddy-bench hub --n 1000000
@@ -55,6 +57,10 @@ enum Command {
     Throughput(load::ThroughputArgs),
     /// Measures memory, idle and loaded, and the cost of a window over a day of event time.
     Footprint(load::FootprintArgs),
+    /// Measures how many bytes of the heap a series costs in embed and detect.
+    Heap(heap::HeapArgs),
+    /// Measures what traces cost: the same rows with and without them, in turns.
+    Traces(load::TracesArgs),
     /// Measures the index of windows while it is written and when it is built, beside other libraries.
     Ann(ann::AnnArgs),
     /// Measures what a gateway costs its uplink, and how fast alerts are on one that bulk has filled.
@@ -78,6 +84,8 @@ fn main() -> Result<()> {
         Command::Latency(args) => load::run(load::Load::Latency(args)),
         Command::Throughput(args) => load::run(load::Load::Throughput(args)),
         Command::Footprint(args) => load::run(load::Load::Footprint(args)),
+        Command::Heap(args) => heap::run(&args),
+        Command::Traces(args) => load::run(load::Load::Traces(args)),
         Command::Ann(args) => ann::run(&args),
         Command::Hub(args) => hub::run(&args),
         Command::Sync(args) => sync::run(&args),

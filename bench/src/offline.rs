@@ -191,6 +191,17 @@ impl Back {
         judged
     }
 
+    /// How much less is `in_use` once embed is dropped, and then once detect is.
+    pub fn heap_bytes(self, in_use: impl Fn() -> usize) -> [usize; 2] {
+        let Self { embed, detect, meters, .. } = self;
+        drop(meters);
+        let all = in_use();
+        drop(embed);
+        let of_detect = in_use();
+        drop(detect);
+        [all - of_detect, of_detect - in_use()]
+    }
+
     /// Bytes of state that both stages keep, keys included, of all series.
     pub fn state_bytes(&mut self) -> usize {
         self.meters.0.measure(&mut self.embed) + self.meters.1.measure(&mut self.detect)

@@ -206,6 +206,18 @@ impl Gateway {
         Ok(())
     }
 
+    /// The same, with these in place of all variables of its environment that begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Self::resume`].
+    pub(super) fn resume_with(&mut self, stage: &str, prefix: &str, variables: &[(&str, String)]) -> Result<()> {
+        if let Some(start) = self.suspended.get_mut(stage) {
+            start.environment.retain(|(name, _)| !name.to_string_lossy().starts_with(prefix));
+            start.environment.extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
+        }
+        self.resume(stage)
+    }
+
     /// Starts a stage that was suspended.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Load: what a whole gateway does under it, measured on real processes and the real server.
 //!
 //! [`latency`] (sensor to alert beside a bare floor), [`throughput`] (readings made durable, windows scored, and the same
-//! design in Python), [`footprint`] (memory, and the cost of a window over a day of event time). Each starts `eddy up` in a
+//! design in Python), [`footprint`] (memory, and the cost of a window over a day of event time), [`traces`] (what they cost). Each starts `eddy up` in a
 //! folder of its own ([`gateway`]), feeds a simulated fleet ([`sensors`], [`feed`]), and reads what happened from the
 //! streams themselves ([`journey`]). Progress goes to standard error; standard output is for the figures alone.
 
@@ -19,9 +19,11 @@ pub(crate) mod peer;
 pub(crate) mod process;
 mod sensors;
 mod show;
+mod sink;
 #[cfg(test)]
 mod tests;
 mod throughput;
+mod traces;
 mod usage;
 
 use std::path::PathBuf;
@@ -34,6 +36,7 @@ pub(crate) use floor::HopArgs;
 pub(crate) use footprint::FootprintArgs;
 pub(crate) use latency::LatencyArgs;
 pub(crate) use throughput::ThroughputArgs;
+pub(crate) use traces::TracesArgs;
 
 use binaries::Binaries;
 
@@ -73,6 +76,8 @@ pub(crate) enum Load {
     Throughput(ThroughputArgs),
     /// Memory.
     Footprint(FootprintArgs),
+    /// What traces cost.
+    Traces(TracesArgs),
     /// A process of the floor.
     Hop(HopArgs),
 }
@@ -117,6 +122,7 @@ impl Load {
             Self::Latency(args) => args.is_json(),
             Self::Throughput(args) => args.is_json(),
             Self::Footprint(args) => args.is_json(),
+            Self::Traces(args) => args.is_json(),
             Self::Hop(_) => false,
         }
     }
@@ -128,6 +134,7 @@ async fn measure(load: &Load) -> Result<Value> {
         Load::Latency(args) => latency::run(args, &binaries).await,
         Load::Throughput(args) => throughput::run(args, &binaries).await,
         Load::Footprint(args) => footprint::run(args, &binaries).await,
+        Load::Traces(args) => traces::run(args, &binaries).await,
         Load::Hop(_) => Ok(Value::Null),
     }
 }

@@ -27,11 +27,11 @@ use super::{
 };
 
 /// Rows of a message, Arrow batch or lines.
-const MESSAGE_ROWS: u64 = 1_000;
+pub(super) const MESSAGE_ROWS: u64 = 1_000;
 /// Event time between two rows of a series.
-const STEP: i64 = 1_000_000_000;
+pub(super) const STEP: i64 = 1_000_000_000;
 /// Channels of a device.
-const CHANNELS: usize = 3;
+pub(super) const CHANNELS: usize = 3;
 
 /// `throughput`'s part of the command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -148,7 +148,7 @@ async fn measure(args: &ThroughputArgs, binaries: &Binaries, series: usize) -> R
 }
 
 /// Messages in eddy's layout: the fleet's rows, one time after the other.
-fn arrow(sensors: &Sensors, first_row: u64, at: Timestamp, messages: u64) -> Vec<Bytes> {
+pub(super) fn arrow(sensors: &Sensors, first_row: u64, at: Timestamp, messages: u64) -> Vec<Bytes> {
     let series = sensors.series() as u64;
     let mut batch = ReadingsBuilder::default();
     let message = |number: u64| -> Bytes {
@@ -215,7 +215,11 @@ async fn capture(gateway: &mut Gateway, subject: &str, kind: &str, messages: &[B
     })
 }
 
-async fn send(gateway: &Gateway, subject: &str, kind: &str, messages: &[Bytes]) -> Result<()> {
+/// Sends messages as fast as their stream takes them.
+///
+/// # Errors
+/// If it does not.
+pub(super) async fn send(gateway: &Gateway, subject: &str, kind: &str, messages: &[Bytes]) -> Result<()> {
     let mut acks: std::collections::VecDeque<Ack> = std::collections::VecDeque::new();
     for message in messages {
         acks.push_back(gateway.client.send(subject, &[("Content-Type", kind)], message.clone()).await?);

@@ -27,6 +27,7 @@ use crate::{
     stage::{Scope, Stage},
     stage_loop::{self, LoopError, Outside},
     telemetry::{self, Telemetry},
+    trace::export,
 };
 
 /// Bad config.
@@ -220,6 +221,7 @@ fn serve<S: Stage, D: DirectSources<S>>(config: CommonConfig, stage: S, sources:
         let address = telemetry::serve(telemetry.clone(), listen, file)
             .await
             .map_err(|error| Failure::Other(EXIT_FAILED, format!("telemetry.listen = {listen:?}: {error}")))?;
+        let exporter = export::start(&config, S::SPEC.name, &telemetry).map_err(|error| failed(&error))?;
         let name = format!("eddy-{}-{}", S::SPEC.name, scope.shard);
         let bus = NatsBus::connect(&config.bus, &name).await.map_err(|error| failed(&error))?;
         let connected = bus.clone();
@@ -252,6 +254,9 @@ fn serve<S: Stage, D: DirectSources<S>>(config: CommonConfig, stage: S, sources:
                 tokio::time::timeout(DRAIN, &mut running).await.unwrap_or(Ok(())).map_err(stopped_by)
             }
         };
+        if let Some(exporter) = exporter {
+            exporter.stop().await;
+        }
         tracing::info!("stopped");
         ended
     })

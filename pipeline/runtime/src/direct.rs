@@ -25,7 +25,12 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{clock::Clock, stage::Incoming, telemetry::Telemetry};
+use crate::{
+    clock::Clock,
+    stage::Incoming,
+    telemetry::Telemetry,
+    trace::{Provenance, TraceContext},
+};
 
 /// The stream that dead letters of direct input name.
 pub const STREAM: &str = "DIRECT";
@@ -69,6 +74,7 @@ pub(crate) struct Request<I> {
     pub message: Incoming,
     /// Decoded rows, or why the whole message is a dead letter.
     pub input: Result<I, (Reason, String)>,
+    pub provenance: Provenance,
     pub answer: Answer,
     lane: Lane,
 }
@@ -168,23 +174,30 @@ impl<I> Entrance<I> {
     ) -> Result<Receipt, NotStored> {
         let room = self.room.clone().acquire_many_owned(self.size(&message)).await.map_err(|_| NotStored::Unknown)?;
         let (sender, receipt) = oneshot::channel();
-        let request = Request { message, input, answer: Answer { sender, _room: room }, lane };
+        let provenance = provenance(&message, None);
+        let request = Request { message, input, provenance, answer: Answer { sender, _room: room }, lane };
         self.sender.send(request).await.map_err(|_| NotStored::Unknown)?;
         receipt.await.map_err(|_| NotStored::Unknown)
     }
 
-    /// The same, for sources that can tell their sender to come later.
+    /// The same, for sources that can tell their sender to come later. `trace`: the sampled one that the sender has begun.
     ///
     /// # Errors
     /// [`NotStored::Busy`] at once if there is no room or the pipeline is full, [`NotStored::Unknown`] as with
     /// [`Self::submit`].
-    pub async fn offer(&self, message: Incoming, input: Result<I, (Reason, String)>) -> Result<Receipt, NotStored> {
+    pub async fn offer(
+        &self,
+        message: Incoming,
+        input: Result<I, (Reason, String)>,
+        trace: Option<TraceContext>,
+    ) -> Result<Receipt, NotStored> {
         if self.telemetry.is_full() {
             return Err(NotStored::Busy);
         }
         let room = self.room.clone().try_acquire_many_owned(self.size(&message)).map_err(|_| NotStored::Busy)?;
         let (sender, receipt) = oneshot::channel();
-        let request = Request { message, input, answer: Answer { sender, _room: room }, lane: self.lane() };
+        let provenance = provenance(&message, trace);
+        let request = Request { message, input, provenance, answer: Answer { sender, _room: room }, lane: self.lane() };
         self.sender.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotStored::Busy,
             mpsc::error::TrySendError::Closed(_) => NotStored::Unknown,
@@ -201,6 +214,10 @@ impl<I> Entrance<I> {
     fn size(&self, message: &Incoming) -> u32 {
         (message.payload.len() + OVERHEAD_BYTES).min(self.bytes_max) as u32
     }
+}
+
+fn provenance(message: &Incoming, trace: Option<TraceContext>) -> Provenance {
+    Provenance { arrived: Some(message.stored_at), contexts: trace.into_iter().collect() }
 }
 
 impl<I> Queue<I> {
@@ -331,11 +348,11 @@ mod tests {
         let (entrance, mut queue) = open(10, 1_000);
         let offered = tokio::spawn({
             let entrance = entrance.clone();
-            async move { entrance.offer(message(100_000), Ok(())).await }
+            async move { entrance.offer(message(100_000), Ok(()), None).await }
         });
         let first = queue.next().await;
         assert!(entrance.is_full());
-        assert_eq!(entrance.offer(message(1), Ok(())).await, Err(NotStored::Busy));
+        assert_eq!(entrance.offer(message(1), Ok(()), None).await, Err(NotStored::Busy));
         let waiting = tokio::spawn({
             let entrance = entrance.clone();
             async move { entrance.submit(entrance.lane(), message(1), Ok(())).await }

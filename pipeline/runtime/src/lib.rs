@@ -3,7 +3,8 @@
 //! [`stage`] is the contract that a stage holds to, [`stage_loop`] what runs it, [`bus`] what the loop runs over;
 //! [`store_loop`] runs a stage whose output is a store, [`service`] answers requests.
 //! [`direct`] takes input that comes without a stream; [`reader`] and [`letters`] are for what brings a stream's messages out
-//! of the gateway; [`client`] is for tools; [`provision`] and [`janitor`] keep the streams.
+//! of the gateway; [`client`] is for tools; [`provision`] and [`janitor`] keep the streams; [`trace`]
+//! follows single readings through all of it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -24,6 +25,7 @@ mod incarnation;
 pub mod janitor;
 pub mod lease;
 pub mod letters;
+pub mod listener;
 pub mod position;
 pub mod program;
 pub mod provision;
@@ -34,3 +36,4 @@ pub mod stage_loop;
 pub mod state;
 pub mod store_loop;
 pub mod telemetry;
+pub mod trace;

@@ -10,6 +10,7 @@ use crate::{
     bus::nats::NatsBus,
     config::{self, CommonConfig, ConfigError},
     telemetry::{self, Telemetry},
+    trace::export,
 };
 
 /// The store, its positions and the streams do not fit, or another instance has it: starting again would end alike.
@@ -98,6 +99,7 @@ fn serve<P: Program>(common: CommonConfig, program: P) -> Result<(), Failure> {
         let address = telemetry::serve(telemetry.clone(), listen, file)
             .await
             .map_err(|error| Failure::Other(EXIT_FAILED, format!("telemetry.listen = {listen:?}: {error}")))?;
+        let exporter = export::start(&common, P::NAME, &telemetry).map_err(|error| failed(&error))?;
         let bus = NatsBus::connect(&common.bus, &format!("eddy-{}", P::NAME)).await.map_err(|error| failed(&error))?;
         let connected = bus.clone();
         telemetry.count_connections(move || connected.connections());
@@ -114,6 +116,9 @@ fn serve<P: Program>(common: CommonConfig, program: P) -> Result<(), Failure> {
                 tokio::time::timeout(DRAIN, &mut running).await.unwrap_or(Ok(()))
             }
         };
+        if let Some(exporter) = exporter {
+            exporter.stop().await;
+        }
         tracing::info!("stopped");
         // `recover` is given by hand, where the environment is another one.
         let of_state = |code| match code {

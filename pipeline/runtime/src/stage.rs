@@ -53,6 +53,13 @@ pub struct Input {
     pub sharded: bool,
 }
 
+impl Input {
+    /// Whether devices and operators write it, and not another stage: there readings arrive.
+    pub fn is_from_outside(&self) -> bool {
+        !self.sharded
+    }
+}
+
 /// What the loop needs to know of a stage before it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
@@ -349,6 +356,18 @@ pub trait Stage: Sized + Send + Sync + 'static {
 
     /// Tells every record that changed since the last call (or since [`Self::load`]).
     fn save(&mut self, _record: &mut SaveRecord<'_>) {}
+
+    /// What has changed so far is one snapshot from here on, which [`Self::save_some`] tells in parts while rows are processed: for
+    /// stages whose records take long to make.
+    fn begin_save(&mut self) {}
+
+    /// Tells a part of the snapshot, every record as it was at [`Self::begin_save`]: those of `at_most` things (devices) and of what
+    /// has changed since. Returns whether all of it is told. Called at once after [`Self::begin_save`], so that a stage that keeps no
+    /// snapshot tells everything there.
+    fn save_some(&mut self, _at_most: usize, record: &mut SaveRecord<'_>) -> bool {
+        self.save(record);
+        true
+    }
 
     /// Takes one record back. Called for all of them on a stage that is new or was [`Self::clear`]ed.
     ///

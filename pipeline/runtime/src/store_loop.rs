@@ -16,6 +16,7 @@ use crate::{
     config::LimitsConfig,
     position::{Place, Position},
     telemetry::Telemetry,
+    trace::current,
 };
 
 /// How long a pull waits for its first message.
@@ -124,6 +125,14 @@ pub struct Outside<B> {
 /// # Errors
 /// See [`StoreLoopError`].
 pub async fn run<B: Bus, S: Sink>(
+    sink: S,
+    outside: Outside<B>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), StoreLoopError> {
+    current::scope(run_traced(sink, outside, stop)).await
+}
+
+async fn run_traced<B: Bus, S: Sink>(
     mut sink: S,
     outside: Outside<B>,
     stop: watch::Receiver<bool>,
@@ -213,6 +222,8 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
             telemetry.received(pulled.len() as u64, pulled.iter().map(|one| one.payload.len() as u64).sum());
             let left = pulled.last().map_or(0, |last| last.pending);
             held.extend(pulled);
+            let traced = held.iter().find_map(|delivery| delivery.provenance.contexts.first());
+            current::set(traced.map(|context| context.trace));
             let turn = Turn { deliveries: &held, gap, before: position.as_ref() };
             if let Some(reached) = write(sink, &turn, reaches, telemetry, stop).await? {
                 let taken = held.iter().take_while(|delivery| delivery.sequence <= reached).count();
@@ -242,6 +253,7 @@ async fn session<B: Bus, S: Sink>(sink: &mut S, outside: &Outside<B>, stop: &wat
                 }
             }
             ticked = Instant::now();
+            current::set(None);
         }
     }
     Ok(())

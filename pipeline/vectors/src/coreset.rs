@@ -3,6 +3,7 @@
 use crate::{
     codec::{CodecError, Get, Put},
     distance::Tiles,
+    growth::make_room,
 };
 
 /// Most rows of one coreset, whatever its budget: what a scan may cost.
@@ -27,7 +28,6 @@ pub struct VectorCoreset {
     rows: Tiles,
     /// Per row the epoch in which it was last near something.
     seen: Vec<u16>,
-    query: Vec<f32>,
     dirty: bool,
 }
 
@@ -42,7 +42,6 @@ impl VectorCoreset {
             epsilon: 0.0,
             rows: Tiles::new(dimensions),
             seen: Vec::new(),
-            query: vec![0.0; dimensions],
             dirty: true,
         }
     }
@@ -68,11 +67,9 @@ impl VectorCoreset {
     }
 
     /// The kept vector nearest to `vector` and the Euclidean distance to it.
-    pub fn nearest(&mut self, vector: &[f32]) -> Option<(usize, f32)> {
-        for (to, from) in self.query.iter_mut().zip(vector) {
-            *to = from / self.scale;
-        }
-        let (index, squared) = self.rows.nearest(&self.query)?;
+    pub fn nearest(&self, vector: &[f32]) -> Option<(usize, f32)> {
+        let scaled = vector.iter().map(|x| x / self.scale);
+        let (index, squared) = as_query(self.dimensions, scaled, |query| self.rows.nearest(query))?;
         Some((index, squared.sqrt() * self.scale))
     }
 
@@ -82,7 +79,7 @@ impl VectorCoreset {
     }
 
     /// The kept vector that covers this one already, if one does.
-    pub fn covering(&mut self, vector: &[f32]) -> Option<usize> {
+    pub fn covering(&self, vector: &[f32]) -> Option<usize> {
         let (index, distance) = self.nearest(vector)?;
         (distance <= self.epsilon.max(self.resolution())).then_some(index)
     }
@@ -102,6 +99,7 @@ impl VectorCoreset {
         self.fit(vector);
         let scale = self.scale;
         self.rows.push(vector.iter().map(|x| quantise(*x, scale)));
+        make_room(&mut self.seen, 1);
         self.seen.push(epoch);
         self.dirty = true;
         true
@@ -133,20 +131,18 @@ impl VectorCoreset {
     }
 
     /// Mean distance from a kept vector to the nearest before it.
-    fn spacing(&mut self) -> f32 {
+    fn spacing(&self) -> f32 {
         let mut sum = 0.0;
         for index in 1..self.len() {
-            self.query_row(index);
-            let before = self.rows.nearest_of(&self.query, index);
+            let before = self.ask_row(index, |query| self.rows.nearest_of(query, index));
             sum += before.map_or(0.0, |(_, squared)| squared.sqrt() * self.scale);
         }
         sum / self.len().max(1) as f32
     }
 
-    fn query_row(&mut self, index: usize) {
-        for (to, from) in self.query.iter_mut().zip(self.rows.row(index)) {
-            *to = f32::from(from);
-        }
+    /// Asks about a kept row.
+    fn ask_row<R>(&self, index: usize, ask: impl FnOnce(&[f32]) -> R) -> R {
+        as_query(self.dimensions, self.rows.row(index).map(f32::from), ask)
     }
 
     fn thin_to_epsilon(&mut self) {
@@ -154,8 +150,7 @@ impl VectorCoreset {
         order.sort_by_key(|index| (std::cmp::Reverse(self.seen[*index]), std::cmp::Reverse(*index)));
         let (mut taken, mut kept) = (Tiles::new(self.dimensions), Vec::new());
         for index in order {
-            self.query_row(index);
-            let near = taken.nearest(&self.query);
+            let near = self.ask_row(index, |query| taken.nearest(query));
             if near.is_none_or(|(_, squared)| squared.sqrt() * self.scale > self.epsilon) {
                 taken.push(self.rows.row(index));
                 kept.push(index);
@@ -200,6 +195,19 @@ impl VectorCoreset {
         self.dirty = false;
         Ok(())
     }
+}
+
+/// Up to so many dimensions a query lies on the stack.
+const STACK_DIMENSIONS: usize = 64;
+
+/// Asks with `components` as a slice.
+fn as_query<R>(dimensions: usize, components: impl Iterator<Item = f32>, ask: impl FnOnce(&[f32]) -> R) -> R {
+    if dimensions > STACK_DIMENSIONS {
+        return ask(&components.collect::<Vec<f32>>());
+    }
+    let mut query = [0.0; STACK_DIMENSIONS];
+    query.iter_mut().zip(components).for_each(|(to, from)| *to = from);
+    ask(&query[..dimensions])
 }
 
 fn quantise(value: f32, scale: f32) -> i8 {

@@ -3,6 +3,8 @@
 //! Sums run in eight lanes in a fixed order, so they have the same bits in registers of any width; NEON is part of every
 //! aarch64, on x86-64 AVX2 is asked for when it runs. AVX-512 would hold two tiles, for other sums.
 
+use crate::growth::make_room;
+
 /// Rows of a tile.
 pub(crate) const LANES: usize = 8;
 
@@ -48,7 +50,9 @@ impl Tiles {
     /// Appends a row.
     pub fn push(&mut self, row: impl Iterator<Item = i8>) {
         if self.len.is_multiple_of(LANES) {
-            self.components.resize(self.components.len() + self.dimensions * LANES, 0);
+            let more = self.dimensions * LANES;
+            make_room(&mut self.components, more);
+            self.components.resize(self.components.len() + more, 0);
         }
         for (dimension, component) in row.enumerate() {
             let place = self.place(self.len, dimension);

@@ -39,7 +39,7 @@ impl History {
     }
 
     /// The Euclidean distance to the nearest kept row.
-    pub fn nearest(&mut self, vector: &[f32]) -> Option<f32> {
+    pub fn nearest(&self, vector: &[f32]) -> Option<f32> {
         match self {
             Self::Scalar(coreset) => coreset.nearest(vector[0]),
             Self::Vector(coreset) => coreset.nearest(vector).map(|(_, distance)| distance),
@@ -47,7 +47,7 @@ impl History {
     }
 
     /// The same, with the difference from that row to `vector` in `difference`.
-    pub fn nearest_difference(&mut self, vector: &[f32], difference: &mut [f32]) -> Option<f32> {
+    pub fn nearest_difference(&self, vector: &[f32], difference: &mut [f32]) -> Option<f32> {
         match self {
             Self::Scalar(coreset) => {
                 let distance = coreset.nearest(vector[0])?;
@@ -65,7 +65,7 @@ impl History {
     }
 
     /// Whether a kept row covers the vector already, so that it would only be refreshed.
-    pub fn covers(&mut self, vector: &[f32]) -> bool {
+    pub fn covers(&self, vector: &[f32]) -> bool {
         match self {
             Self::Scalar(coreset) => coreset.covers(vector[0]),
             Self::Vector(coreset) => coreset.covering(vector).is_some(),

@@ -22,6 +22,7 @@ pub mod coreset;
 pub mod delay;
 pub mod distance;
 pub mod fusion;
+mod growth;
 pub mod half_rows;
 pub mod history;
 pub mod index;

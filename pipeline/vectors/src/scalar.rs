@@ -2,7 +2,10 @@
 
 use half::f16;
 
-use crate::codec::{CodecError, Get, Put};
+use crate::{
+    codec::{CodecError, Get, Put},
+    growth::make_room,
+};
 
 /// Values of which no two are closer than epsilon.
 ///
@@ -82,6 +85,7 @@ impl ScalarCoreset {
         self.fit(value);
         let rounded = f16::from_f32(value / self.scale);
         let at = self.values.partition_point(|kept| *kept < rounded);
+        make_room(&mut self.values, 1);
         self.values.insert(at, rounded);
         self.dirty = true;
         true

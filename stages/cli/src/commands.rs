@@ -13,6 +13,7 @@ use crate::{
         restore::{self, RestoreArgs},
     },
     certs::{self, CertsArgs},
+    console::{self, ConsoleArgs},
     demo::{self, DemoArgs},
     device::{self, DeviceCommand, MaintainArgs},
     doctor::{self, DoctorArgs},
@@ -27,11 +28,16 @@ use crate::{
     status::{self, StatusArgs},
     supervise::UpError,
     support::{self, SupportArgs},
+    top::{self, TopArgs},
     up::{self, UpArgs},
 };
 
+mod sight;
 mod upkeep;
-use self::upkeep::{BACKUP, DOCTOR, RESTORE, SUPPORT};
+use self::{
+    sight::{ALERTS, CONSOLE, HEALTH, STATUS, TOP},
+    upkeep::{BACKUP, DOCTOR, RESTORE, SUPPORT},
+};
 
 /// Bad config or a bad command line (sysexits' EX_USAGE).
 const EXIT_USAGE: u8 = 64;
@@ -112,28 +118,6 @@ truth.json beside the recording are told too.
 
 Exit codes:
   0 every reading is stored   1 a file cannot be read, or the gateway takes nothing   64 bad command line";
-
-const ALERTS: &str = "\
-Examples:
-  eddy alerts                         all that there are
-  eddy alerts --follow --since 1h     the last hour's, and what comes
-  eddy alerts --json | jq .data.device
-  eddy alerts --hash                  the same on two gateways: the same alerts, byte for byte; it is the demo's alerts_hash
-
-A line is: event time, severity, opened|updated|closed, device, channels with their share, tail probability, episode.";
-
-const HEALTH: &str = "\
-Examples:
-  eddy health                         a container's health check: one line, and nothing but the exit code to be read
-  eddy health --dir /var/lib/eddy || journalctl -u eddy
-
-Exit codes:
-  0 the server answers, its streams are there and no process was given up   1 not so: the line says what";
-
-const STATUS: &str = "\
-Examples:
-  eddy status
-  eddy status --json | jq '.readers[] | select(.lag_messages > 0)'";
 
 const MAINTAIN: &str = "\
 Examples:
@@ -277,6 +261,12 @@ enum Command {
     /// Print how a gateway is: stages, streams, health, dead letters
     #[command(after_help = STATUS)]
     Status(StatusArgs),
+    /// Show and act on all of it in a browser
+    #[command(after_help = CONSOLE)]
+    Console(ConsoleArgs),
+    /// Watch a gateway in a terminal: stages, alerts with their curves; acknowledge, label, maintain
+    #[command(after_help = TOP)]
+    Top(TopArgs),
     /// Say whether the gateway or hub that runs in a folder is well
     #[command(after_help = HEALTH)]
     Health(HealthArgs),
@@ -357,6 +347,8 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args).await,
             Command::Alerts(args) => alerts::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Console(args) => console::run(args).await,
+            Command::Top(args) => top::run(args).await,
             Command::Health(args) => health::run(args).await,
             Command::Doctor(args) => doctor::run(args).await,
             Command::Query(args) => query::run(args).await,
@@ -378,7 +370,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let is_config = matches!(error.downcast_ref::<UpError>(), Some(UpError::Config(_)));
+            let is_config =
+                matches!(error.downcast_ref::<UpError>(), Some(UpError::Config(_))) || error.is::<console::Refused>();
             hold.end("eddy", if is_config { EXIT_USAGE } else { EXIT_FAILED }, &format!("{error:#}"))
         }
     }

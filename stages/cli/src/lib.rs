@@ -4,9 +4,11 @@
 pub mod alerts;
 pub mod audit;
 pub mod backup;
+pub mod bars;
 pub mod certs;
 pub mod commands;
 mod config_files;
+pub mod console;
 pub mod demo;
 pub mod device;
 pub mod doctor;
@@ -27,6 +29,7 @@ pub mod rollout;
 pub mod status;
 pub mod supervise;
 pub mod support;
+pub mod top;
 pub mod up;
 pub mod watch;
 

@@ -10,9 +10,13 @@ pub fn line(text: &str) {
     }
 }
 
-/// A name from outside, fit for a terminal: control characters are written as escapes.
+/// A name from outside, fit for a terminal: control characters, and those that turn the direction of what follows, are written as
+/// escapes.
 pub fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+    let turns =
+        |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let one = |c: char| if c.is_control() || turns(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    name.chars().map(one).collect()
 }
 
 #[cfg(test)]
@@ -20,5 +24,6 @@ mod tests {
     #[test]
     fn a_name_cannot_drive_the_terminal() {
         assert_eq!(super::printable("a\u{1b}[2Jé b"), "a\\u{1b}[2Jé b");
+        assert_eq!(super::printable("a\u{202e}b"), "a\\u{202e}b");
     }
 }

@@ -9,7 +9,10 @@ use eddy_schemas::{
 };
 use serde::Serialize;
 
-use crate::{gateway::BusArgs, output, region};
+use crate::{
+    gateway::{BusArgs, Gateway},
+    output, region,
+};
 
 /// Receipts' part of the command line.
 #[derive(Args, Clone, Debug)]
@@ -28,32 +31,72 @@ pub struct ReceiptsArgs {
     pub bus: BusArgs,
 }
 
-/// What is held of a class of a chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Chain {
-    site: String,
-    class: String,
-    chain: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    replaces: String,
-    current: bool,
-    batches: u64,
-    entries: u64,
-    first: u64,
-    last: u64,
-    receipt: String,
-    missing: Vec<Missing>,
-    taken: i64,
+/// What the region has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Receipts {
+    /// A site's classes, the most urgent first; of each the chain that goes on last.
+    pub chains: Vec<Chain>,
+    /// Shards of the hub that did not answer in time.
+    pub missing_shards: Vec<u32>,
 }
 
+/// What is held of a class of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Missing {
-    first: u64,
-    last: u64,
-    count: u64,
-    cause: String,
+pub struct Chain {
+    /// The site.
+    pub site: String,
+    /// The class, by its token.
+    pub class: String,
+    /// The chain's name in hex.
+    pub chain: String,
+    /// The chain before it, if there was one.
     #[serde(skip_serializing_if = "String::is_empty")]
-    detail: String,
+    pub replaces: String,
+    /// Whether it goes on.
+    pub current: bool,
+    /// Batches that are held.
+    pub batches: u64,
+    /// Entries that are held.
+    pub entries: u64,
+    /// The first number.
+    pub first: u64,
+    /// The last number.
+    pub last: u64,
+    /// The last batch's receipt in hex.
+    pub receipt: String,
+    /// Numbers that will never come.
+    pub missing: Vec<Missing>,
+    /// When the last batch was taken: nanoseconds since the Unix epoch.
+    pub taken: i64,
+}
+
+/// Numbers that will never come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// The first of them.
+    pub first: u64,
+    /// The last of them.
+    pub last: u64,
+    /// Entries that they stand for.
+    pub count: u64,
+    /// Why.
+    pub cause: String,
+    /// Which.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// Asks the region what it has of a site; of an empty name, of all.
+///
+/// # Errors
+/// That it does not answer.
+pub async fn ask(gateway: &Gateway, site: &str) -> anyhow::Result<Receipts> {
+    let request = wire::ReceiptsRequest { site: site.to_owned() };
+    let answer: wire::ReceiptsResponse = region::ask(gateway, RECEIPTS, &request).await?;
+    let mut chains: Vec<Chain> = answer.chains.into_iter().map(chain).collect();
+    let priority = |chain: &Chain| Class::of_token(&chain.class).map_or(i32::MAX, |class| class as i32);
+    chains.sort_by_key(|chain| (chain.site.clone(), priority(chain), chain.current, chain.taken, chain.chain.clone()));
+    Ok(Receipts { chains, missing_shards: answer.missing_shards })
 }
 
 /// The command.
@@ -65,17 +108,12 @@ pub async fn run(args: &ReceiptsArgs) -> anyhow::Result<()> {
     if args.through.is_none() && gateway.file.is_none() {
         gateway.site = args.site.clone().unwrap_or(gateway.site);
     }
-    let request = wire::ReceiptsRequest { site: args.site.clone().unwrap_or_default() };
-    let answer: wire::ReceiptsResponse = region::ask(&gateway, RECEIPTS, &request).await?;
-    let mut chains: Vec<Chain> = answer.chains.into_iter().map(chain).collect();
-    let priority = |chain: &Chain| Class::of_token(&chain.class).map_or(i32::MAX, |class| class as i32);
-    // A site's classes, the most urgent first; of each the chain that goes on last.
-    chains.sort_by_key(|chain| (chain.site.clone(), priority(chain), chain.current, chain.taken, chain.chain.clone()));
+    let receipts = ask(&gateway, args.site.as_deref().unwrap_or_default()).await?;
+    let chains = &receipts.chains;
     if args.json {
-        let told = serde_json::json!({ "chains": chains, "missing_shards": answer.missing_shards });
-        output::line(&told.to_string());
+        output::line(&serde_json::to_string(&receipts)?);
     } else {
-        lines(&chains).iter().for_each(|line| output::line(line));
+        lines(chains).iter().for_each(|line| output::line(line));
     }
     if let Some(uplink) = crate::status::gather::region(&gateway).await {
         let waiting: Vec<String> = uplink.classes.iter().filter(|class| class.waiting > 0).map(waits).collect();
@@ -92,7 +130,7 @@ pub async fn run(args: &ReceiptsArgs) -> anyhow::Result<()> {
         );
     }
     let of = args.site.as_ref().map_or_else(|| "any site".to_owned(), |site| format!("site {:?}", site));
-    let unheard = &answer.missing_shards;
+    let unheard = &receipts.missing_shards;
     ensure!(
         unheard.is_empty(),
         "shards {unheard:?} of the hub did not answer in time: what they hold is not known; ask again"

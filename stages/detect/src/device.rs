@@ -45,6 +45,8 @@ pub struct Device {
     pub changed: bool,
     /// Whether it stands in the list of what is to be saved.
     pub listed: bool,
+    /// Whether it belongs to a snapshot that is being told, and is not told yet.
+    pub pending: bool,
 }
 
 /// The device's evidence at a row.
@@ -71,6 +73,7 @@ impl Device {
             newest: i64::MIN,
             changed: true,
             listed: false,
+            pending: false,
         }
     }
 

@@ -154,7 +154,7 @@ impl Judge {
         let Some((device, place)) = self.slot(court, at, out) else { return false };
         let spectrum = self.read_vectors(at);
         let Row { input, row, .. } = at;
-        let device = self.registry.change(device);
+        let device = self.registry.change(&self.plan, device);
         let series = &device.channels[usize::from(place)];
         let before = series.newest;
         let learns_late = self.joined && series.is_learning(&self.plan);
@@ -240,7 +240,7 @@ impl Judge {
         let (device, place) = known.unwrap_or_else(|| self.registry.add(&self.plan, name));
         self.slots[entry] = Some((device, place));
         let spectrum = self.read_vectors(at);
-        let device = self.registry.change(device);
+        let device = self.registry.change(&self.plan, device);
         if device.episode.hand_over(false) == Step::Closed {
             tell(out, device.event(&self.plan, &court.config, &court.site, Phase::Closed, device.newest));
         }
@@ -268,7 +268,7 @@ impl Judge {
     pub(crate) fn farewell(&mut self, court: &Court) -> Vec<AlertMessage> {
         let mut events = Vec::new();
         for slot in self.registry.slots() {
-            let device = self.registry.change(slot);
+            let device = self.registry.change(&self.plan, slot);
             if device.episode.hand_over(false) == Step::Closed {
                 let event = device.event(&self.plan, &court.config, &court.site, Phase::Closed, device.newest);
                 events.push(AlertMessage { subject: event.nats_subject(), payload: event.to_json() });
@@ -308,7 +308,7 @@ impl Judge {
             _ => false,
         };
         let (plan, config) = (&self.plan, &court.config);
-        let device = self.registry.change(slot);
+        let device = self.registry.change(&self.plan, slot);
         let ends = match kind {
             ControlKind::Label { label, .. } => (is_own || meant && device.episode.open) && label == "normal",
             ControlKind::Maintenance { on, .. } => *on,
@@ -353,7 +353,7 @@ impl Judge {
     /// The device is under maintenance, whether it has been seen or not.
     pub(crate) fn maintain_unseen(&mut self, court: &Court, token: &str, until: Timestamp) {
         if let Some(slot) = self.registry.expect_device(token, court.config.series_max) {
-            self.registry.change(slot).maintenance = Some(until);
+            self.registry.change(&self.plan, slot).maintenance = Some(until);
         }
     }
 }

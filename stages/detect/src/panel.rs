@@ -14,6 +14,7 @@ use eddy_schemas::{ControlKind, Embeddings, HeadColumn, ScoresBuilder, ShadowRep
 use crate::{
     judge::{Court, Judge, Row},
     plan::Plan,
+    registry::Record,
 };
 
 /// The record of the roles: a line with the active judge's place; per place a line with its judge's bundle, whether it joined another
@@ -59,6 +60,8 @@ pub(crate) struct Panel {
     tally: Tally,
     /// Keys of judges that are gone, until they are saved.
     gone: Vec<Vec<u8>>,
+    /// Records of the snapshot that is being told, under their keys there.
+    early: Vec<Record>,
     /// Ends of episodes that such judges told of, subject and event, and whether that is to be saved.
     farewell: (VecDeque<(String, String)>, bool),
     is_saved: bool,
@@ -76,6 +79,7 @@ impl Panel {
             active: 0,
             tally: Tally::default(),
             gone: Vec::new(),
+            early: Vec::new(),
             farewell: Default::default(),
             is_saved: false,
             is_loaded: false,
@@ -204,8 +208,9 @@ impl Panel {
                 self.farewell.0.push_back((event.subject, String::from_utf8_lossy(&event.payload).into_owned()));
                 self.farewell.1 = true;
             }
-            let keys = judge.registry.remove_all(&judge.plan);
+            let (keys, early) = judge.registry.remove_all(&judge.plan);
             self.gone.extend(keys.into_iter().map(|key| placed(place, &key)));
+            self.early.extend(early.into_iter().map(|(key, value)| (placed(place, &key), value)));
         }
     }
 
@@ -279,9 +284,10 @@ impl Panel {
         }
     }
 
-    pub(crate) fn save(&mut self, tell: &mut SaveRecord<'_>) {
+    /// What has changed so far is one snapshot from here on.
+    pub(crate) fn begin_save(&mut self) {
         // What was removed first: a judge that came to its place since writes over it.
-        self.gone.drain(..).for_each(|key| tell(&key, None));
+        self.early.extend(self.gone.drain(..).map(|key| (key, None)));
         if !std::mem::replace(&mut self.is_saved, true) {
             let line = |judge: &Option<Judge>| {
                 let joined = |judge: &Judge| if judge.joined { JOINED } else { FIRST };
@@ -292,17 +298,26 @@ impl Panel {
             let [first, second] = self.places.each_ref().map(line);
             let Tally { rows, opened, told } = self.tally;
             let text = format!("{}\n{first}\n{second}\n{rows} {opened} {told}\n", self.active);
-            tell(ROLES, Some(text.as_bytes()));
+            self.early.push((ROLES.to_vec(), Some(text.into_bytes())));
         }
         if std::mem::take(&mut self.farewell.1) {
             let json = serde_json::to_vec(&self.farewell.0).expect("pairs of texts always serialize");
-            tell(FAREWELL, (!self.farewell.0.is_empty()).then_some(json.as_slice()));
+            self.early.push((FAREWELL.to_vec(), (!self.farewell.0.is_empty()).then_some(json)));
         }
+        self.places.iter_mut().flatten().for_each(|judge| judge.registry.begin_save(&judge.plan));
+    }
+
+    /// Tells a part of the snapshot, the records of up to `at_most` devices; whether all of it is told.
+    pub(crate) fn save_some(&mut self, mut at_most: usize, tell: &mut SaveRecord<'_>) -> bool {
+        self.early.drain(..).for_each(|(key, value)| tell(&key, value.as_deref()));
+        let mut whole = true;
         for (place, judge) in self.places.iter_mut().enumerate() {
             if let Some(judge) = judge {
-                judge.registry.save(&judge.plan, &mut |key, value| tell(&placed(place, key), value));
+                let mut tell = |key: &[u8], value: Option<&[u8]>| tell(&placed(place, key), value);
+                whole &= judge.registry.save_some(&judge.plan, &mut at_most, &mut tell);
             }
         }
+        whole
     }
 
     pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
@@ -368,6 +383,7 @@ impl Panel {
         self.active = 0;
         self.tally = Tally::default();
         self.gone.clear();
+        self.early.clear();
         self.farewell = Default::default();
         self.is_saved = false;
     }

@@ -28,7 +28,14 @@ pub struct Registry {
     listed: Vec<u32>,
     gone: Vec<Vec<u8>>,
     is_stamped: bool,
+    /// Devices of the snapshot that is being told, whose records are not told yet ...
+    pending: Vec<u32>,
+    /// ... and records of it that had to be made ahead of their turn.
+    early: Vec<Record>,
 }
+
+/// A record of a snapshot: its key, and its value or `None` if it is gone.
+pub type Record = (Vec<u8>, Option<Vec<u8>>);
 
 impl Registry {
     /// How many series there are.
@@ -54,6 +61,7 @@ impl Registry {
     /// Adds a series that is not known.
     pub fn add(&mut self, plan: &Plan, series: &str) -> Slot {
         let device = self.device_or_new(SeriesName::device_token(series));
+        self.keep(plan, device);
         let place = self.get(device).channels.len() as u16;
         self.put_channel(plan, device, series, place);
         (device, place)
@@ -109,7 +117,8 @@ impl Registry {
     }
 
     /// The same, about to change: it will be saved.
-    pub fn change(&mut self, slot: u32) -> &mut Device {
+    pub fn change(&mut self, plan: &Plan, slot: u32) -> &mut Device {
+        self.keep(plan, slot);
         let device = self.devices[slot as usize].as_mut().expect("a slot is used only while its device is there");
         device.changed = true;
         if !device.listed {
@@ -121,6 +130,7 @@ impl Registry {
 
     /// Forgets a device wholly.
     pub fn remove(&mut self, plan: &Plan, slot: u32) {
+        self.keep(plan, slot);
         let Some(device) = self.devices[slot as usize].take() else { return };
         self.gone.extend([key(b'd', &device.token), key(b'j', &device.token)]);
         for series in &device.channels {
@@ -133,12 +143,13 @@ impl Registry {
         self.free.push(slot);
     }
 
-    /// Forgets all devices; the keys of all records that there may be.
-    pub fn remove_all(&mut self, plan: &Plan) -> Vec<Vec<u8>> {
+    /// Forgets all devices; the keys of all records that there may be, and what is left to tell of a snapshot.
+    pub fn remove_all(&mut self, plan: &Plan) -> (Vec<Vec<u8>>, Vec<Record>) {
         self.slots().into_iter().for_each(|slot| self.remove(plan, slot));
         self.gone.push(b"b".to_vec());
         self.is_stamped = false;
-        std::mem::take(&mut self.gone)
+        self.pending.clear();
+        (std::mem::take(&mut self.gone), std::mem::take(&mut self.early))
     }
 
     /// All devices, by name.
@@ -163,19 +174,47 @@ impl Registry {
         found
     }
 
-    /// Tells what changed since it was last called.
-    pub fn save(&mut self, plan: &Plan, tell: &mut SaveRecord<'_>) {
+    /// What has changed so far is one snapshot from here on.
+    pub fn begin_save(&mut self, plan: &Plan) {
         if !self.is_stamped {
-            tell(b"b", Some(plan.digest.as_bytes()));
+            self.early.push((b"b".to_vec(), Some(plan.digest.as_bytes().to_vec())));
             self.is_stamped = true;
         }
         // What was removed first: a device that came again since writes over it.
-        self.gone.drain(..).for_each(|key| tell(&key, None));
+        self.early.extend(self.gone.drain(..).map(|key| (key, None)));
+        self.pending.append(&mut self.listed);
+        for slot in &self.pending {
+            if let Some(device) = &mut self.devices[*slot as usize] {
+                (device.listed, device.pending) = (false, true);
+            }
+        }
+    }
+
+    /// Tells of the snapshot what had to be made early, and the records of up to `at_most` devices, of which it takes off those that it
+    /// told. Returns whether all is told.
+    pub fn save_some(&mut self, plan: &Plan, at_most: &mut usize, tell: &mut SaveRecord<'_>) -> bool {
+        self.early.drain(..).for_each(|(key, value)| tell(&key, value.as_deref()));
         let mut record = Vec::new();
-        for slot in std::mem::take(&mut self.listed) {
-            let device = self.get_mut(slot);
-            device.listed = false;
-            save_device(plan, device, &mut record, tell);
+        while *at_most > 0
+            && let Some(slot) = self.pending.pop()
+        {
+            // It may be gone, or told, or another one by now.
+            if let Some(device) = self.devices[slot as usize].as_mut().filter(|device| device.pending) {
+                device.pending = false;
+                save_device(plan, device, &mut record, tell);
+                *at_most -= 1;
+            }
+        }
+        self.pending.is_empty()
+    }
+
+    /// Before a device changes: its records go into the snapshot as they are, if they are still to be told.
+    fn keep(&mut self, plan: &Plan, slot: u32) {
+        let Self { devices, early, .. } = self;
+        if let Some(device) = devices[slot as usize].as_mut().filter(|device| device.pending) {
+            device.pending = false;
+            let mut tell = |key: &[u8], value: Option<&[u8]>| early.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+            save_device(plan, device, &mut Vec::new(), &mut tell);
         }
     }
 

@@ -130,7 +130,16 @@ impl Stage for Detect {
     }
 
     fn save(&mut self, record: &mut SaveRecord<'_>) {
-        self.panel.save(record);
+        self.panel.begin_save();
+        self.panel.save_some(usize::MAX, record);
+    }
+
+    fn begin_save(&mut self) {
+        self.panel.begin_save();
+    }
+
+    fn save_some(&mut self, at_most: usize, record: &mut SaveRecord<'_>) -> bool {
+        self.panel.save_some(at_most, record)
     }
 
     fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {

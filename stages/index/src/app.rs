@@ -29,6 +29,7 @@ use crate::{
     openings::Openings,
     region::{Asking, Sketches, ThroughSync},
     sink::IndexSink,
+    traced::Traced,
 };
 
 /// Failed while running; starting again may help.
@@ -90,6 +91,7 @@ impl Program for Index {
             searcher,
             contexts,
             telemetry: telemetry.clone(),
+            traced: Traced::new(telemetry.clone()),
             sent: Vec::new(),
             openings: Openings::default(),
         };

@@ -71,6 +71,11 @@ impl Draft {
     pub(crate) fn window(&self) -> WindowId {
         self.context.window.window
     }
+
+    /// The alert.
+    pub(crate) fn alert(&self) -> &str {
+        &self.context.alert
+    }
 }
 
 /// Makes and publishes context messages.
@@ -126,13 +131,14 @@ impl<B: Bus, R: Region> Contexts<B, R> {
     }
 
     /// Publishes a context, once; and, under the policy, the label that follows from it. A device whose context cannot be told is
-    /// `blocked` for its later ones.
+    /// `blocked` for its later ones. Returns the kind of its verdict.
     pub(crate) async fn tell(
         &self,
         draft: Draft,
         region: Option<RegionContext>,
         blocked: &mut BTreeSet<String>,
-    ) -> Result<(), SinkError> {
+        headers: &[(String, String)],
+    ) -> Result<&'static str, SinkError> {
         let Draft { mut context, about, near, .. } = draft;
         if blocked.contains(&context.device) {
             return Err(SinkError::Again(format!("context of alert {} waits for one before it", context.alert)));
@@ -142,11 +148,12 @@ impl<B: Bus, R: Region> Contexts<B, R> {
             context.text = verdict::text(&context.verdict, near, Some(&region));
             context.region = Some(region);
         }
-        let told = self.publish_once(&context, about).await;
+        let told = self.publish_once(&context, about, headers).await;
+        let kind = verdict::kind(&context.verdict);
         if told.is_err() {
             blocked.insert(context.device);
         }
-        told
+        told.map(|()| kind)
     }
 
     fn make(&self, searcher: &Searcher, due: &Due) -> Result<Option<Draft>, IndexError> {
@@ -218,7 +225,12 @@ impl<B: Bus, R: Region> Contexts<B, R> {
     }
 
     /// The last message on the device's subject says whether this one is out; the guard keeps it from going out twice.
-    async fn publish_once(&self, context: &Context, about: About) -> Result<(), SinkError> {
+    async fn publish_once(
+        &self,
+        context: &Context,
+        about: About,
+        headers: &[(String, String)],
+    ) -> Result<(), SinkError> {
         let subject = format!("context.{}.{}", names::encode(&self.site), names::encode(&context.device));
         let away = |problem: String| SinkError::Again(format!("context of alert {}: {problem}", context.alert));
         let last = self.bus.last("CONTEXT", &subject).await.map_err(|error| away(error.to_string()))?;
@@ -230,13 +242,14 @@ impl<B: Bus, R: Region> Contexts<B, R> {
             self.say_normal(context).await?;
         }
         let payload = serde_json::to_vec(context).map_err(|error| away(error.to_string()))?;
+        let own = [
+            (HEADER.into(), format!("{}:{}:{}", about.0, about.1, about.2)),
+            ("Content-Type".into(), "application/json".into()),
+        ];
         let message = Publication {
             stream: "CONTEXT".into(),
             subject,
-            headers: vec![
-                (HEADER.into(), format!("{}:{}:{}", about.0, about.1, about.2)),
-                ("Content-Type".into(), "application/json".into()),
-            ],
+            headers: own.into_iter().chain(headers.iter().cloned()).collect(),
             payload: payload.into(),
             guard: Some(last.map_or(0, |last| last.sequence)),
         };

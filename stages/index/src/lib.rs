@@ -5,7 +5,7 @@
 //! `context.<site>.<device>` for each alert that opens; answers to `eddy.search.<site>`.
 //!
 //! `changes.rs` (what a message says), `sink.rs` and `filing.rs` (into the store), `remembered.rs` (what is kept of alerts), `context.rs` (what is known of an alert's window),
-//! `answer.rs` (searches), `episodes.rs` (alerts that went alike), `offline.rs` (store and answers without a bus), `builder.rs` (segments, in the background), `app.rs` (all together).
+//! `answer.rs` (searches), `episodes.rs` (alerts that went alike), `offline.rs` (store and answers without a bus), `traced.rs` (traces of alerts), `builder.rs` (segments, in the background), `app.rs` (all together).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod answer;
@@ -21,6 +21,7 @@ mod openings;
 mod region;
 mod remembered;
 mod sink;
+mod traced;
 mod verdict;
 
 pub use app::Index;

@@ -17,6 +17,7 @@ use crate::{
     filing::{Commit, Filing},
     openings::Openings,
     region::Region,
+    traced::{Telling, Traced},
 };
 
 /// Contexts that are made at a time, and questions to the region that are out at the same time.
@@ -28,6 +29,8 @@ pub struct IndexSink<B, R> {
     pub(crate) searcher: Arc<Searcher>,
     pub(crate) contexts: Contexts<B, R>,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// The traces of alerts whose contexts are to be told.
+    pub(crate) traced: Traced,
     /// Contexts that are out; the next transaction takes them from the outbox.
     pub(crate) sent: Vec<WindowId>,
     /// When alerts opened.
@@ -58,6 +61,7 @@ impl<B: Bus, R: Region> Sink for IndexSink<B, R> {
         let changes = Changes::of(turn.deliveries.iter().map(Message::from));
         let Some(reached) = changes.reached else { return Ok(None) };
         self.in_place()?;
+        let start = self.traced.now();
         let position = reaches(reached).to_string();
         let commit = Commit {
             sent: &self.sent,
@@ -68,6 +72,7 @@ impl<B: Bus, R: Region> Sink for IndexSink<B, R> {
         let filing = Filing { store: &self.store, searcher: &self.searcher, site: &self.contexts.site };
         block_in_place(|| filing.commit(&changes, &commit)).map_err(|error| sink_error(&error))?;
         self.sent.clear();
+        self.traced.written(turn.deliveries, reached, start);
         if let Some(last) = turn.deliveries.last() {
             self.openings.note(&changes, last.stored_at);
         }
@@ -113,19 +118,26 @@ impl<B: Bus, R: Region> IndexSink<B, R> {
         // However many there are, the region holds them up no longer than once.
         let until = self.contexts.until();
         for due in due.chunks(AT_ONCE) {
-            let mut drafts: Vec<Draft> = Vec::new();
+            let (mut drafts, mut tellings): (Vec<Draft>, Vec<Telling>) = Default::default();
             for due in due {
+                let telling = self.traced.begin(&due.alert);
                 match self.contexts.draft(&self.searcher, due)? {
-                    Some(draft) => drafts.push(draft),
+                    Some(draft) => {
+                        drafts.push(draft);
+                        tellings.push(telling);
+                    }
                     // A window that was deleted before its context was told has none.
                     None => self.sent.push(due.window),
                 }
             }
             let answers = self.contexts.ask(&mut drafts, until).await;
-            for (draft, answer) in drafts.into_iter().zip(answers) {
-                let window = draft.window();
-                match self.contexts.tell(draft, answer, &mut blocked).await {
-                    Ok(()) => self.sent.push(window),
+            for ((draft, telling), answer) in drafts.into_iter().zip(tellings).zip(answers) {
+                let (window, alert) = (draft.window(), draft.alert().to_owned());
+                match self.contexts.tell(draft, answer, &mut blocked, &telling.headers).await {
+                    Ok(verdict) => {
+                        self.sent.push(window);
+                        self.traced.told(&alert, &telling, verdict);
+                    }
                     Err(SinkError::Again(problem)) => failed = Err(SinkError::Again(problem)),
                     Err(ends) => return Err(ends),
                 }

@@ -15,6 +15,7 @@ use eddy_runtime::{
     clock::{Clock, SystemClock},
     config::{self, CommonConfig, ConfigError},
     telemetry::{self, Telemetry},
+    trace::export,
 };
 use tokio::{sync::watch, task::JoinSet};
 
@@ -204,6 +205,7 @@ async fn serve(common: CommonConfig, config: &Config, sinks: Vec<Planned>) -> Re
     let address = telemetry::serve(telemetry.clone(), listen, file)
         .await
         .map_err(|error| failed(format!("telemetry.listen = {listen:?}: {error}")))?;
+    let exporter = export::start(&common, NAME, &telemetry).map_err(failed)?;
     let bus = NatsBus::connect(&common.bus, "eddy-notify").await.map_err(failed)?;
     let connected = bus.clone();
     telemetry.count_connections(move || connected.connections());
@@ -242,6 +244,9 @@ async fn serve(common: CommonConfig, config: &Config, sinks: Vec<Planned>) -> Re
     };
     stop.send_replace(true);
     while tasks.join_next().await.is_some() {}
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
+    }
     tracing::info!("stopped");
     ended
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use eddy_runtime::trace::Contexts;
 use eddy_schemas::{Timestamp, alert::CloudEvent};
 
 /// A larger message is no alert.
@@ -21,6 +22,8 @@ pub struct Event {
     pub json: Bytes,
     /// The same, read.
     pub cloud: CloudEvent,
+    /// The sampled traces that it is part of.
+    pub traces: Contexts,
     data: Range<usize>,
 }
 
@@ -35,7 +38,12 @@ impl Event {
         }
         let cloud: CloudEvent = serde_json::from_slice(&json).map_err(|error| format!("no alert: {error}"))?;
         let data = member(&json, "data").ok_or("no alert: its data are not found")?;
-        Ok(Self { sequence, stored_at, subject: subject.to_owned(), json, cloud, data })
+        Ok(Self { sequence, stored_at, subject: subject.to_owned(), json, cloud, traces: Contexts::default(), data })
+    }
+
+    /// The same event in these traces.
+    pub fn traced(self, traces: Contexts) -> Self {
+        Self { traces, ..self }
     }
 
     /// The alert's own JSON, byte for byte: the event without its envelope.

@@ -14,6 +14,7 @@ use eddy_runtime::{
     reader::{Kept, Missed, Reader, Turn},
     stage::Rejected,
     telemetry::Metric,
+    trace::{Kind, Open, Tracer, current},
 };
 use eddy_schemas::{
     names,
@@ -124,9 +125,27 @@ impl<'a, O: Outlet> Life<'a, O> {
         while self.under_way.len() < self.sink.delivery.in_flight_max {
             let Some(event) = self.lanes.start(self.now()) else { return };
             let (outlet, sequence) = (self.sink.outlet.clone(), event.sequence);
-            let task = self.under_way.spawn(async move { outlet.deliver(&event).await });
+            let task = match self.trace(&event) {
+                None => self.under_way.spawn(async move { outlet.deliver(&event).await }),
+                Some((event, tracing)) => self.under_way.spawn(current::scope(async move {
+                    current::set(event.traces.first().map(|context| context.trace));
+                    let verdict = outlet.deliver(&event).await;
+                    tracing.end(&event, &verdict);
+                    verdict
+                })),
+            };
             self.sequences.insert(task.id(), sequence);
         }
+    }
+
+    /// The event as its delivery is told of it, and the span of that delivery; `None` of one that is in no trace.
+    fn trace(&self, event: &Event) -> Option<(Event, Tracing)> {
+        let telemetry = &self.sink.telemetry;
+        let tracer = telemetry.tracer().filter(|_| !event.traces.is_empty())?;
+        let open = tracer.open("notify", Kind::Producer, &event.traces, tracer.now());
+        let event = event.clone().traced(open.contexts().clone());
+        let tries = self.lanes.tries(event.sequence);
+        Some((event, Tracing { open, tracer: tracer.clone(), sink: self.sink.name.clone(), tries }))
     }
 
     /// What was read: into its lane, or done at once.
@@ -166,7 +185,9 @@ impl<'a, O: Outlet> Life<'a, O> {
     }
 
     fn read(&self, delivery: &Delivery) -> Result<Event, String> {
-        Event::read(delivery.sequence, delivery.stored_at, &delivery.subject, delivery.payload.clone())
+        let (sequence, stored_at) = (delivery.sequence, delivery.stored_at);
+        let event = Event::read(sequence, stored_at, &delivery.subject, delivery.payload.clone())?;
+        Ok(event.traced(delivery.provenance.contexts.clone()))
     }
 
     /// Everything that has ended by now: one write of the position for all.
@@ -313,4 +334,28 @@ impl<'a, O: Outlet> Life<'a, O> {
 async fn pull(reader: &mut Reader, room: usize, due: Instant) -> Result<Vec<Turn>, BusError> {
     tokio::time::sleep_until(due.into()).await;
     reader.pull(PullBounds { messages: PULL.messages.min(room), ..PULL }, PULL_WAIT).await
+}
+
+/// The span of one delivery.
+struct Tracing {
+    open: Open,
+    tracer: Tracer,
+    sink: String,
+    tries: u32,
+}
+
+impl Tracing {
+    fn end(&self, event: &Event, verdict: &Verdict) {
+        let problem = match verdict {
+            Verdict::Delivered { .. } => None,
+            Verdict::Retry { problem, .. } | Verdict::Refused { problem } => Some(problem.as_str()),
+        };
+        let attributes = [
+            ("eddy.sink", self.sink.as_str().into()),
+            ("eddy.event", event.cloud.id.as_str().into()),
+            ("eddy.device", event.cloud.data.device.as_str().into()),
+            ("eddy.tries", u64::from(self.tries).into()),
+        ];
+        self.tracer.close(&self.open, &attributes, problem);
+    }
 }

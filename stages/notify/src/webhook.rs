@@ -9,6 +9,7 @@ use bytes::Bytes;
 use eddy_runtime::{
     clock::{self, Clock},
     fresh::Fresh,
+    trace::TRACEPARENT,
 };
 use reqwest::{
     Client, Proxy, StatusCode, Url,
@@ -104,6 +105,9 @@ impl Webhook {
         insert(&mut headers, "webhook-timestamp", &timestamp.to_string())?;
         if let Some(signer) = &self.signer {
             insert(&mut headers, "webhook-signature", &signer.get().sign(id, timestamp, &body))?;
+        }
+        if let Some(trace) = event.traces.first() {
+            insert(&mut headers, TRACEPARENT, &trace.to_string())?;
         }
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, HeaderValue::clone(&authorization.get()));
@@ -282,7 +286,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use eddy_runtime::clock::ManualClock;
+    use eddy_runtime::{clock::ManualClock, trace::TraceContext};
     use eddy_schemas::alert::Phase;
 
     use super::*;
@@ -308,8 +312,17 @@ mod tests {
             (&headers["webhook-id"], &headers["webhook-timestamp"]),
             (&"0123456789abcdef-0".parse().unwrap(), &"1614265330".parse().unwrap())
         );
+        assert!(!headers.contains_key("traceparent"));
         let signer = webhook.signer.as_ref().unwrap();
         assert_eq!(headers["webhook-signature"], signer.get().sign("0123456789abcdef-0", 1_614_265_330, &body));
+    }
+
+    #[test]
+    fn a_request_about_a_traced_alert_says_so() {
+        let trace = TraceContext { trace: 7, span: 9 };
+        let event = event(1, "a.b", Phase::Opened).traced([trace].into_iter().collect());
+        let (headers, _) = webhook(Mode::Structured).request(&event).unwrap();
+        assert_eq!(headers["traceparent"], trace.to_string());
     }
 
     #[test]

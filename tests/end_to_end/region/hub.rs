@@ -35,11 +35,17 @@ pub struct Hub {
 impl Hub {
     /// With the streams of these sites, and so many hub processes.
     pub fn start(sites: &[&str], processes: usize) -> Self {
+        Self::start_with(sites, processes, &[])
+    }
+
+    /// The same with more config.
+    pub fn start_with(sites: &[&str], processes: usize, more: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::start(folder.path(), "");
         let mut hub = Self { folder, server, processes: Vec::new() };
         for process in 0..processes {
-            let environment = hub.environment(process, sites);
+            let mut environment = hub.environment(process, sites);
+            environment.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
             let folder = hub.state(process);
             std::fs::create_dir_all(&folder).unwrap();
             hub.processes.push(StageProcess::start("hub", &folder, &environment));

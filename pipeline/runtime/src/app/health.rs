@@ -54,7 +54,8 @@ mod tests {
 
     fn config(listen: String) -> TelemetryConfig {
         let log = "info".to_owned();
-        TelemetryConfig { listen, address_file: PathBuf::new(), log, log_format: LogFormat::Text, stall_after_s: 30 }
+        let (log_format, traces) = (LogFormat::Text, Default::default());
+        TelemetryConfig { listen, address_file: PathBuf::new(), log, log_format, stall_after_s: 30, traces }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::{BusError, nats::NatsBus};
+use crate::trace::{TRACEPARENT, TraceContext};
 
 /// A request.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Asked {
     pub subject: String,
     /// The `Content-Type` header.
     pub content_type: Option<String>,
+    /// The sampled trace that its sender has begun.
+    pub trace: Option<TraceContext>,
     /// Payload.
     pub payload: Bytes,
     /// Where the answer goes; `None` for a publish that waits for none.
@@ -32,9 +35,10 @@ impl Requests {
     /// plain NATS does: their senders time out.
     pub async fn next(&mut self) -> Option<Asked> {
         let message = self.0.next().await?;
-        let content_type = message.headers.as_ref().and_then(|headers| headers.get("Content-Type"));
+        let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
         Some(Asked {
-            content_type: content_type.map(ToString::to_string),
+            content_type: header("Content-Type").map(str::to_owned),
+            trace: header(TRACEPARENT).and_then(TraceContext::parse),
             subject: message.subject.to_string(),
             payload: message.payload,
             reply: message.reply.map(Reply),

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::{
     AckToken, Bus, BusError, Delivery, Feed, Publication, PublishError, PullBounds, Source, Stored, StreamState,
 };
+use crate::trace::Provenance;
 
 /// How often, out of 1,000 operations each, a fault happens.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +74,10 @@ impl Server {
     }
 }
 
+fn named<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
+    headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
 /// The bus; clones share one server.
 #[derive(Clone, Debug)]
 pub struct MemoryBus(Arc<Mutex<Server>>);
@@ -112,11 +117,17 @@ impl MemoryBus {
 
     /// Stores a message as a device would.
     pub fn store(&self, stream: &str, subject: &str, payload: Bytes) -> u64 {
+        self.store_with(stream, subject, &[], payload)
+    }
+
+    /// The same with headers.
+    pub fn store_with(&self, stream: &str, subject: &str, headers: &[(&str, &str)], payload: Bytes) -> u64 {
         let mut server = self.lock();
         let stream = server.streams.entry(stream.to_owned()).or_default();
         stream.last += 1;
         let sequence = stream.last;
-        let (subject, headers) = (subject.to_owned(), Vec::new());
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let subject = subject.to_owned();
         stream.messages.push(Message { sequence, subject, headers, payload, guard: None });
         sequence
     }
@@ -140,7 +151,15 @@ impl MemoryBus {
     pub fn last_header(&self, stream: &str, prefix: &str, header: &str) -> Option<String> {
         let server = self.lock();
         let last = server.streams.get(stream)?.messages.iter().rev().find(|m| m.subject.starts_with(prefix))?;
-        last.headers.iter().find(|(name, _)| name == header).map(|(_, value)| value.clone())
+        named(&last.headers, header).map(str::to_owned)
+    }
+
+    /// The provenance of each message of a stream whose subject starts with `prefix`, in order.
+    pub fn provenances(&self, stream: &str, prefix: &str) -> Vec<Provenance> {
+        let server = self.lock();
+        let Some(stream) = server.streams.get(stream) else { return Vec::new() };
+        let matching = stream.messages.iter().filter(|m| m.subject.starts_with(prefix));
+        matching.map(|m| Provenance::read(|name| named(&m.headers, name))).collect()
     }
 
     /// The ack floor of a durable.
@@ -275,6 +294,7 @@ impl Feed for MemoryFeed {
                 stored_at: message.sequence as i64,
                 content_type: None,
                 predecessor: message.guard,
+                provenance: Provenance::read(|name| named(&message.headers, name)),
                 payload: message.payload,
                 token: token(message.sequence),
                 pending: 0,

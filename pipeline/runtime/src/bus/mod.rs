@@ -11,6 +11,8 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 use eddy_schemas::Timestamp;
 
+use crate::trace::Provenance;
+
 /// Something about the bus that does not work now; trying again is right.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BusError {
@@ -122,6 +124,8 @@ pub struct Delivery {
     pub content_type: Option<String>,
     /// The last sequence on its subject before it, where it was published with a guard: the server held it to that.
     pub predecessor: Option<u64>,
+    /// Where it comes from.
+    pub provenance: Provenance,
     /// Payload.
     pub payload: Bytes,
     /// What acknowledges it (and, with ack-all, everything before it).

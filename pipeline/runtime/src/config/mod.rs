@@ -7,6 +7,7 @@ mod merge;
 mod print;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
 use self::merge::Merged;
+pub use self::traces::TracesConfig;
 use crate::stage::Scope;
 
 /// The shared part of every stage's defaults.
@@ -127,6 +129,8 @@ pub struct StateConfig {
     pub dir: PathBuf,
     /// Milliseconds.
     pub commit_interval_ms: u64,
+    /// Things (devices) whose records are collected between two pulls.
+    pub collect_devices_max: usize,
     /// Megabytes.
     pub map_size_mb: u64,
 }
@@ -145,6 +149,8 @@ pub struct TelemetryConfig {
     pub log_format: LogFormat,
     /// Seconds.
     pub stall_after_s: u64,
+    /// Where traces go.
+    pub traces: TracesConfig,
 }
 
 /// How logs are written.
@@ -203,12 +209,14 @@ impl CommonConfig {
         range("limits.poison_tries", u64::from(self.limits.poison_tries), 1, 100);
         range("limits.full_backoff_ms", self.limits.full_backoff_ms, 1, 60_000);
         range("state.commit_interval_ms", self.state.commit_interval_ms, 0, 3_600_000);
+        range("state.collect_devices_max", self.state.collect_devices_max as u64, 1, 10_000_000);
         range("state.map_size_mb", self.state.map_size_mb, 1, 65_536);
         range("telemetry.stall_after_s", self.telemetry.stall_after_s, 1, 86_400);
         if !eddy_schemas::names::is_valid(&self.site.name) {
             problems.push(format!("site.name = {:?}: 1 to 128 bytes (percent-encoded) are taken", self.site.name));
         }
         problems.extend(self.bus.problems("bus"));
+        problems.extend(self.telemetry.traces.problems());
         if let Err(error) = self.telemetry.listen.parse::<std::net::SocketAddr>() {
             problems.push(format!(
                 "telemetry.listen = {:?}: an address and port is taken ({error})",

@@ -10,6 +10,16 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::state::Record;
 
+/// A snapshot of the stage's state whose records are being collected while the loop goes on.
+pub(super) struct Collecting {
+    before: Option<Position>,
+    position: Position,
+    records: Vec<Record>,
+    /// Per input what the commit will allow to acknowledge.
+    tokens: Vec<Option<AckToken>>,
+    started: Instant,
+}
+
 /// A commit that is being written while the loop goes on.
 pub(super) struct Commit {
     before: Option<Position>,
@@ -30,9 +40,10 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             }
             return Ok(());
         }
+        self.collect(self.config.state.collect_devices_max);
         self.finish_commit(false).await?;
         let due = self.committed_at.elapsed() >= Duration::from_millis(self.config.state.commit_interval_ms);
-        if due && self.commit.is_none() && self.saved.as_ref() != Some(&self.reached) {
+        if due && self.collecting.is_none() && self.commit.is_none() && self.saved.as_ref() != Some(&self.reached) {
             self.start_commit(stop).await?;
         } else if self.reached.is_ahead_of(&self.checkpoint) || !self.waiting.is_empty() {
             self.flush(false, stop).await?;
@@ -40,31 +51,46 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         Ok(())
     }
 
-    /// Takes the stage's changed records and writes them beside the loop. The checkpoint comes first: state is never
+    /// Begins a snapshot of the stage's changed records, to be written beside the loop. The checkpoint comes first: state is never
     /// ahead of it. While conditions of devices wait to go out there is none: a replay would not report them again.
     pub(super) async fn start_commit(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
         self.flush(true, stop).await?;
         if !self.health.is_empty() {
             return Ok(());
         }
-        let mut records: Vec<Record> = Vec::new();
-        self.stage.save(&mut |key, value| records.push((key.to_vec(), value.map(<[u8]>::to_vec))));
-        let Some(store) = self.store.clone() else { return Ok(()) };
-        let (before, position, records) = (self.saved.clone(), self.reached.clone(), Arc::new(records));
-        self.commit = Some(Commit {
-            task: write(store, before.clone(), position.clone(), records.clone()),
-            before,
-            position,
-            records,
+        self.stage.begin_save();
+        self.collecting = Some(Collecting {
+            before: self.saved.clone(),
+            position: self.reached.clone(),
+            records: Vec::new(),
             tokens: self.tokens.clone(),
             started: Instant::now(),
         });
         self.committed_at = Instant::now();
+        self.collect(self.config.state.collect_devices_max);
         Ok(())
+    }
+
+    /// Goes on with a snapshot that is being collected; once it is whole it is written beside the loop.
+    fn collect(&mut self, at_most: usize) {
+        let (Some(collecting), Some(store)) = (&mut self.collecting, &self.store) else { return };
+        let (stage, records) = (&mut self.stage, &mut collecting.records);
+        let mut tell = |key: &[u8], value: Option<&[u8]>| records.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+        if !process::blocking(|| stage.save_some(at_most, &mut tell)) {
+            return;
+        }
+        let store = store.clone();
+        let Some(Collecting { before, position, records, tokens, started }) = self.collecting.take() else { return };
+        let records = Arc::new(records);
+        let task = write(store, before.clone(), position.clone(), records.clone());
+        self.commit = Some(Commit { task, before, position, records, tokens, started });
     }
 
     /// Collects the commit in flight if it is done (or waits for it), and acknowledges what it covers.
     pub(super) async fn finish_commit(&mut self, wait: bool) -> Result<(), Interrupt> {
+        if wait {
+            self.collect(usize::MAX);
+        }
         loop {
             let Some(commit) = &mut self.commit else { return Ok(()) };
             if !wait && !commit.task.is_finished() {
@@ -111,6 +137,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 
     /// Forgets the commit in flight, but lets it come to its end: the store must be at rest before it is read.
     pub(super) async fn abandon_commit(&mut self) {
+        self.collecting = None;
         if let Some(commit) = self.commit.take() {
             let _ = commit.task.await;
         }

@@ -5,7 +5,7 @@
 use eddy_schemas::side::{Reason, Rejection};
 
 use super::*;
-use crate::stage::Incoming;
+use crate::{stage::Incoming, trace::Provenance};
 
 /// Stands for the input of an [`Origin`] where there is none.
 pub(super) const DIRECT: usize = usize::MAX;
@@ -22,11 +22,11 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     ) -> Result<(), Interrupt> {
         let bytes: usize = requests.iter().map(|request| request.message.payload.len()).sum();
         self.telemetry.received(requests.len() as u64, bytes as u64);
-        for Request { message, input, answer, .. } in requests {
+        for Request { message, input, provenance, answer, .. } in requests {
             let mut receipt = Receipt::default();
             match input {
                 Ok(decoded) => {
-                    let processed = self.direct_rows(&message, &decoded, &mut receipt, stop).await;
+                    let processed = self.direct_rows((&message, &provenance), &decoded, &mut receipt, stop).await;
                     // Before any of their senders is told by the answer's end, and comes again.
                     processed.inspect_err(|_| self.direct.interrupt())?;
                 }
@@ -47,7 +47,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 
     async fn direct_rows(
         &mut self,
-        message: &Incoming,
+        (message, provenance): (&Incoming, &Provenance),
         decoded: &S::Input,
         receipt: &mut Receipt,
         stop: &watch::Receiver<bool>,
@@ -65,6 +65,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             if self.is_full() {
                 self.flush(false, stop).await?;
             }
+            self.hop.note(provenance, &message.stream, message.sequence);
             let reached = self.call_stage(DIRECT, message, decoded, row..rows)?;
             self.rows += (reached - row) as u64;
             receipt.rejected.extend(self.outbox.rejected.iter().map(|rejected| rejected.rejection.clone()));

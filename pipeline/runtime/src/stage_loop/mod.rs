@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`run`] and `Runner::session` (the loop), `recover.rs` (where a stage goes on), `process.rs` (one
 //! message), `direct.rs` (input without a stream), `publish.rs` (the guarded output that is the checkpoint), `health.rs`
-//! (conditions, beside it), `commit.rs` (state, then acks).
+//! (conditions, beside it), `commit.rs` (state, then acks); `hop.rs` says in headers where an output comes from.
 //!
 //! The order, and what a crash at each point does:
 //! 1. pull, decode, process: nothing is out; the messages come again.
@@ -14,6 +14,7 @@
 mod commit;
 mod direct;
 mod health;
+mod hop;
 mod interrupt;
 mod process;
 mod publish;
@@ -36,6 +37,7 @@ use crate::{
     stage::{LateRow, Outbox, Rejected, Scope, Stage},
     state::{self, StateStore, StoreError},
     telemetry::Telemetry,
+    trace::current,
 };
 
 pub(crate) use self::recover::check_state;
@@ -68,6 +70,16 @@ pub async fn run<S: Stage, B: Bus>(
     scope: Scope,
     config: &CommonConfig,
     outside: Outside<S::Input, B>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), LoopError> {
+    current::scope(run_traced(stage, scope, config, outside, stop)).await
+}
+
+async fn run_traced<S: Stage, B: Bus>(
+    stage: S,
+    scope: Scope,
+    config: &CommonConfig,
+    outside: Outside<S::Input, B>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), LoopError> {
     let mut runner = Runner::new(stage, scope, config, outside)?;
@@ -83,6 +95,7 @@ pub async fn run<S: Stage, B: Bus>(
             }
             Err(error) => error,
         };
+        current::set(None);
         // At once: what still waits at the server would take the messages of whoever resets the consumer meanwhile.
         runner.feeds.clear();
         match ended {
@@ -175,6 +188,7 @@ struct Runner<S: Stage, B: Bus> {
     checkpoint: Position,
     /// What the state on disk reflects.
     saved: Option<Position>,
+    collecting: Option<commit::Collecting>,
     commit: Option<commit::Commit>,
     committed_at: Instant,
     checkpointed_at: Instant,
@@ -184,6 +198,7 @@ struct Runner<S: Stage, B: Bus> {
     in_flight: commit::InFlight,
     health: health::HealthLane,
     outbox: Outbox<S::Output>,
+    hop: hop::Hop,
     late: Vec<(Origin, LateRow)>,
     rejected: Vec<(Origin, Rejected)>,
     refusals: u32,
@@ -217,6 +232,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         Ok(Self {
             outputs: recover::output_subjects::<S>(&stage, &scope),
             outbox: Outbox::new(stage.outputs(), config.limits.output_bytes_max),
+            hop: hop::Hop::default(),
             late_side: side("late"),
             dead_side: side("deadletter"),
             incarnations: vec![0; sources.len()],
@@ -225,6 +241,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             reached: Position::default(),
             checkpoint: Position::default(),
             saved: None,
+            collecting: None,
             commit: None,
             committed_at: now,
             checkpointed_at: now,
@@ -265,10 +282,11 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             self.drain(stop).await?;
             return Err(Interrupt::Stop);
         }
-        let pulled = self.pull().await?;
+        let mut pulled = self.pull().await?;
         if !pulled.is_empty() {
             let started = Instant::now();
             self.telemetry.busy();
+            self.arrive(&mut pulled);
             match pulled {
                 Pulled::Stream(input, deliveries) => {
                     self.note_pull(input, &deliveries);
@@ -287,7 +305,9 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             self.telemetry.caught_up();
         }
         self.tick().await;
-        self.settle(stop).await
+        self.settle(stop).await?;
+        current::set(None);
+        Ok(())
     }
 
     /// What is pending on whichever input has something first.

@@ -11,6 +11,7 @@ use super::*;
 use crate::{
     position::Place,
     stage::{Batch, Incoming},
+    trace::Provenance,
 };
 
 impl<S: Stage, B: Bus> Runner<S, B> {
@@ -21,7 +22,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         delivery: Delivery,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), Interrupt> {
-        let Delivery { subject, sequence, stored_at, content_type, payload, token, .. } = delivery;
+        let Delivery { subject, sequence, stored_at, content_type, payload, token, provenance, .. } = delivery;
         let stream = self.sources[input].stream.clone();
         self.in_flight.push(input, token.clone());
         let message = Incoming { stream: stream.clone(), subject, sequence, stored_at, content_type, payload };
@@ -32,7 +33,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         };
         if first_row != Place::WHOLE {
             match self.decode(&message) {
-                Ok(decoded) => self.rows(input, &message, &decoded, first_row as usize, stop).await?,
+                Ok(decoded) => self.rows(input, (&message, &provenance), &decoded, first_row as usize, stop).await?,
                 Err((reason, detail)) => self.put_aside(input, &message, 0, reason, detail),
             }
         }
@@ -44,7 +45,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     async fn rows(
         &mut self,
         input: usize,
-        message: &Incoming,
+        (message, provenance): (&Incoming, &Provenance),
         decoded: &S::Input,
         first: usize,
         stop: &watch::Receiver<bool>,
@@ -66,6 +67,9 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             };
             let silent = row < out_already;
             let end = if silent { out_already } else { rows };
+            if !silent {
+                self.hop.note(provenance, &message.stream, message.sequence);
+            }
             let reached = self.call_stage(input, message, decoded, row..end)?;
             if silent {
                 self.outbox.clear();
@@ -163,7 +167,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 }
 
 /// Runs CPU work without holding up the runtime's other tasks (heartbeats, in-progress acks).
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match tokio::runtime::Handle::current().runtime_flavor() {
         tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         _ => work(),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use eddy_schemas::{ReadingsBuilder, health::Health};
 
-use super::*;
+use super::{hop::Leaving, *};
 use crate::{
     bus::{Publication, PublishError, Stored},
     position::{HEADER, Place},
@@ -68,7 +68,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 
     /// Publishes the outbox as the checkpoint at `position`.
     async fn publish_output(&mut self, position: Position, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
-        let messages = self.merged_output(&position);
+        let leaving = self.leave();
+        let messages = self.merged_output(&position, &leaving);
         match self.publish_guarded(S::SPEC.output_stream, messages, &position.to_string(), stop).await? {
             Outcome::Stored(last) => {
                 let outputs = self.outputs.len() as u64;
@@ -80,19 +81,25 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         }
         self.checkpoint = position;
         self.checkpointed_at = Instant::now();
+        self.left(&leaving);
         Ok(())
     }
 
     /// Alerts first, then one message per shard; every shard's guard is checked, so that a twin that writes another
     /// shard is noticed too.
-    fn merged_output(&mut self, position: &Position) -> Vec<Publication> {
-        let headers = self.headers(position);
-        let alerts = self.outbox.alerts.drain(..).map(|alert| Publication {
-            stream: S::SPEC.output_stream.to_owned(),
-            subject: alert.subject,
-            headers: vec![("Content-Type".into(), "application/cloudevents+json".into())],
-            payload: alert.payload.into(),
-            guard: None,
+    fn merged_output(&mut self, position: &Position, leaving: &Leaving) -> Vec<Publication> {
+        let mut headers = self.headers(position);
+        headers.extend_from_slice(&leaving.headers);
+        let alerts = self.outbox.alerts.drain(..).enumerate().map(|(index, alert)| {
+            let mut headers = vec![("Content-Type".into(), "application/cloudevents+json".into())];
+            leaving.alert_headers(index, &mut headers);
+            Publication {
+                stream: S::SPEC.output_stream.to_owned(),
+                subject: alert.subject,
+                headers,
+                payload: alert.payload.into(),
+                guard: None,
+            }
         });
         let mut messages: Vec<Publication> = alerts.collect();
         for (output, batch) in self.outputs.iter().zip(&mut self.outbox.main) {

@@ -67,6 +67,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         // A commit in flight belongs to the memory that is given up; its outcome shows in the store.
         self.abandon_commit().await;
         self.outbox.clear();
+        self.hop.clear();
         self.late.clear();
         self.rejected.clear();
         // State, then checkpoint, then streams: another instance may be moving them on meanwhile, and each is read no later

@@ -1,6 +1,7 @@
 //! The loop, with a small stage that uses everything a stage can do.
 
 mod direct;
+mod hop;
 
 use std::{collections::BTreeMap, ops::Range, path::Path};
 

@@ -5,13 +5,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
 use tokio::net::TcpListener;
 
-use super::Telemetry;
+use super::{Telemetry, openmetrics};
 
 /// How often histograms are folded, whether or not anybody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -57,7 +57,11 @@ pub fn routes(telemetry: Arc<Telemetry>) -> Router {
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(healthz)).with_state(telemetry)
 }
 
-async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
+async fn metrics(State(telemetry): State<Arc<Telemetry>>, headers: HeaderMap) -> impl IntoResponse {
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accepts.contains(openmetrics::ASKED) {
+        return ([(header::CONTENT_TYPE, openmetrics::TYPE)], telemetry.render_openmetrics());
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry.render())
 }
 
@@ -78,8 +82,12 @@ mod tests {
     use super::*;
 
     fn get_path(address: std::net::SocketAddr, path: &str) -> String {
+        get_as(address, path, "*/*")
+    }
+
+    fn get_as(address: std::net::SocketAddr, path: &str, accept: &str) -> String {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -93,6 +101,13 @@ mod tests {
         let address = serve(telemetry.clone(), "127.0.0.1:0", &file).await.unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), address.to_string());
         assert!(get_path(address, "/metrics").contains("eddy_panics_total{stage=\"embed\""));
+        let accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.4,*/*;q=0.2";
+        let answer = get_as(address, "/metrics", accept);
+        assert!(
+            answer.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
+            "{answer}"
+        );
+        assert!(answer.ends_with("# EOF\n") && answer.contains("# TYPE eddy_panics counter\n"), "{answer}");
         assert!(get_path(address, "/healthz").starts_with("HTTP/1.1 200"));
         telemetry.busy();
         std::thread::sleep(Duration::from_millis(2));

@@ -1,4 +1,4 @@
-//! Structured logs on standard error; every line carries its stage and shard.
+//! Structured logs on standard error; every line carries its stage and shard, and the trace that is in hand.
 
 use std::fmt;
 
@@ -68,6 +68,13 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         writer.write_str(&self.tag)?;
+        if let Some(trace) = crate::trace::current::trace() {
+            if self.tag.starts_with('{') {
+                write!(writer, "\"trace_id\":\"{trace:032x}\",")?;
+            } else {
+                write!(writer, "trace_id={trace:032x} ")?;
+            }
+        }
         if !self.tag.starts_with('{') {
             return self.inner.format_event(context, writer, event);
         }
@@ -85,6 +92,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::trace::current;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -98,36 +106,54 @@ mod tests {
         }
     }
 
-    fn logged(log_format: LogFormat) -> String {
+    fn logged(log_format: LogFormat, trace: Option<u128>) -> String {
         let config = TelemetryConfig {
             listen: String::new(),
             address_file: "".into(),
             log: "info".into(),
             log_format,
             stall_after_s: 30,
+            traces: Default::default(),
         };
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = subscriber(&config, "detect", 3, false, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("unseen");
-            tracing::warn!(stream = "READINGS", sequence = 7, "a \"gap\"");
+            let warn = || tracing::warn!(stream = "READINGS", sequence = 7, "a \"gap\"");
+            match trace {
+                None => warn(),
+                Some(_) => {
+                    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(current::scope(async {
+                        current::set(trace);
+                        warn();
+                    }))
+                }
+            }
         });
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }
 
     #[test]
     fn a_line_of_text_begins_with_stage_and_shard() {
-        let text = logged(LogFormat::Text);
+        let text = logged(LogFormat::Text, None);
         assert!(text.starts_with("detect/3 ") && text.lines().count() == 1, "{text}");
         assert!(text.contains("WARN") && text.contains("stream=\"READINGS\" sequence=7"), "{text}");
     }
 
     #[test]
     fn a_line_of_json_is_one_object_with_stage_and_shard() {
-        let line: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json, None)).unwrap();
         let of = |key: &str| line[key].clone();
         assert_eq!((of("stage"), of("shard"), of("sequence")), ("detect".into(), 3.into(), 7.into()));
         assert_eq!((of("level"), of("message")), ("WARN".into(), "a \"gap\"".into()));
+    }
+
+    #[test]
+    fn a_line_names_the_trace_that_is_in_hand() {
+        let text = logged(LogFormat::Text, Some(0xabc));
+        assert!(text.starts_with(&format!("detect/3 trace_id={:032x} ", 0xabc)), "{text}");
+        let line: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json, Some(0xabc))).unwrap();
+        assert_eq!((&line["trace_id"], &line["sequence"]), (&format!("{:032x}", 0xabc).into(), &7.into()));
     }
 }

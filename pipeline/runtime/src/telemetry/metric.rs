@@ -78,6 +78,8 @@ pub enum Metric {
     CertificateExpiry,
     Rollouts,
     Age,
+    Spans,
+    SpansDropped,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,7 +91,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 72] = [
+    pub const ALL: [Self; 74] = [
         Self::ReceivedMessages,
         Self::ReceivedBytes,
         Self::ReceivedRows,
@@ -162,6 +164,8 @@ impl Metric {
         Self::CertificateExpiry,
         Self::Rollouts,
         Self::Age,
+        Self::Spans,
+        Self::SpansDropped,
     ];
 
     /// Name, kind, label of its own, unit, help.
@@ -241,6 +245,8 @@ impl Metric {
             Self::CertificateExpiry => ("eddy_certificate_expiry_seconds", Gauge, Some("file"), Unit::Seconds, "When the first certificate of the file that this key of the config names expires, in seconds since 1970"),
             Self::Rollouts => ("eddy_rollouts_total", Counter, Some("outcome"), Unit::Count, "Bundles that were wanted, by what became of them"),
             Self::Age => ("eddy_age_seconds", Histogram, None, Unit::Seconds, "From the arrival of the oldest reading of an output at the gateway to the ack of that output"),
+            Self::Spans => ("eddy_spans_total", Counter, None, Unit::Count, "Spans of traces that were finished"),
+            Self::SpansDropped => ("eddy_spans_dropped_total", Counter, None, Unit::Count, "Spans that the collector did not get: too many waited, or it refused them"),
         }
     }
 

@@ -3,10 +3,12 @@
 //! Everything is counted per batch, never per row, and no label names a device: the number of time series that a
 //! gateway exports does not grow with its fleet.
 
+mod age;
 mod gateway;
 mod http;
 mod log;
 mod metric;
+mod openmetrics;
 mod process;
 mod scores;
 mod sinks;
@@ -31,6 +33,8 @@ pub use metric::Metric;
 pub use process::Process;
 pub use scores::{TAIL_DECADES, Tails};
 
+use crate::trace::Tracer;
+
 /// The metrics and the progress of one stage instance.
 pub struct Telemetry {
     recorder: PrometheusRecorder,
@@ -51,6 +55,8 @@ pub struct Telemetry {
     others: OnceLock<process::Others>,
     links: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     start: start::Start,
+    tracer: OnceLock<Tracer>,
+    exemplars: age::Exemplars,
 }
 
 impl Telemetry {
@@ -83,7 +89,11 @@ impl Telemetry {
         let named = Matcher::Full(Metric::LabelLag.name().to_owned());
         let builder = PrometheusBuilder::new().set_buckets(&buckets);
         // Buckets are refused only if there are none.
-        let recorder = match builder.and_then(|builder| builder.set_buckets_for_metric(named, &label_lag)) {
+        let ages = Matcher::Full(Metric::Age.name().to_owned());
+        let built = builder
+            .and_then(|builder| builder.set_buckets_for_metric(named, &label_lag))
+            .and_then(|builder| builder.set_buckets_for_metric(ages, &age::BUCKETS));
+        let recorder = match built {
             Ok(builder) => builder.build_recorder(),
             Err(_) => PrometheusBuilder::new().build_recorder(),
         };
@@ -108,6 +118,8 @@ impl Telemetry {
             others: OnceLock::new(),
             links: OnceLock::new(),
             start: start::Start::now(),
+            tracer: OnceLock::new(),
+            exemplars: age::Exemplars::default(),
         }
     }
 
@@ -153,12 +165,19 @@ impl Telemetry {
         }
         let key = self.key(Metric::FilesRefused, None);
         self.recorder.register_counter(&key, &METADATA).absolute(crate::fresh::refused());
+        self.tell_spans();
         if let Some(links) = self.links.get() {
             self.set(Metric::SyncLinks, f64::from(u8::from(links())));
         }
         let mut processes = String::new();
         self.processes(&mut processes);
         self.handle.render() + &processes
+    }
+
+    /// The same as OpenMetrics, with exemplars.
+    pub fn render_openmetrics(&self) -> String {
+        let ages = Metric::Age.name();
+        openmetrics::of(&self.render(), |name, bound| if name == ages { self.exemplars.of(bound) } else { None })
     }
 
     /// Folds what the histograms recorded into their buckets; until then every value is kept (INV-5). [`serve`] does it.
@@ -382,6 +401,34 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn an_age_has_its_bucket_and_its_newest_trace_as_exemplar() {
+        let telemetry = Telemetry::new("detect", 3, Duration::from_secs(1));
+        let trace = |n| Some(crate::trace::TraceContext { trace: n, span: 1 });
+        telemetry.age(0.004, trace(7), 1_500_000_000);
+        telemetry.age(0.0041, trace(8), 2_500_000_000);
+        telemetry.age(0.0042, None, 3_500_000_000);
+        telemetry.age(99.0, trace(9), 4_500_000_000);
+        telemetry.age(-1.0, None, 0);
+        let bucket = "eddy_age_seconds_bucket{stage=\"detect\",shard=\"3\",le=";
+        let text = telemetry.render();
+        for line in
+            [format!("{bucket}\"0.001\"}} 1\n"), format!("{bucket}\"0.005\"}} 4\n"), format!("{bucket}\"60\"}} 4\n")]
+        {
+            assert!(text.contains(&line), "{line:?} is missing in:\n{text}");
+        }
+        assert!(!text.contains("trace_id"), "the classic text has none");
+        let text = telemetry.render_openmetrics();
+        for line in [
+            format!("{bucket}\"0.005\"}} 4 # {{trace_id=\"{:032x}\"}} 0.0041 2.500\n", 8),
+            format!("{bucket}\"+Inf\"}} 5 # {{trace_id=\"{:032x}\"}} 99.0 4.500\n", 9),
+            format!("{bucket}\"60.0\"}} 4\n"),
+        ] {
+            assert!(text.contains(&line), "{line:?} is missing in:\n{text}");
+        }
+        assert!(text.ends_with("\n# EOF\n"));
     }
 
     #[test]

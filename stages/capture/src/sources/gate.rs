@@ -9,6 +9,7 @@ use bytes::Bytes;
 use eddy_runtime::{
     direct::{self, Entrance, Lane, NotStored, Receipt},
     stage::{Incoming, Scope},
+    trace::TraceContext,
 };
 use eddy_schemas::{names, side::Reason};
 
@@ -24,6 +25,8 @@ pub(super) struct Origin<'a> {
     pub channel: Option<&'a str>,
     pub content_type: Option<&'a str>,
     pub line_time_unit: Option<TimeUnit>,
+    /// The sampled trace that its sender has begun.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why an offer came to nothing.
@@ -64,7 +67,7 @@ impl Gate {
         let (message, input) = self.decode(payload, origin);
         match input {
             Err(refused) => Err(Failed::Refused(refused)),
-            input => self.entrance.offer(message, input).await.map_err(Failed::NotStored),
+            input => self.entrance.offer(message, input, origin.trace).await.map_err(Failed::NotStored),
         }
     }
 
@@ -81,7 +84,7 @@ impl Gate {
 
     fn decode(&self, payload: Bytes, origin: Origin<'_>) -> (Incoming, Result<Input, Refused>) {
         let arrival = self.entrance.arrival();
-        let Origin { device, channel, content_type, line_time_unit } = origin;
+        let Origin { device, channel, content_type, line_time_unit, .. } = origin;
         let source = Source { device, channel, arrival, content_type, line_time_unit };
         let run = || catch_unwind(AssertUnwindSafe(|| decode::decode(&payload, &source, &self.rules)));
         let decoded = match tokio::runtime::Handle::current().runtime_flavor() {

@@ -12,7 +12,6 @@
 //! InfluxDB's API v2 (`code`, `message`), so that its clients back off and report as they do with it.
 
 mod answer;
-mod listener;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,7 +24,11 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use eddy_runtime::fresh::Fresh;
+use eddy_runtime::{
+    fresh::Fresh,
+    listener::Bounded,
+    trace::{TRACEPARENT, TraceContext},
+};
 use eddy_schemas::side::Reason;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::watch};
@@ -82,7 +85,7 @@ pub(super) async fn serve(settings: Settings, gate: Gate, mut stop: watch::Recei
     write_address(&settings.address_file, &bound.to_string())
         .map_err(|error| format!("capture.http.address_file = {}: {error}", settings.address_file.display()))?;
     tracing::info!(address = %bound, token = settings.token.is_some(), "taking readings over HTTP");
-    let listener = listener::Bounded::new(listener, settings.connections_max, settings.timeout * ANSWER_WITHIN);
+    let listener = Bounded::new(listener, settings.connections_max, settings.timeout * ANSWER_WITHIN);
     let routes = Router::new()
         .route("/api/v2/write", post(write))
         .route("/write", post(write))
@@ -140,6 +143,7 @@ async fn write(
         // Not text/plain, which may also be a bare number.
         content_type: Some("application/x-influxdb-line-protocol"),
         line_time_unit: unit,
+        trace: trace(&headers),
         ..Origin::default()
     };
     match door.take(&headers, body, origin).await {
@@ -158,11 +162,16 @@ async fn ingest(
     // What curl and forms say of a body that nobody described.
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = said.filter(|said| !said.starts_with("application/x-www-form-urlencoded"));
-    let origin = Origin { device: parameters.device.as_deref(), content_type, ..Origin::default() };
+    let (device, trace) = (parameters.device.as_deref(), trace(&headers));
+    let origin = Origin { device, content_type, trace, ..Origin::default() };
     match door.take(&headers, body, origin).await {
         Ok(stored) => receipt(&stored),
         Err(answer) => answer,
     }
+}
+
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(TraceContext::parse)
 }
 
 impl Door {

@@ -45,7 +45,7 @@ async fn answer(gate: Arc<Gate>, bus: Arc<NatsBus>, request: Asked) {
     let token = request.subject.rsplit('.').next().unwrap_or_default();
     let device = names::decode(token);
     let content_type = request.content_type.as_deref();
-    let origin = Origin { device: Some(&device), content_type, ..Origin::default() };
+    let origin = Origin { device: Some(&device), content_type, trace: request.trace, ..Origin::default() };
     let told = gate.offer(request.payload.clone(), origin).await;
     let Some(reply) = request.reply else { return };
     let (error, body) = match told {

@@ -6,13 +6,12 @@ use eddy_runtime::client::{ClientError, ReadFrom};
 use eddy_schemas::{Samples, SeriesName, Timestamp, search::FoundWindow};
 use futures_util::StreamExt as _;
 
-use crate::gateway::Gateway;
+use crate::{bars, gateway::Gateway};
 
 /// So much of SAMPLES is read at most: a picture is no reason to wait for minutes.
 const BYTES_MAX: usize = 256 << 20;
 /// Characters of a picture.
 const WIDTH: usize = 32;
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Samples of a series from `start` to `end`, both included.
 pub(super) struct Stretch {
@@ -62,15 +61,7 @@ pub(super) async fn of(gateway: &Gateway, stretches: &[Stretch]) -> Result<Vec<S
 
 /// The mean of each of at most [`WIDTH`] equal parts, between the least and the greatest of them.
 pub(super) fn picture(samples: &[f64]) -> String {
-    let parts = WIDTH.min(samples.len());
-    let mean = |part: usize| {
-        let of = &samples[part * samples.len() / parts..(part + 1) * samples.len() / parts];
-        of.iter().sum::<f64>() / of.len() as f64
-    };
-    let means: Vec<f64> = (0..parts).map(mean).collect();
-    let (least, most) = means.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
-    let height = |x: &f64| if most > least { ((x - least) / (most - least) * 7.0).round() as usize } else { 3 };
-    means.iter().filter(|x| x.is_finite()).map(|x| BARS[height(x).min(7)]).collect()
+    bars::draw(samples, WIDTH, 1, bars::mean).concat()
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ fn age(seconds: f64) -> String {
     }
 }
 
-fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     match n {
         n if n < 10_000 => format!("{n} B"),
         n if n < 10_000_000 => format!("{:.1} kB", n as f64 / 1e3),

@@ -1,6 +1,6 @@
 //! What an operator sees and does, whatever they look through: `eddy top` and `eddy console` stand on it.
 //!
-//! [`Watcher`] keeps a [`View`] up to date: four streams are followed into a [`board::Board`], and once a second the [`pulse`] is taken.
+//! [`Watcher`] keeps a [`View`] up to date: four streams are followed into a [`board::Board`], and once a second the [`mod@pulse`] is taken.
 //! [`plots`] reads an alert's curves when somebody looks at it, [`act`] says what somebody decided. Nothing here changes what the
 //! pipeline does but by controls, and nothing is stored: a watcher that is started anew reads the streams again.
 

@@ -121,8 +121,11 @@ impl Pulse {
         let machine = self.gateway.file.as_ref().map(|file| &file.machine);
         let mut stages: BTreeMap<String, StageView> = BTreeMap::new();
         let named = |name: &str| StageView { name: name.to_owned(), ..StageView::default() };
+        // A consumer has its shard in its name, its process only where there are several.
+        let is_alone = self.gateway.file.as_ref().is_some_and(|file| file.shards == 1);
         for reader in readers {
-            let stage = stages.entry(reader.name.clone()).or_insert_with(|| named(&reader.name));
+            let name = reader.name.strip_suffix("-0").filter(|_| is_alone).unwrap_or(&reader.name);
+            let stage = stages.entry(name.to_owned()).or_insert_with(|| named(name));
             stage.lag_messages += reader.lag_messages;
             stage.messages_per_s += reader.messages_per_s;
             if reader.connected {
@@ -130,7 +133,6 @@ impl Pulse {
             }
         }
         for (name, recent) in &self.recent {
-            // A consumer is called after its stage, with the shard where there are several.
             let stage = stages.entry(name.clone()).or_insert_with(|| named(name));
             let ms = |name: &str| recent.quantiles(name).map(|(median, high)| (median * 1e3, high * 1e3));
             stage.rows_per_s = recent.rate("eddy_received_rows_total");

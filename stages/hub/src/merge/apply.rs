@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use eddy_runtime::{bus::Delivery, position::Position};
+use eddy_runtime::{bus::Delivery, position::Position, trace::Tracer};
 use eddy_schemas::{
     names,
     region::{Word, said_subject},
@@ -17,6 +17,7 @@ use prost::Message as _;
 use super::{
     codes::Book,
     entries::{self, Meaning, Reader},
+    traced::Judged,
 };
 use crate::{
     about,
@@ -73,6 +74,8 @@ pub struct Outcome {
     pub news: bool,
     /// What, how it ended: why the first of them did, and how many more did.
     pub audit: BTreeMap<(String, &'static str), (Vec<String>, u64)>,
+    /// Batches that are part of sampled traces.
+    pub judged: Vec<Judged>,
 }
 
 /// So many alike of one transaction are told one by one.
@@ -108,6 +111,7 @@ pub struct Merge<'s> {
     added: HashMap<String, Vec<WindowId>>,
     at: At,
     outcome: Outcome,
+    tracer: Option<Tracer>,
 }
 
 impl<'s> Merge<'s> {
@@ -126,7 +130,13 @@ impl<'s> Merge<'s> {
             added: HashMap::new(),
             at: At { incarnation, sequence: 0, stored: 0, news: 0 },
             outcome: Outcome::default(),
+            tracer: None,
         })
+    }
+
+    /// Times what is part of sampled traces.
+    pub fn trace_by(&mut self, tracer: Option<Tracer>) {
+        self.tracer = tracer;
     }
 
     /// Messages were removed from the stream before they were read.
@@ -177,7 +187,13 @@ impl<'s> Merge<'s> {
         let found = Found { site: &self.site.name, class, lost, anew: account.head.anew };
         let what = || format!("batch of {}", class.token());
         let why = |reason: String| format!("message {}: {reason}", delivery.sequence);
-        match chain::judge(account.known().as_ref(), account.past(), &found, &delivery.payload) {
+        let tracer = self.tracer.as_ref().filter(|_| !delivery.provenance.contexts.is_empty());
+        let start = tracer.map(Tracer::now);
+        let verdict = chain::judge(account.known().as_ref(), account.past(), &found, &delivery.payload);
+        if let (Some(tracer), Some(start)) = (tracer, start) {
+            self.outcome.judged.push(Judged::new(delivery, class, &verdict, (start, tracer.now())));
+        }
+        match verdict {
             Verdict::Next(link) => {
                 self.told_of(&account, &link, class);
                 let malformed = self.entries(&link, class, account.held(&link))?;

@@ -9,6 +9,7 @@ mod codes;
 mod entries;
 #[cfg(test)]
 mod tests;
+mod traced;
 
 use std::sync::Arc;
 
@@ -108,6 +109,7 @@ impl Sink for SiteSink {
         let Some(last) = turn.deliveries.last() else { return Ok(None) };
         let reached = reaches(last.sequence);
         let outcome = block_in_place(|| self.commit(turn, &reached))?;
+        traced::finish(&self.telemetry, turn.deliveries, &outcome.judged, self.copy.shard);
         self.copy.lags(&self.site.name, last.pending);
         if outcome.news {
             self.copy.news.notify_one();
@@ -146,6 +148,7 @@ impl SiteSink {
         if let Some(gap) = turn.gap {
             merge.missed(gap.from, gap.to).map_err(failed)?;
         }
+        merge.trace_by(self.telemetry.tracer().cloned());
         for delivery in turn.deliveries {
             merge.message(delivery).map_err(failed)?;
         }

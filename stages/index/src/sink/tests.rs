@@ -110,11 +110,9 @@ fn rig(region: Region) -> Rig {
         telemetry: telemetry.clone(),
     };
     let searcher = Arc::new(store.searcher().unwrap());
-    Rig {
-        bus,
-        sink: IndexSink { store, searcher, contexts, telemetry, sent: Vec::new(), openings: Openings::default() },
-        _folder: folder,
-    }
+    let traced = Traced::new(telemetry.clone());
+    let (sent, openings) = (Vec::new(), Openings::default());
+    Rig { bus, sink: IndexSink { store, searcher, contexts, telemetry, traced, sent, openings }, _folder: folder }
 }
 
 impl Rig {

@@ -22,7 +22,7 @@ use super::{
     message::{Item, Reading},
     missed,
     noted::{self, Progress},
-    plain,
+    now, plain,
     policy::{Policies, Share},
     sink_error,
     summaries::Summaries,
@@ -108,7 +108,8 @@ impl DetectionsSink {
         let is_note = |item: &Item| matches!(item, Item::Around(_));
         let mut room = if self.reading.items.iter().any(is_note) { noted::room(&self.stand.queue)? } else { 0 };
         let mut write = self.stand.queue.write()?;
-        for item in &self.reading.items {
+        let mut traced = self.reading.traced.iter().peekable();
+        for (index, item) in self.reading.items.iter().enumerate() {
             match item {
                 Item::Around(noted) if room > 0 => {
                     room -= 1;
@@ -121,7 +122,12 @@ impl DetectionsSink {
                         let digest = codebook.digest.clone();
                         push_codebook(&mut write, *class, &digest, entry)?;
                     }
-                    _ => _ = write.push(*class, entry.clone())?,
+                    _ => {
+                        let number = write.push(*class, entry.clone())?;
+                        if let Some((_, contexts)) = traced.next_if(|(at, _)| *at == index) {
+                            write.trace(*class, number, contexts.clone(), now(&self.telemetry));
+                        }
+                    }
                 },
             }
         }

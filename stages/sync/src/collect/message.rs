@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
-use eddy_runtime::{bus::Delivery, store_loop::Gap};
+use eddy_runtime::{bus::Delivery, store_loop::Gap, trace::Contexts};
 use eddy_schemas::{
     Control, ControlKind, Scores, SeriesName, Timestamp,
     alert::{CloudEvent, Phase},
@@ -49,8 +49,10 @@ pub(super) struct Reading {
     pub(super) urgent: bool,
     /// Messages that are none that detect writes.
     pub(super) refused: Vec<String>,
-    /// Alerts whose scores have not come yet, and when they were stored: the scores are next.
-    alerts: Vec<(Bytes, Timestamp)>,
+    /// Of the items, by their index, those that are part of sampled traces.
+    pub(super) traced: Vec<(usize, Contexts)>,
+    /// Alerts whose scores have not come yet, when they were stored, and their traces: the scores are next.
+    alerts: Vec<(Bytes, Timestamp, Contexts)>,
     /// Codebooks that are among the items.
     books: HashSet<Bytes>,
 }
@@ -76,6 +78,7 @@ impl Reading {
             rows: 0,
             urgent: false,
             refused: Vec::new(),
+            traced: Vec::new(),
             alerts: Vec::new(),
             books: HashSet::new(),
         }
@@ -98,6 +101,7 @@ impl Reading {
     fn clear(&mut self) {
         self.items.clear();
         self.refused.clear();
+        self.traced.clear();
         self.alerts.clear();
         self.books.clear();
         (self.bytes, self.rows, self.urgent) = (0, 0, false);
@@ -107,7 +111,8 @@ impl Reading {
     /// belong to, in one atomic batch.
     pub(super) fn take(&mut self, delivery: &Delivery) -> bool {
         if delivery.subject.starts_with("alerts.") {
-            self.alerts.push((delivery.payload.clone(), delivery.stored_at));
+            let contexts = delivery.provenance.contexts.clone();
+            self.alerts.push((delivery.payload.clone(), delivery.stored_at, contexts));
             return false;
         }
         let events = self.alerts();
@@ -160,7 +165,7 @@ impl Reading {
     /// The alerts that came before scores: byte for byte into the queue, whatever they are.
     fn alerts(&mut self) -> Events {
         let mut events = Events::new();
-        for (payload, stored_at) in std::mem::take(&mut self.alerts) {
+        for (payload, stored_at, contexts) in std::mem::take(&mut self.alerts) {
             match event(&payload) {
                 Ok((key, event)) => {
                     if self.snippets && event.opens && event.alert.len() <= ALERT_BYTES_MAX {
@@ -173,6 +178,9 @@ impl Reading {
             }
             self.urgent = true;
             self.push(Class::Alerts, plain(What::Alert(payload)));
+            if !contexts.is_empty() {
+                self.traced.push((self.items.len() - 1, contexts));
+            }
         }
         events
     }

@@ -37,8 +37,12 @@ use eddy_runtime::{
     position::Position,
     store_loop::{self, Gap, Sink, SinkError, StoreLoopError},
     telemetry::Telemetry,
+    trace::Tracer,
 };
-use eddy_schemas::sync::{Class, wire};
+use eddy_schemas::{
+    Timestamp,
+    sync::{Class, wire},
+};
 use tokio::{sync::watch, task::JoinSet};
 
 pub use self::{
@@ -180,6 +184,11 @@ impl Stand {
 /// A full disk may have room again; what is damaged stays so.
 fn sink_error(error: &QueueError) -> SinkError {
     if error.may_pass() { SinkError::Again(error.to_string()) } else { SinkError::Fatal(error.to_string()) }
+}
+
+/// When what is queued now was queued, for its span.
+fn now(telemetry: &Telemetry) -> Timestamp {
+    telemetry.tracer().map_or(0, Tracer::now)
 }
 
 /// An entry without tables.

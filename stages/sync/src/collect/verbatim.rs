@@ -13,7 +13,7 @@ use tokio::task::block_in_place;
 use super::{
     Stand,
     held::{expected, hole},
-    missed, plain, sink_error,
+    missed, now, plain, sink_error,
 };
 use crate::queue::QueueError;
 
@@ -36,7 +36,11 @@ impl VerbatimSink {
             next = delivery.sequence + 1;
             let payload = delivery.payload.clone();
             let what = if self.class == Class::Health { What::Health(payload) } else { What::Context(payload) };
-            write.push(self.class, plain(what))?;
+            let number = write.push(self.class, plain(what))?;
+            let contexts = &delivery.provenance.contexts;
+            if !contexts.is_empty() {
+                write.trace(self.class, number, contexts.clone(), now(&self.telemetry));
+            }
         }
         write.commit(self.stand.reader, turn.before, position)
     }

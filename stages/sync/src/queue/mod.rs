@@ -19,6 +19,7 @@ mod record;
 mod store;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod write;
 
 use std::path::Path;
@@ -28,11 +29,14 @@ use eddy_schemas::sync::{CHAIN_BYTES, Class};
 use heed::RoTxn;
 use tokio::sync::watch;
 
-use self::store::{CLASSES, Store};
 pub use self::{
     error::QueueError,
     read::Slice,
     write::{ENTRY_BYTES_MAX, Write},
+};
+use self::{
+    store::{CLASSES, Store},
+    traced::{Traced, Traces},
 };
 
 const ESTABLISHED: &str = "established";
@@ -76,6 +80,7 @@ pub struct Queue {
     store: Store,
     bounds: Bounds,
     added: watch::Sender<u64>,
+    traces: Traces,
 }
 
 impl Queue {
@@ -85,7 +90,7 @@ impl Queue {
     /// [`QueueError::InUse`] if another process has it; or the store's.
     pub fn open(folder: &Path, bounds: &Bounds) -> Result<Self, QueueError> {
         let store = Store::open(folder, bounds.map_bytes)?;
-        Ok(Self { store, bounds: bounds.clone(), added: watch::Sender::new(0) })
+        Ok(Self { store, bounds: bounds.clone(), added: watch::Sender::new(0), traces: Traces::default() })
     }
 
     /// The chain of this queue.

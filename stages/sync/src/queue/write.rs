@@ -1,11 +1,14 @@
 //! One transaction: what came, what the budgets took for it, and the position that is reached.
 
 use bytes::Bytes;
-use eddy_runtime::position::Position;
-use eddy_schemas::sync::{Class, wire};
+use eddy_runtime::{position::Position, trace::Contexts};
+use eddy_schemas::{
+    Timestamp,
+    sync::{Class, wire},
+};
 use heed::RwTxn;
 
-use super::{Queue, account::Account, error::QueueError, gaps, record, store::CLASSES};
+use super::{Queue, Traced, account::Account, error::QueueError, gaps, record, store::CLASSES};
 
 /// An entry takes no more bytes than that: a larger one becomes a gap, which says so.
 pub const ENTRY_BYTES_MAX: usize = 512 << 10;
@@ -21,6 +24,7 @@ pub struct Write<'q> {
     accounts: [Account; CLASSES],
     before: [Account; CLASSES],
     used_bytes: u64,
+    traced: Vec<((Class, u64), Traced)>,
 }
 
 impl std::fmt::Debug for Write<'_> {
@@ -37,7 +41,7 @@ impl<'q> Write<'q> {
             *account = queue.store.account(&txn, class)?;
         }
         let used_bytes = queue.store.used_bytes(&txn)?;
-        Ok(Self { queue, txn, before: accounts, accounts, used_bytes })
+        Ok(Self { queue, txn, before: accounts, accounts, used_bytes, traced: Vec::new() })
     }
 
     /// Adds an entry (exactly one, with its own tables of series and bundles) and gives it its number.
@@ -69,6 +73,11 @@ impl<'q> Write<'q> {
         account.entries += 1;
         account.bytes += Account::weight(record.len());
         Ok(number)
+    }
+
+    /// An entry is part of sampled traces, which go on where it is sent: its batch carries them, if this process sends it.
+    pub fn trace(&mut self, class: Class, number: u64, contexts: Contexts, queued: Timestamp) {
+        self.traced.push(((class, number), Traced { contexts, queued }));
     }
 
     /// Adds an entry that later ones of its class cannot be read without: the class's bounds pass it over. The newest
@@ -160,6 +169,8 @@ impl<'q> Write<'q> {
         store.meta.put(&mut self.txn, &key, position.to_string().as_bytes()).map_err(store.wrap())?;
         self.check_room()?;
         self.txn.commit().map_err(store.wrap())?;
+        // Before the sender hears of it.
+        self.queue.trace(self.traced);
         let added = |(now, before): (&Account, &Account)| now.next != before.next;
         if self.accounts.iter().zip(&self.before).any(added) {
             self.queue.added.send_modify(|commits| *commits += 1);

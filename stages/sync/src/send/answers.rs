@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     End, Uplink,
     checkpoint::Found,
+    lane::Flight,
     session::{Session, before_key},
 };
 
@@ -64,6 +65,7 @@ impl<U: Uplink> Session<'_, U> {
             telemetry.count_class(Metric::SyncSentBytes, class.token(), flight.bytes as u64);
             telemetry.count_class(Metric::SyncSentEntries, class.token(), flight.entries);
             telemetry.count_class(Metric::SyncGapEntries, class.token(), flight.missing);
+            self.end_traces(class, &flight);
         }
         telemetry.publish_seconds(now - ticket.sent());
         telemetry.has_room();
@@ -78,6 +80,22 @@ impl<U: Uplink> Session<'_, U> {
         self.life.lane(class).head = None;
         let stream = &self.stream;
         Err(End::Again(format!("message {expected} of {stream} became {sequence}: something else was written there")))
+    }
+
+    fn end_traces(&self, class: Class, flight: &Flight) {
+        let outside = &self.life.outside;
+        if let (Some(open), Some(tracer)) = (&flight.traced, outside.telemetry.tracer()) {
+            let attributes = [
+                ("messaging.system", "nats".into()),
+                ("messaging.destination.name", self.stream.as_str().into()),
+                ("eddy.class", class.token().into()),
+                ("eddy.batch", flight.number.into()),
+                ("eddy.entries", flight.entries.into()),
+                ("eddy.sequence", flight.sequence.into()),
+            ];
+            tracer.close(open, &attributes, None);
+        }
+        outside.queue.forget_traces(class, flight.last);
     }
 
     /// Takes what has come.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use eddy_runtime::trace::Open;
 use eddy_schemas::sync::Class;
 use tokio::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub struct Flight {
     pub sequence: u64,
     /// What the link knows of it.
     pub ticket: Ticket,
+    /// Its spans, where it is part of traces.
+    pub traced: Option<Open>,
     /// It is stored.
     stored: bool,
 }
@@ -204,7 +207,7 @@ impl Lane {
     }
 
     /// A batch goes out, and will have `sequence`.
-    pub fn sent(&mut self, cut: &Cut, sequence: u64, ticket: Ticket) {
+    pub fn sent(&mut self, cut: &Cut, sequence: u64, ticket: Ticket, traced: Option<Open>) {
         let receipt = Bytes::copy_from_slice(&cut.receipt);
         self.trail.push_back(Known { number: cut.number, receipt: receipt.clone(), is_own: true });
         if self.trail.len() > TRAIL_MAX {
@@ -221,6 +224,7 @@ impl Lane {
             bytes: cut.message.len(),
             sequence,
             ticket,
+            traced,
             stored: false,
         });
     }

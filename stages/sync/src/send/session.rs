@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use eddy_runtime::bus::{Publication, PublishError};
+use eddy_runtime::{
+    bus::{Publication, PublishError},
+    trace::{Kind, Open},
+};
 use eddy_schemas::sync::{Class, stream_of, subject_of};
 use tokio::{
     sync::watch,
@@ -222,7 +225,7 @@ impl<'l, U: Uplink> Session<'l, U> {
         let Some(head) = lane.head.clone() else { return Ok(false) };
         let size = (self.link.batch(), lane.ratio);
         let (queue, identity) = (self.life.outside.queue.clone(), self.life.identity.clone());
-        let guard = head.sequence;
+        let (guard, first) = (head.sequence, head.last + 1);
         let cutting = move || batch::cut(&queue, &identity, class, &head, size);
         let cut = tokio::task::spawn_blocking(cutting).await.map_err(|panic| End::Contract(panic.to_string()))?;
         let cut = cut.map_err(|error| match error {
@@ -230,15 +233,16 @@ impl<'l, U: Uplink> Session<'l, U> {
             error => error.into(),
         })?;
         let Some(cut) = cut else { return Ok(false) };
-        self.send(class, cut, guard).await?;
+        self.send(class, cut, (guard, first)).await?;
         Ok(true)
     }
 
-    async fn send(&mut self, class: Class, cut: Cut, guard: u64) -> Result<(), End> {
+    async fn send(&mut self, class: Class, cut: Cut, (guard, first): (u64, u64)) -> Result<(), End> {
+        let (traced, headers) = self.traced(class, first, cut.last);
         let message = Publication {
             stream: self.stream.clone(),
             subject: subject_of(&self.life.identity.site, class),
-            headers: Vec::new(),
+            headers,
             payload: cut.message.clone(),
             guard: Some(guard),
         };
@@ -248,13 +252,25 @@ impl<'l, U: Uplink> Session<'l, U> {
         let ticket = self.link.sent(bytes, now);
         self.life.meter.spent(bytes, now);
         let number = cut.number;
-        self.life.lane(class).sent(&cut, self.next_sequence, ticket);
+        self.life.lane(class).sent(&cut, self.next_sequence, ticket, traced);
         self.next_sequence += 1;
         self.answers.spawn(async move {
             let result = pending.await;
             Answer::Stored(class, number, result, Instant::now())
         });
         Ok(())
+    }
+
+    /// The spans of a batch, which end once the region has it, and the headers by which the region's are their children.
+    fn traced(&self, class: Class, first: u64, last: u64) -> (Option<Open>, Vec<(String, String)>) {
+        let mut headers = Vec::new();
+        let Some((contexts, queued)) = self.life.outside.queue.traced(class, first, last) else {
+            return (None, headers);
+        };
+        let open =
+            self.life.outside.telemetry.tracer().map(|tracer| tracer.open("sync", Kind::Producer, &contexts, queued));
+        open.as_ref().map_or(&contexts, Open::contexts).put(&mut headers);
+        (open, headers)
     }
 
     /// A batch that is not stored, or of which nobody knows.

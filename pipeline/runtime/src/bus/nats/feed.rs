@@ -16,6 +16,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::{AckToken, BusError, Delivery, Feed, NatsBus, PullBounds, Source, nanoseconds, unavailable};
+use crate::trace::Provenance;
 
 /// The header that a guarded publish leaves on the stored message.
 const PREDECESSOR: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -125,9 +126,10 @@ impl NatsFeed {
         self.last_sequence = sequence;
         let predecessor = predecessor(&message);
         let message = message.message;
-        let content_type = message.headers.as_ref().and_then(|headers| headers.get("Content-Type"));
+        let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
         Ok(Delivery {
-            content_type: content_type.map(|value| value.as_str().to_owned()),
+            content_type: header("Content-Type").map(str::to_owned),
+            provenance: Provenance::read(header),
             subject: message.subject.to_string(),
             sequence,
             stored_at,

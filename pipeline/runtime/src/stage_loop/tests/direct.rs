@@ -140,7 +140,7 @@ async fn a_receipt_tells_what_was_refused_and_poison_becomes_a_dead_letter() {
     let poisoned = submit(&door, 666.0, 1).await.unwrap();
     assert_eq!(poisoned.rejected[0].reason, Reason::Panic);
     let whole = direct::message("ingest.site.d".into(), None, Bytes::from_static(b"?"), 1);
-    let told = door.offer(whole, Err((Reason::Malformed, "rubbish".into()))).await.unwrap();
+    let told = door.offer(whole, Err((Reason::Malformed, "rubbish".into())), None).await.unwrap();
     assert_eq!(told.rejected[0].detail, "rubbish");
     instance.stop().await.unwrap();
     let letters =
@@ -166,7 +166,7 @@ async fn a_full_stream_turns_offers_away_and_answers_what_it_holds_once_there_is
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let late = direct::message("ingest.site.d".into(), None, Bytes::from_static(b"?"), 1);
-    assert_eq!(door.offer(late, Err((Reason::Malformed, "?".into()))).await, Err(NotStored::Busy));
+    assert_eq!(door.offer(late, Err((Reason::Malformed, "?".into())), None).await, Err(NotStored::Busy));
     bus.set_faults(Faults::default());
     assert_eq!(held.await.unwrap().unwrap().rows, 1);
     instance.stop().await.unwrap();

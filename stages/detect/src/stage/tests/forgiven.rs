@@ -6,10 +6,10 @@ use super::*;
 const WAVE: i64 = 96;
 
 /// Vectors of a channel of device `d` that are held of its episode: per window one of each head.
-fn held(stage: &mut Detect, channel: usize) -> Vec<Vec<Vec<f32>>> {
-    let judge = stage.panel.active_mut();
+fn held(stage: &Detect, channel: usize) -> Vec<Vec<Vec<f32>>> {
+    let judge = stage.panel.active();
     let slot = judge.registry.device("d").unwrap();
-    let device = judge.registry.change(slot);
+    let device = judge.registry.get(slot);
     let plan = &judge.plan;
     let heads: Vec<usize> = plan.series[..plan.every].iter().map(|head| plan.heads[*head].dimensions).collect();
     let window = |bytes: &[u8]| {
@@ -27,15 +27,15 @@ fn held(stage: &mut Detect, channel: usize) -> Vec<Vec<Vec<f32>>> {
 }
 
 /// How far a channel's memory lies from windows: the farthest head of each.
-fn farthest(stage: &mut Detect, channel: usize, windows: &[Vec<Vec<f32>>]) -> Vec<f32> {
-    let registry = &mut stage.panel.active_mut().registry;
+fn farthest(stage: &Detect, channel: usize, windows: &[Vec<Vec<f32>>]) -> Vec<f32> {
+    let registry = &stage.panel.active().registry;
     let slot = registry.device("d").unwrap();
-    let heads = &mut registry.change(slot).channels[channel].heads;
-    let mut of_window = |window: &Vec<Vec<f32>>| {
-        let distances = window.iter().zip(heads.iter_mut()).map(|(vector, head)| head.history.nearest(vector).unwrap());
+    let heads = &registry.get(slot).channels[channel].heads;
+    let of_window = |window: &Vec<Vec<f32>>| {
+        let distances = window.iter().zip(heads).map(|(vector, head)| head.history.nearest(vector).unwrap());
         distances.fold(0.0, f32::max)
     };
-    windows.iter().map(&mut of_window).collect()
+    windows.iter().map(of_window).collect()
 }
 
 #[test]
@@ -59,16 +59,16 @@ fn something_worse_on_top_of_what_is_forgiven_alerts_and_only_what_is_forgiven_i
     let begun = run(&mut stage, &take_until(640), 500, false).phases();
     assert_eq!((begun.first(), begun.last()), (Some(&(Phase::Opened, 600)), Some(&(Phase::Closed, 624))), "{begun:?}");
     // What came after the label, which admitted what was held until then.
-    let forgiven = held(&mut stage, 0);
-    let unknown = farthest(&mut stage, 0, &forgiven);
+    let forgiven = held(&stage, 0);
+    let unknown = farthest(&stage, 0, &forgiven);
     assert!(forgiven.len() > 1 && unknown.iter().all(|distance| *distance > 5.0), "{unknown:?}");
     let on_top = run(&mut stage, &take_until(650), 500, false).phases();
     assert_eq!(on_top, [(Phase::Opened, 642)]);
     // A memory within its budget merges some of them.
-    let known = farthest(&mut stage, 0, &forgiven).into_iter().filter(|distance| *distance < 0.01).count();
+    let known = farthest(&stage, 0, &forgiven).into_iter().filter(|distance| *distance < 0.01).count();
     assert!(2 * known >= forgiven.len(), "{known} of {}", forgiven.len());
-    let worse = held(&mut stage, 1);
-    let unknown = farthest(&mut stage, 1, &worse);
+    let worse = held(&stage, 1);
+    let unknown = farthest(&stage, 1, &worse);
     assert!(!worse.is_empty() && unknown.iter().all(|distance| *distance > 35.0), "{unknown:?}");
     let later = run(&mut stage, &take_until(i64::MAX / HOP), 500, false);
     assert_eq!(later.opened(), [1_409], "it alerts when it comes again");

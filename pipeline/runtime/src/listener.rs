@@ -1,4 +1,4 @@
-//! A listener that takes so many connections at once; further ones wait in the kernel's queue.
+//! A listener for HTTP that takes so many connections at once; further ones wait in the kernel's queue.
 //!
 //! A place is held only by those who use it: a connection that has sent or been sent no answer for a while, be it that it idles or
 //! that its head comes byte by byte, is closed. (hyper has no such bound here: axum gives it no timer.)
@@ -20,14 +20,16 @@ use tokio::{
 };
 
 /// See the module's documentation.
-pub(super) struct Bounded {
+#[derive(Debug)]
+pub struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
     answer_within: Duration,
 }
 
 /// A connection and its place.
-pub(super) struct Connection {
+#[derive(Debug)]
+pub struct Connection {
     stream: TcpStream,
     answer_within: Duration,
     /// When it is closed, if nothing was answered by then.
@@ -36,6 +38,7 @@ pub(super) struct Connection {
 }
 
 impl Bounded {
+    /// A place is given up by who has had no answer for `answer_within`.
     pub fn new(listener: TcpListener, connections_max: usize, answer_within: Duration) -> Self {
         Self { listener, places: Arc::new(Semaphore::new(connections_max)), answer_within }
     }
