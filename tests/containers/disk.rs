@@ -5,6 +5,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use eddy_tests::ballast;
+
 use crate::engine::done;
 
 /// An ext4 file system in a file.
@@ -40,13 +42,11 @@ impl Disk {
 
     /// Takes all the room that is left.
     pub fn fill(&self) {
-        let file = std::fs::File::create(self.path().join("ballast")).unwrap();
-        let problem = std::io::copy(&mut std::io::repeat(1), &mut &file).unwrap_err();
-        assert_eq!(problem.kind(), std::io::ErrorKind::StorageFull, "{problem}");
+        ballast::fill(&self.path());
     }
 
     pub fn make_room(&self) {
-        std::fs::remove_file(self.path().join("ballast")).unwrap();
+        ballast::make_room(&self.path());
     }
 }
 

@@ -6,12 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use eddy_tests::ballast;
+
 use crate::{
     faults::undisturbed,
     gateway::{Gateway, ROOMY, STAGES, is_through},
     index::{indexed, stats, told},
     oracle::{assert_same, lost_and_doubled, outcome},
     recording::{fleet, send},
+    stage::binary,
 };
 
 /// Readings of a device that come before the disk is full.
@@ -34,13 +37,11 @@ impl Tmpfs {
 
     /// Takes all the room that is left.
     pub fn fill(&self) {
-        let file = std::fs::File::create(self.path().join("ballast")).unwrap();
-        let problem = std::io::copy(&mut std::io::repeat(1), &mut &file).unwrap_err();
-        assert_eq!(problem.kind(), std::io::ErrorKind::StorageFull, "{problem}");
+        ballast::fill(self.path());
     }
 
     pub fn make_room(&self) {
-        std::fs::remove_file(self.path().join("ballast")).unwrap();
+        ballast::make_room(self.path());
     }
 }
 
@@ -48,6 +49,31 @@ impl Drop for Tmpfs {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
+}
+
+/// Nothing can be written to /dev/full, as to a log on a full disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_takes_nothing_stops_nothing_and_changes_no_exit_code() {
+    let gateway = Gateway::without_stages(&ROOMY).await;
+    let capture = |more: &[(&str, &str)]| {
+        let environment = gateway.environment(&gateway.folder.path().join("state"));
+        let mut command = Command::new(binary("eddy-capture"));
+        command.arg("run").envs(environment).envs(more.iter().copied());
+        command.stdout(Stdio::null()).stderr(std::fs::File::options().write(true).open("/dev/full").unwrap());
+        command.spawn().unwrap()
+    };
+    let status = capture(&[("EDDY_LIMITS_POISON_TRIES", "0")]).wait().unwrap();
+    assert_eq!(status.code(), Some(64), "bad config is told by the code");
+    let mut running = capture(&[]);
+    send(&gateway.client, &fleet(&["harbour-1"], 500), 100).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while gateway.client.stream("READINGS").await.unwrap().is_none_or(|stream| stream.messages == 0) {
+        assert!(Instant::now() < deadline, "capture takes nothing");
+        assert_eq!(running.try_wait().unwrap(), None, "capture ended");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(running.wait().unwrap().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

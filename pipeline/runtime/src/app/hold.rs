@@ -4,6 +4,7 @@
 //! does not fit: it has said why, is unwell, and waits until the config file changes or it is asked to stop.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
@@ -31,14 +32,12 @@ impl Hold {
 
     /// Tells why the process ends; stays, if that was asked for and starting again would end alike.
     pub fn end(&self, name: &str, code: u8, message: &str) -> ExitCode {
-        eprintln!("{name}: {message}");
+        say(name, message);
         if self.is_asked && matches!(code, EXIT_CONFIG | EXIT_STATE) {
-            eprintln!(
-                "{name}: starting again would end alike: waits for a change of the config, or to be started by hand"
-            );
+            say(name, "starting again would end alike: waits for a change of the config, or to be started by hand");
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(self.stay()),
-                Err(error) => eprintln!("{name}: no async runtime to wait with: {error}"),
+                Err(error) => say(name, &format!("no async runtime to wait with: {error}")),
             }
         }
         ExitCode::from(code)
@@ -50,6 +49,11 @@ impl Hold {
             () = changed(self.file.as_deref(), self.before, LOOK_EVERY) => {}
         }
     }
+}
+
+/// Where nobody can be told (a log on a full disk), the exit code still says it: `eprintln!` would panic.
+fn say(name: &str, message: &str) {
+    let _ = writeln!(std::io::stderr(), "{name}: {message}");
 }
 
 /// When a file was changed last; `None` where there is none.

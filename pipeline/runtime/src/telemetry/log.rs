@@ -37,7 +37,8 @@ where
     let filter = EnvFilter::try_new(&config.log).map_err(|error| {
         format!("telemetry.log = {:?}: {error}; info or eddy_runtime=debug,info is taken", config.log)
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // Of a full disk nothing can be said on a standard error that lies there: by default that is tried, and panics.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     Ok(match config.log_format {
         LogFormat::Text => {
             let tag = format!("{stage}/{shard} ");
