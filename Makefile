@@ -1,6 +1,7 @@
 # eddy: two commands set everything up on a fresh machine with Rust, Python 3 and a C compiler.
 #   make demo   the main job, end to end: a recorded sensor fleet becomes alerts
 #   make test   every test, with the real nats-server
+#   make screenshots  the README's pictures of `eddy top` and `eddy console`
 #   make soak   a gateway under drills for SOAK_MINUTES, and its report
 #   make fuzz   every decoder, FUZZ_SECONDS each
 #   make dist   releases and images as files, for ARCH=amd64, arm64 or both; make dist-check runs them
@@ -16,7 +17,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser containers prometheus build release bundle train train-tools recording clean
+.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser containers prometheus build release bundle train train-tools recording clean
 
 # What an upgrade is tested against.
 BASE ?= HEAD~1
@@ -83,6 +84,12 @@ demo: build
 # Three gateways and their region on this machine, and a link that is cut.
 demo-region: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --sites 3 --recording fixtures/fleet
+
+# Pictures of `eddy top` and `eddy console` for the README, from the demo's recording.
+screenshots: build browser
+	@$(CARGO) build --workspace --example screenshots
+	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" tests/screenshots.sh $${CARGO_TARGET_DIR:-target}/debug/eddy \
+		$${CARGO_TARGET_DIR:-target}/debug/examples/screenshots fixtures/screens
 
 # What a gateway is for: nothing lost, doubled or changed while things fail, again and again. The report is .run/soak/soak.txt and .json.
 SOAK_MINUTES ?= 30
