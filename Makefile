@@ -17,7 +17,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser containers prometheus build release bundle train train-tools recording clean
+.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser terminal containers prometheus build release bundle train train-tools recording clean
 
 # What an upgrade is tested against.
 BASE ?= HEAD~1
@@ -50,6 +50,7 @@ prometheus:
 		&& { apt-get download -qq prometheus 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq prometheus; }; } \
 		&& dpkg -x prometheus_*.deb . && rm prometheus_*.deb; } \
 	|| echo "prometheus: SKIPPED Prometheus and promtool: not to be had here (apt-get download prometheus)"
+
 # A browser for the console's tests and screenshots, and axe-core, which finds accessibility faults (from a wheel that carries it).
 $(TOOLS)/axe.min.js: tests/browser/requirements.txt | $(NATS_SERVER)
 	@$(TOOLS)/py/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< \
@@ -59,6 +60,11 @@ browser: $(TOOLS)/axe.min.js
 	@{ command -v chromium >/dev/null && command -v chromedriver >/dev/null; } \
 	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; } \
 	|| echo "browser: SKIPPED Chromium: install it (apt-get install chromium chromium-driver)"
+
+# A terminal that a program drives, for the dashboard's test.
+terminal:
+	@command -v tmux >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends tmux; } \
+	|| echo "terminal: SKIPPED tmux: install it (apt-get install tmux)"
 
 # A Docker engine, for tests/containers: they start one of their own, and make the base images themselves.
 containers:
@@ -126,7 +132,7 @@ dist-check: tools
 	@for arch in $(ARCHES); do compose/pack/check.sh $$arch $(DIST) "$(NATS_SERVER)" || exit 1; done
 
 # --- checks ----------------------------------------------------------------
-test: build clients containers prometheus browser
+test: build clients containers prometheus browser terminal
 	@command -v cargo-nextest >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc --quiet
