@@ -34,8 +34,10 @@ for _ in $(seq 300); do
   lag=$("$eddy" status --dir "$work/gateway" --interval 0.5 --json | python3 -c 'import json, sys; print(sum(r["lag_messages"] + r["in_flight_messages"] for r in json.load(sys.stdin)["readers"]))')
   [ "$lag" = 0 ] && break
 done
-"$eddy" top --once --dir "$work/gateway" --as alice --size 110x34 --svg "$folder/top.svg"
-echo "$folder/top.svg"
+for pane in overview alerts; do
+  "$eddy" top --once --dir "$work/gateway" --as alice --size 110x34 --pane $pane --svg "$folder/top-$pane.svg"
+  echo "$folder/top-$pane.svg"
+done
 "$eddy" console --dir "$work/gateway" --as alice --listen 127.0.0.1:0 > "$work/console.log" 2>&1 &
 console=$!
 for _ in $(seq 100); do
