@@ -78,8 +78,18 @@ async fn a_log_that_takes_nothing_stops_nothing_and_changes_no_exit_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_of_state_delays_and_changes_nothing() {
+    full_disk(false).await;
+}
+
+/// What a stage has collected and cannot write is not written over by what changes afterwards: the state stays as it was, and is replayed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_the_disk_is_full_loses_no_state() {
+    full_disk(true).await;
+}
+
+async fn full_disk(stops: bool) {
     let Some(disk) = Tmpfs::new(64) else {
-        eprintln!("SKIPPED a_full_disk_of_state_delays_and_changes_nothing: mounting a tmpfs needs root");
+        eprintln!("SKIPPED full_disk (stops: {stops}): mounting a tmpfs needs root");
         return;
     };
     let expected = undisturbed(5_000).await;
@@ -101,6 +111,17 @@ async fn a_full_disk_of_state_delays_and_changes_nothing() {
     while !gateway.stages.iter().any(|stage| stage.log().contains("No space left")) {
         assert!(Instant::now() < deadline, "no stage says that the disk is full");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if stops {
+        while !gateway.stages.iter().any(|stage| stage.log().contains("state could not be written")) {
+            assert!(Instant::now() < deadline, "every stage could write its state");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for stage in &mut gateway.stages {
+            if stage.ended().is_none() {
+                stage.stop();
+            }
+        }
     }
     disk.make_room();
     // Those that ended are started again, as `eddy up` would.

@@ -41,7 +41,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             return Ok(());
         }
         self.collect(self.config.state.collect_devices_max);
-        self.finish_commit(false).await?;
+        self.finish_commit(None).await?;
         let due = self.committed_at.elapsed() >= Duration::from_millis(self.config.state.commit_interval_ms);
         if due && self.collecting.is_none() && self.commit.is_none() && self.saved.as_ref() != Some(&self.reached) {
             self.start_commit(stop).await?;
@@ -86,14 +86,16 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         self.commit = Some(Commit { task, before, position, records, tokens, started });
     }
 
-    /// Collects the commit in flight if it is done (or waits for it), and acknowledges what it covers.
-    pub(super) async fn finish_commit(&mut self, wait: bool) -> Result<(), Interrupt> {
-        if wait {
+    /// Collects the commit in flight if it is done, and acknowledges what it covers. With `wait` nothing is left to collect or to write
+    /// afterwards: what cannot be written is tried again until it is, or until the process is told to stop. Then the loop ends with
+    /// it, for nothing may be written behind a snapshot that is missing: the stage does not tell its records twice.
+    pub(super) async fn finish_commit(&mut self, wait: Option<&watch::Receiver<bool>>) -> Result<(), Interrupt> {
+        if wait.is_some() {
             self.collect(usize::MAX);
         }
         loop {
             let Some(commit) = &mut self.commit else { return Ok(()) };
-            if !wait && !commit.task.is_finished() {
+            if wait.is_none() && !commit.task.is_finished() {
                 return Ok(());
             }
             let result = (&mut commit.task).await;
@@ -126,9 +128,10 @@ impl<S: Stage, B: Bus> Runner<S, B> {
                         })
                     };
                     self.commit = Some(Commit { task: tokio::spawn(task), ..commit });
-                    if wait {
-                        // Only a stop waits: the state on disk is whole and older, which a restart replays.
+                    if wait.is_some_and(|stop| *stop.borrow()) {
+                        // Once more, and no further: the state on disk is whole, and a restart replays what it lacks.
                         self.abandon_commit().await;
+                        return Err(Interrupt::Stop);
                     }
                 }
             }

@@ -355,12 +355,13 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 
     /// Finishes what is in hand, within the bound that the caller sets.
     async fn drain(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
-        self.finish_commit(true).await?;
+        // First what others wait for: a commit may have no room.
         self.flush(true, stop).await?;
         self.health.drained().await;
+        self.finish_commit(Some(stop)).await?;
         if self.store.is_some() && self.saved.as_ref() != Some(&self.reached) {
             self.start_commit(stop).await?;
-            self.finish_commit(true).await?;
+            self.finish_commit(Some(stop)).await?;
         }
         self.ack_stateless().await;
         Ok(())

@@ -146,11 +146,11 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 
     /// After a poisoned message its state is saved at once: a replay must not meet it again, lest it fare differently.
     async fn settle_poison(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
-        self.finish_commit(true).await?;
+        self.finish_commit(Some(stop)).await?;
         self.flush(true, stop).await?;
         if self.store.is_some() {
             self.start_commit(stop).await?;
-            self.finish_commit(true).await?;
+            self.finish_commit(Some(stop)).await?;
         }
         Ok(())
     }
