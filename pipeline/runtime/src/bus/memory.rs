@@ -294,7 +294,7 @@ impl Feed for MemoryFeed {
                 stored_at: message.sequence as i64,
                 content_type: None,
                 predecessor: message.guard,
-                provenance: Provenance::read(|name| named(&message.headers, name)),
+                provenance: Provenance::of(&self.source.stream, |name| named(&message.headers, name)),
                 payload: message.payload,
                 token: token(message.sequence),
                 pending: 0,

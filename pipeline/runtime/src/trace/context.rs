@@ -120,6 +120,9 @@ pub struct Provenance {
     pub contexts: Contexts,
 }
 
+/// Streams that devices and operators write.
+const OUTSIDE: [&str; 2] = ["INGEST", "CONTROL"];
+
 impl Provenance {
     /// Reads it; what is malformed is as if it were not there.
     pub fn read<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Self {
@@ -131,6 +134,12 @@ impl Provenance {
             });
         }
         Self { arrived, contexts }
+    }
+
+    /// That of a message of `stream`. Of its own message a device may say a trace, and nothing else.
+    pub fn of<'h>(stream: &str, header: impl Fn(&str) -> Option<&'h str>) -> Self {
+        let is_outside = OUTSIDE.contains(&stream);
+        Self::read(|name| if is_outside && name != TRACEPARENT { None } else { header(name) })
     }
 
     /// As headers of a message.

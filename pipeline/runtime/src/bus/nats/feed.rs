@@ -129,7 +129,7 @@ impl NatsFeed {
         let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
         Ok(Delivery {
             content_type: header("Content-Type").map(str::to_owned),
-            provenance: Provenance::read(header),
+            provenance: Provenance::of(&self.stream, header),
             subject: message.subject.to_string(),
             sequence,
             stored_at,

@@ -255,7 +255,8 @@ async fn the_first_stage_begins_as_many_traces_as_it_may_and_takes_over_those_of
     let lies =
         [("traceparent", device.to_string()), ("Eddy-Arrived", "1".into()), ("Eddy-Traces", context(6).to_string())];
     let lies: Vec<(&str, &str)> = lies.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    rig.bus.store_with("INGEST", &subject, &[("traceparent", &not_sampled)], batch([1.0], 1));
+    let more = [("traceparent", not_sampled.as_str()), ("Eddy-Traces", &context(9).to_string())];
+    rig.bus.store_with("INGEST", &subject, &more, batch([1.0], 1));
     rig.bus.store_with("INGEST", &subject, &lies, batch([2.0], 1));
     rig.bus.store_with("INGEST", &subject, &[("traceparent", &context(7).to_string())], batch([3.0], 1));
     rig.bus.store_with("INGEST", &subject, &[("traceparent", &context(8).to_string())], batch([4.0], 1));
