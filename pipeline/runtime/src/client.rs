@@ -113,6 +113,11 @@ impl Client {
         Self { url, context }
     }
 
+    /// Whether there is a connection now: without one a publish waits for it, and may go out long after its caller gave up.
+    pub fn is_connected(&self) -> bool {
+        self.context.client().connection_state() == async_nats::connection::State::Connected
+    }
+
     /// Where it is connected.
     pub fn url(&self) -> &str {
         &self.url

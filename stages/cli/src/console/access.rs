@@ -90,7 +90,8 @@ impl Access {
     fn knows_token(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let token = token.get();
-        if let Some(said) = text(headers, header::AUTHORIZATION).strip_prefix("Bearer ") {
+        let said = text(headers, header::AUTHORIZATION).split_once(' ');
+        if let Some((_, said)) = said.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
             return is_same(said, &token);
         }
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());

@@ -20,7 +20,7 @@ use eddy_runtime::listener::Bounded;
 use tokio::net::{TcpListener, TcpSocket};
 
 use self::{access::Access, live::Live, routes::Console};
-use crate::{gateway::GatewayArgs, output, supervise::Signals};
+use crate::{gateway::GatewayArgs, output, supervise::Signals, watch::act};
 
 /// Connections at once; further ones wait.
 const CONNECTIONS_MAX: usize = 64;
@@ -83,9 +83,7 @@ fn access(args: &ConsoleArgs) -> Result<Access, Refused> {
             args.listen
         )));
     }
-    if args.who.trim().is_empty() || args.who.len() > 128 || args.who.chars().any(char::is_control) {
-        return Err(Refused(format!("--as {:?}: a name of 1 to 128 bytes is taken", args.who)));
-    }
+    act::name_of(&args.who).map_err(|problem| Refused(format!("--as {:?}: {problem}", args.who)))?;
     Access::new(args.listen.ip(), &args.host, args.token_file.as_deref()).map_err(Refused)
 }
 

@@ -64,7 +64,7 @@ const SIZE: (u16, u16) = (80, 24);
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
     /// Who acknowledges, labels and maintains [default: the user of this machine]
-    #[arg(long = "as", value_name = "NAME")]
+    #[arg(long = "as", value_name = "NAME", value_parser = act::name_of)]
     pub who: Option<String>,
     /// What is shown first
     #[arg(long, value_enum, default_value_t)]

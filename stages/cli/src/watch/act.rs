@@ -9,11 +9,12 @@ use std::{
 use anyhow::Context as _;
 use eddy_runtime::{
     audit::{Audit, AuditError, Bounds},
+    client::ClientError,
     clock::SystemClock,
 };
 use eddy_schemas::{Control, ControlKind, Timestamp};
 
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, output};
 
 /// Bounds of a gateway's audit log: some fifty thousand words.
 const AUDIT: Bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 16 << 20, key: "" };
@@ -31,6 +32,15 @@ pub struct Operator {
     pub who: String,
     /// The folder of the audit log; `None`: of a gateway on another machine, which has the controls themselves.
     pub audit: Option<PathBuf>,
+}
+
+/// Whether somebody can be called so in a log.
+///
+/// # Errors
+/// What is taken.
+pub fn name_of(who: &str) -> Result<String, String> {
+    let is_name = !who.trim().is_empty() && who.len() <= 128 && !who.chars().any(char::is_control);
+    if is_name { Ok(who.to_owned()) } else { Err("a name of 1 to 128 bytes is taken".into()) }
 }
 
 /// Where the audit log of the gateway in `dir` lies.
@@ -53,11 +63,14 @@ impl Operator {
     /// # Errors
     /// As [`Self::acknowledge`], or that it is no label.
     pub async fn label(&self, device: &str, alert: &str, label: &str) -> anyhow::Result<u64> {
-        let is_name = !label.trim().is_empty() && label != "*" && label.len() <= 200;
+        let label = label.trim();
+        let is_name = !label.is_empty() && label != "*" && label.len() <= 200 && label == output::printable(label);
         anyhow::ensure!(
             is_name,
-            "{label:?} is no label: `normal` or a fault's name of 1 to 200 bytes is taken, but not `*`"
+            "this is no label: `normal` or a fault's name of 1 to 200 printable bytes is taken, but not `*`"
         );
+        // Who writes it otherwise means the same.
+        let label = if label.eq_ignore_ascii_case("normal") { "normal" } else { label };
         let (device, alert, label) = (device.to_owned(), alert.to_owned(), label.to_owned());
         self.say(ControlKind::Label { device, alert, label }).await
     }
@@ -78,15 +91,21 @@ impl Operator {
         let json = control.to_json();
         // What capture would refuse is refused here, where somebody reads it.
         Control::parse(json.as_bytes()).map_err(anyhow::Error::msg)?;
+        // It would be kept, and said once the gateway is back, whatever is true by then.
+        anyhow::ensure!(self.gateway.client.is_connected(), "the gateway does not answer: nothing was said");
         // First: what cannot be written down is not done.
         self.note(&control, "said").await?;
         let subject = format!("control.{}.{}", self.gateway.site_token(), control.subject_token());
         let headers = [("Content-Type", "application/json"), ("Nats-Msg-Id", control.id.as_str())];
         let published = self.gateway.client.publish(&subject, &headers, json.into()).await;
-        if let Err(problem) = &published {
-            self.note(&control, &format!("failed: {problem}")).await?;
-        }
-        published.with_context(|| format!("{} is not stored", control.subject_token()))
+        let problem = match published {
+            Ok(sequence) => return Ok(sequence),
+            Err(problem) => problem,
+        };
+        let is_unknown = matches!(problem, ClientError::TimedOut { .. });
+        let outcome = if is_unknown { "unknown: it may be stored, now or later" } else { "failed" };
+        self.note(&control, &format!("{outcome}: {problem}")).await?;
+        Err(anyhow::Error::from(problem).context(format!("{}: {outcome}", control.subject_token())))
     }
 
     async fn note(&self, control: &Control, outcome: &str) -> anyhow::Result<()> {

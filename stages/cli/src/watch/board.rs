@@ -110,9 +110,10 @@ impl Board {
         self.known.insert(context.alert, known);
     }
 
-    /// An operator's or another tier's word.
-    pub fn control(&mut self, control: Control) {
+    /// An operator's or another tier's word, and when it was stored: no clock's word on it is later than that.
+    pub fn control(&mut self, control: Control, stored_at: Timestamp) {
         let Control { origin, time, kind, .. } = control;
+        let time = time.min(stored_at);
         match kind {
             ControlKind::Label { alert, label, .. } => {
                 say(&mut self.labels, alert, Said { what: label, by: origin, time })

@@ -63,7 +63,7 @@ fn alerts_of_one_device_and_cause_are_one_incident() {
     assert_eq!(shown.incidents[1].severity, Minor, "the open one's: the other is over");
     assert_eq!((shown.open, shown.unseen, shown.held), (2, 2, 3));
     // A name for one of them takes it to an incident of its own.
-    board.control(label("b", "bearing", 5));
+    board.control(label("b", "bearing", 5), Timestamp::MAX);
     let shown = board.show(0);
     let causes: Vec<_> = shown.incidents.iter().map(|i| (i.cause.as_str(), i.alerts.len())).collect();
     assert_eq!(causes, [("flow", 1), ("bearing", 1), ("flow", 1)]);
@@ -72,9 +72,9 @@ fn alerts_of_one_device_and_cause_are_one_incident() {
 #[test]
 fn a_word_may_come_before_its_alert_and_the_later_one_holds() {
     let mut board = Board::default();
-    board.control(label("a", "bearing", 9));
-    board.control(label("a", "seal", 4));
-    board.control(acknowledge("a", "alice"));
+    board.control(label("a", "bearing", 9), Timestamp::MAX);
+    board.control(label("a", "seal", 4), Timestamp::MAX);
+    board.control(acknowledge("a", "alice"), Timestamp::MAX);
     board.alert(event("a", "p", Severity::Major, Phase::Opened), at(0));
     let shown = board.show(0);
     let alert = &shown.incidents[0].alerts[0];
@@ -84,9 +84,18 @@ fn a_word_may_come_before_its_alert_and_the_later_one_holds() {
 }
 
 #[test]
+fn a_clock_that_runs_ahead_has_no_last_word() {
+    let mut board = board(&[("a", "p", Severity::Major, Phase::Opened)]);
+    board.control(label("a", "seal", Timestamp::MAX), 10);
+    board.control(label("a", "bearing", 11), 12);
+    let said = board.show(0).incidents[0].alerts[0].label.clone().unwrap();
+    assert_eq!((said.what.as_str(), said.time), ("bearing", 11));
+}
+
+#[test]
 fn a_new_alert_of_an_acknowledged_incident_is_unseen_again() {
     let mut board = board(&[("a", "p", Severity::Major, Phase::Opened)]);
-    board.control(acknowledge("a", "alice"));
+    board.control(acknowledge("a", "alice"), Timestamp::MAX);
     assert_eq!(board.show(0).unseen, 0);
     board.alert(event("b", "p", Severity::Major, Phase::Opened), at(1));
     let shown = board.show(0);
@@ -101,14 +110,14 @@ fn maintenance_hides_the_open_alerts_of_its_device_and_says_how_many() {
         ("c", "p", Severity::Minor, Phase::Closed),
     ]);
     let maintain = |on, until| ControlKind::Maintenance { device: "p".into(), on, until };
-    board.control(control(maintain(true, Some(60 * SECOND)), 1));
+    board.control(control(maintain(true, Some(60 * SECOND)), 1), Timestamp::MAX);
     let shown = board.show(0);
     assert_eq!(shown.suppressed.get(&Suppression::Maintenance), Some(&1));
     assert_eq!((shown.open, shown.incidents[0].device.as_str()), (1, "q"));
     assert_eq!(board.show(60 * SECOND).open, 2, "it is over by itself");
-    board.control(control(maintain(true, None), 2));
+    board.control(control(maintain(true, None), 2), Timestamp::MAX);
     assert_eq!(board.show(Timestamp::MAX).open, 1);
-    board.control(control(maintain(false, None), 3));
+    board.control(control(maintain(false, None), 3), Timestamp::MAX);
     assert_eq!(board.show(0).open, 2);
 }
 
@@ -145,7 +154,7 @@ fn what_is_held_is_bounded_and_open_alerts_stay() {
         let id = format!("{n}");
         board.alert(event(&id, "q", Severity::Minor, Phase::Opened), at(n as Timestamp));
         board.alert(event(&id, "q", Severity::Minor, Phase::Closed), at(n as Timestamp));
-        board.control(label(&format!("x{n}"), "normal", n as Timestamp));
+        board.control(label(&format!("x{n}"), "normal", n as Timestamp), Timestamp::MAX);
     }
     let shown = board.show(0);
     assert_eq!((shown.held, shown.open), (ALERTS_MAX, 1));

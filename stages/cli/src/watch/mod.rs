@@ -11,7 +11,11 @@ mod pulse;
 mod scrape;
 pub mod view;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use eddy_runtime::client::{ClientError, ReadFrom, StoredMessage};
 use eddy_schemas::{Control, models};
@@ -25,7 +29,7 @@ use tokio::{
 use self::{
     board::{Board, Place},
     pulse::Pulse,
-    view::View,
+    view::{StageView, View},
 };
 use crate::{alerts::alerts_of, gateway::Gateway};
 
@@ -33,6 +37,10 @@ use crate::{alerts::alerts_of, gateway::Gateway};
 const WAITING_MAX: usize = 1_024;
 /// What comes within this is shown at once.
 const GATHER: Duration = Duration::from_millis(50);
+/// How often it is looked whether the streams are still the same.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// The streams that are followed.
+const STREAMS: [&str; 4] = ["DETECTIONS", "CONTEXT", "CONTROL", models::STREAM];
 /// After something failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -53,27 +61,17 @@ enum News {
     Rollout(Box<StoredMessage>),
     Pulse(Box<View>),
     Trouble(String),
+    /// The gateway does not answer.
+    Lost(String),
 }
 
 impl Watcher {
     /// Of a gateway; its folder is `dir`, if it is on this machine.
     pub fn start(gateway: Gateway, dir: PathBuf) -> Self {
-        let site = gateway.site_token();
-        let (news, came) = mpsc::channel(WAITING_MAX);
-        let mut tasks = JoinSet::new();
-        let followed: [(&'static str, String, Kind); 4] = [
-            ("DETECTIONS", alerts_of(&gateway), News::Alert),
-            ("CONTEXT", format!("context.{site}.>"), News::Context),
-            ("CONTROL", format!("control.{site}.>"), News::Control),
-            (models::STREAM, models::state_subject(&site), News::Rollout),
-        ];
-        for (stream, filter, kind) in followed {
-            tasks.spawn(follow(gateway.clone(), stream, filter, kind, news.clone()));
-        }
         let first = View { site: gateway.site.clone(), url: gateway.client.url().to_owned(), ..View::default() };
-        tasks.spawn(pulse(Pulse::new(gateway, dir), news));
-        let (show, view) = watch::channel(Arc::new(first.clone()));
-        tasks.spawn(gather(first, came, show));
+        let (show, view) = watch::channel(Arc::new(first));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keep(gateway, dir, show));
         Self { view, _tasks: tasks }
     }
 
@@ -81,6 +79,59 @@ impl Watcher {
     pub fn views(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
     }
+}
+
+/// Watches, and begins anew when the streams do: those of a gateway that was made anew or restored are others of the same names.
+async fn keep(gateway: Gateway, dir: PathBuf, show: watch::Sender<Arc<View>>) {
+    loop {
+        // They end with the turn.
+        let _tasks = watch_once(&gateway, &dir, &show);
+        made_anew(&gateway).await;
+    }
+}
+
+fn watch_once(gateway: &Gateway, dir: &Path, show: &watch::Sender<Arc<View>>) -> JoinSet<()> {
+    let site = gateway.site_token();
+    let (news, came) = mpsc::channel(WAITING_MAX);
+    let mut tasks = JoinSet::new();
+    let followed: [(&'static str, String, Kind); 4] = [
+        (STREAMS[0], alerts_of(gateway), News::Alert),
+        (STREAMS[1], format!("context.{site}.>"), News::Context),
+        (STREAMS[2], format!("control.{site}.>"), News::Control),
+        (STREAMS[3], models::state_subject(&site), News::Rollout),
+    ];
+    for (stream, filter, kind) in followed {
+        tasks.spawn(follow(gateway.clone(), stream, filter, kind, news.clone()));
+    }
+    let first = View { site: gateway.site.clone(), url: gateway.client.url().to_owned(), ..View::default() };
+    tasks.spawn(pulse(Pulse::new(gateway.clone(), dir.to_owned()), news));
+    tasks.spawn(gather(first, came, show.clone()));
+    tasks
+}
+
+/// Returns once a stream that is followed is another one than before, or ends before it did.
+async fn made_anew(gateway: &Gateway) {
+    let mut known: Vec<(i64, u64)> = Vec::new();
+    loop {
+        let mut now = Vec::new();
+        for stream in STREAMS {
+            // While the gateway does not answer nothing is known.
+            let info = gateway.client.stream(stream).await.ok().flatten();
+            now.extend(info.map(|info| (info.incarnation, info.last_sequence)));
+        }
+        if now.len() == STREAMS.len() {
+            if is_anew(&known, &now) {
+                return;
+            }
+            known = now;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Of each stream its incarnation and its last sequence, before and now.
+fn is_anew(known: &[(i64, u64)], now: &[(i64, u64)]) -> bool {
+    known.iter().zip(now).any(|(known, now)| known.0 != now.0 || now.1 < known.1)
 }
 
 /// Hands on what lies in a stream and what comes, over every interruption.
@@ -119,9 +170,9 @@ async fn pulse(mut pulse: Pulse, news: mpsc::Sender<News>) {
     loop {
         let told = match pulse.look().await {
             Ok(view) => News::Pulse(Box::new(view)),
-            Err(problem) => News::Trouble(problem.to_string()),
+            Err(problem) => News::Lost(problem.to_string()),
         };
-        let failed = matches!(told, News::Trouble(_));
+        let failed = matches!(told, News::Lost(_));
         if news.send(told).await.is_err() {
             return;
         }
@@ -159,9 +210,40 @@ fn take(view: &mut View, board: &mut Board, news: News) {
             }
         }
         News::Context(message) => drop(serde_json::from_slice(&message.payload).map(|context| board.context(context))),
-        News::Control(message) => drop(Control::parse(&message.payload).map(|control| board.control(control))),
+        News::Control(message) => {
+            drop(Control::parse(&message.payload).map(|control| board.control(control, message.stored_at)))
+        }
         News::Rollout(message) => drop(serde_json::from_slice(&message.payload).map(|state| board.rollout(&state))),
         News::Pulse(pulse) => *view = *pulse,
         News::Trouble(problem) => view.trouble = Some(problem),
+        News::Lost(problem) => {
+            view.trouble = Some(problem);
+            // What they did is no sign that they do.
+            for stage in &mut view.stages {
+                *stage = StageView { name: std::mem::take(&mut stage.name), ..StageView::default() };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_were_made_anew_or_set_back_are_others() {
+        let known = [(1, 10), (1, 0)];
+        assert!(!is_anew(&[], &known), "the first look");
+        assert!(!is_anew(&known, &[(1, 12), (1, 0)]));
+        assert!(is_anew(&known, &[(2, 12), (1, 0)]) && is_anew(&known, &[(1, 9), (1, 0)]));
+    }
+
+    #[test]
+    fn of_a_gateway_that_is_away_no_stage_reads() {
+        let stage = StageView { name: "detect".into(), state: view::StageState::Reading, ..StageView::default() };
+        let mut view = View { stages: vec![stage], ..View::default() };
+        take(&mut view, &mut Board::default(), News::Lost("nobody answers".into()));
+        assert_eq!((view.stages[0].name.as_str(), view.stages[0].state), ("detect", view::StageState::Away));
+        assert_eq!(view.trouble.as_deref(), Some("nobody answers"));
     }
 }

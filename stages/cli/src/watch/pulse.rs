@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Bytes of an answer.
 const METRICS_BYTES_MAX: u64 = 1 << 20;
 /// The pace at which a partition fills up is measured over so many looks.
-const DISK_LOOKS: usize = 300;
+const DISK_LOOKS: usize = 1_200;
 /// The stages in the order of the path, for those that are listed.
 const ORDER: [&str; 8] = ["capture", "preprocess", "embed", "detect", "index", "notify", "sync", "export"];
 
@@ -180,10 +180,10 @@ impl Pulse {
     }
 }
 
-/// Seconds until nothing is free, where `before` became `free` in `elapsed`; a minute says nothing yet.
+/// Seconds until nothing is free, where `before` became `free` in `elapsed`; a few minutes say nothing yet.
 fn full_in(before: u64, free: u64, elapsed: Duration) -> Option<f64> {
     let taken = before.checked_sub(free).filter(|taken| *taken > 0)?;
-    (elapsed >= Duration::from_secs(60)).then(|| free as f64 / (taken as f64 / elapsed.as_secs_f64()))
+    (elapsed >= Duration::from_secs(600)).then(|| free as f64 / (taken as f64 / elapsed.as_secs_f64()))
 }
 
 /// What `/healthz` says, without its JSON.
@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn a_partition_that_fills_up_is_full_at_some_time() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        assert_eq!(full_in(1_000, 900, minutes(1)), Some(540.0));
-        assert_eq!(full_in(1_000, 1_100, minutes(1)), None, "it empties");
-        assert_eq!(full_in(1_000, 900, Duration::from_secs(5)), None, "too early to tell");
+        assert_eq!(full_in(1_000, 900, minutes(10)), Some(5_400.0));
+        assert_eq!(full_in(1_000, 1_100, minutes(10)), None, "it empties");
+        assert_eq!(full_in(1_000, 900, minutes(9)), None, "too early to tell");
     }
 
     #[test]
