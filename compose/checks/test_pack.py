@@ -31,7 +31,7 @@ ENTRYPOINT []
 CMD ["eddy", "--help"]
 FROM base AS prebuilt
 ARG ARCH=amd64
-COPY usr/ dist*/${ARCH}/ /usr/
+COPY usr/ dist*/${ARCH} /usr/
 FROM debian AS other
 RUN make
 """

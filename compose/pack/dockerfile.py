@@ -110,8 +110,8 @@ def _copies(rest):
         if not chown:
             raise Unreadable(f"COPY {rest}: only folders, and --chown=UID:GID, are known here")
         owner = (int(chown[1]), int(chown[2]))
-    # `dist*/`: a builder that comes by does without the folder; here it must be there.
-    folders = [re.sub(r"\*/", "/", source) for source in sources]
+    # `dist*/arch`: a builder that comes by does without the folder; here it must be there.
+    folders = [re.sub(r"\*/(\w+)$", r"/\1/", source) for source in sources]
     if not folders or not to.startswith("/") or any("*" in folder or not folder.endswith("/") for folder in folders):
         raise Unreadable(f"COPY {rest}: folders, ending in /, to an absolute place are known here")
     return [Copy(folder.rstrip("/"), to, owner) for folder in folders]
