@@ -106,7 +106,10 @@ async fn one_trace_has_every_hop_from_the_reading_to_the_region() {
     let deadline = Instant::now() + Duration::from_secs(120);
     let (spans, trace) = loop {
         let spans = collector.spans();
-        let whole = |trace: &&str| WAYS.iter().all(|way| traces(&spans)[*trace].has(way));
+        // Of several traces of one alert a webhook can name the first alone.
+        let hooks = collector.hooks();
+        let is_told = |trace: &str| hooks.iter().any(|parent| parent.contains(trace));
+        let whole = |trace: &&str| is_told(trace) && WAYS.iter().all(|way| traces(&spans)[*trace].has(way));
         if let Some(trace) = traces(&spans).keys().find(|trace| whole(trace)).map(|trace| (*trace).to_owned()) {
             break (spans, trace);
         }
@@ -116,7 +119,7 @@ async fn one_trace_has_every_hop_from_the_reading_to_the_region() {
                 let names = |way: &Vec<&Span>| way.iter().map(|span| span.name.clone()).collect::<Vec<_>>().join(" ");
                 trace.ways().iter().map(names).collect::<Vec<_>>()
             });
-            panic!("of {} spans no trace has every hop; the longest one has {ways:#?}", spans.len());
+            panic!("of {} spans no trace has every hop, the webhook too; the longest one has {ways:#?}", spans.len());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
@@ -137,9 +140,7 @@ async fn one_trace_has_every_hop_from_the_reading_to_the_region() {
     let detect = spans.iter().find(|span| span.id == alert.parent).unwrap();
     assert!(detect.attributes["eddy.alert_ids"].contains(&alert.attributes["eddy.alert"]), "{detect:?}");
 
-    // Webhooks are told of it, detect's log lines and exemplars name it or its like.
-    let hooks = collector.hooks();
-    assert!(hooks.iter().any(|parent| parent.contains(&trace)), "{hooks:?}");
+    // Detect's log lines and exemplars name it or its like.
     let is_known = |trace: &str| spans.iter().any(|span| span.trace == trace && span.name == "detect");
     let log = gateway.stage("detect").log();
     let lines = log.lines().filter(|line| line.contains("an output with a trace is out"));
