@@ -18,8 +18,9 @@ const ALERT_SPANS_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Hop {
     provenance: Provenance,
-    /// When the first message with a trace was pulled, and which ones they are: stream, first and last sequence.
-    since: Timestamp,
+    /// When each of its traces came: the pull of the first message that is part of it.
+    since: Vec<Timestamp>,
+    /// The messages with traces: stream, first and last sequence.
     messages: Option<(String, u64, u64)>,
     /// When the pull in hand came.
     pulled: Timestamp,
@@ -36,10 +37,11 @@ impl Hop {
         if provenance.contexts.is_empty() {
             return;
         }
-        if own.contexts.is_empty() {
-            self.since = self.pulled;
+        for context in provenance.contexts.iter() {
+            if own.contexts.add(context) {
+                self.since.push(self.pulled);
+            }
         }
-        provenance.contexts.iter().for_each(|context| _ = own.contexts.add(context));
         match &mut self.messages {
             Some((known, _, last)) if known == stream => *last = (*last).max(sequence),
             Some(_) => {}
@@ -119,7 +121,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             ..Leaving::default()
         };
         if let Some(tracer) = self.telemetry.tracer().filter(|_| !hop.provenance.contexts.is_empty()) {
-            let open = tracer.open(S::SPEC.name, Kind::Consumer, &hop.provenance.contexts, hop.since);
+            let parents = hop.provenance.contexts.iter().zip(hop.since);
+            let open = tracer.open_each(S::SPEC.name, Kind::Consumer, parents);
             hop.provenance.contexts = open.contexts().clone();
             let now = tracer.now();
             let alerts = self.outbox.alerts.iter().take(ALERT_SPANS_MAX);

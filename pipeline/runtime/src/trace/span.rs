@@ -76,10 +76,9 @@ pub struct Span {
 pub struct Open {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// What each is a child of, in the order of `own`.
-    pub(super) parents: Contexts,
+    /// What each is a child of and when it began, in the order of `own`.
+    pub(super) parents: Vec<(TraceContext, Timestamp)>,
     pub(super) own: Contexts,
-    pub(super) start: Timestamp,
 }
 
 impl Open {
@@ -95,13 +94,13 @@ impl Open {
         attributes: &'o [(&'static str, Value)],
         error: Option<&'o str>,
     ) -> impl Iterator<Item = Span> + 'o {
-        self.parents.iter().zip(self.own.iter()).map(move |(parent, context)| Span {
+        self.parents.iter().zip(self.own.iter()).map(move |(&(parent, start), context)| Span {
             name: self.name,
             context,
             parent: Some(parent.span),
             kind: self.kind,
-            start: self.start,
-            end: end.max(self.start),
+            start,
+            end: end.max(start),
             attributes: attributes.to_vec(),
             links: self.own.iter().filter(|other| other.trace != context.trace).collect(),
             error: error.map(str::to_owned),

@@ -83,8 +83,19 @@ impl Tracer {
 
     /// Begins a hop's spans, a child of each of `contexts`.
     pub fn open(&self, name: &'static str, kind: Kind, contexts: &Contexts, start: Timestamp) -> Open {
-        let own = contexts.iter().map(|context| self.child(context)).collect();
-        Open { name, kind, parents: contexts.clone(), own, start }
+        self.open_each(name, kind, contexts.iter().map(|context| (context, start)))
+    }
+
+    /// Begins a hop's spans, a child of each of `parents`, which are of different traces: each at its own time.
+    pub fn open_each(
+        &self,
+        name: &'static str,
+        kind: Kind,
+        parents: impl Iterator<Item = (TraceContext, Timestamp)>,
+    ) -> Open {
+        let parents: Vec<(TraceContext, Timestamp)> = parents.collect();
+        let own = parents.iter().map(|(context, _)| self.child(*context)).collect();
+        Open { name, kind, parents, own }
     }
 
     /// Ends them now.
@@ -138,6 +149,18 @@ mod tests {
         }
         assert!(finished.try_recv().is_err());
         assert_ne!(own[0].span, own[1].span);
+    }
+
+    #[test]
+    fn in_each_trace_a_hop_begins_when_that_trace_came() {
+        let (tracer, mut finished, clock) = tracer(10);
+        let open = tracer.open_each("embed", Kind::Consumer, [(tracer.root(), 90), (tracer.root(), 110)].into_iter());
+        // The clock was set back meanwhile: no span ends before it begins.
+        clock.set(100);
+        tracer.close(&open, &[], None);
+        let times: Vec<_> =
+            std::iter::from_fn(|| finished.try_recv().ok()).map(|span| (span.start, span.end)).collect();
+        assert_eq!(times, [(90, 100), (110, 110)]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::{
 
 const SECOND: i64 = 1_000_000_000;
 
-/// Passes values on as readings come from outside; from 100 on each opens an alert. Notes which trace is in hand.
+/// Passes values on as readings come from outside, but for negative ones; from 100 on each opens an alert. Notes which trace is in
+/// hand.
 #[derive(Default)]
 struct Door(Arc<std::sync::Mutex<Vec<Option<u128>>>>);
 
@@ -62,7 +63,9 @@ impl Stage for Door {
                 let subject = format!("alerts.site.minor.{}", names::encode("pump 1"));
                 out.alerts.push(AlertMessage { subject, payload: event(value).to_json() });
             }
-            out.main[0].push(input.rows.name(row), input.rows.time[row], value, 0, 0);
+            if value >= 0.0 {
+                out.main[0].push(input.rows.name(row), input.rows.time[row], value, 0, 0);
+            }
             if out.is_full() {
                 return row + 1;
             }
@@ -192,6 +195,29 @@ async fn a_pull_that_merges_messages_has_the_oldest_arrival_and_all_their_traces
     let text = rig.telemetry.render_openmetrics();
     let line = format!("le=\"5.0\"}} 1 # {{trace_id=\"{}\"}} 5.0 10.000\n", context(1).trace_id());
     assert!(text.contains(&line), "{line} is missing in {text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_each_trace_an_output_begins_when_that_trace_came() {
+    let mut rig = Rig::new(1e6);
+    let ask = |n| context(n).to_string();
+    let door = Door(Arc::default());
+    let seen = door.0.clone();
+    let stage = rig.start(door, |_| {});
+    rig.bus.store_with("INGEST", "ingest.site.d", &[("traceparent", &ask(1))], batch([-1.0], 1));
+    for _ in 0..2_000 {
+        if !seen.lock().unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    rig.clock.set(20 * SECOND);
+    rig.bus.store_with("INGEST", "ingest.site.d", &[("traceparent", &ask(2))], batch([1.0], 1));
+    rig.rows(1).await;
+    stage.stop().await.unwrap();
+    let spans = rig.spans();
+    let starts: Vec<_> = spans.iter().filter(|span| span.name == "door").map(|span| span.start / SECOND).collect();
+    assert_eq!(starts, [10, 20], "{spans:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
