@@ -68,3 +68,38 @@ impl Telemetry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_age_has_its_bucket_and_its_newest_trace_as_exemplar() {
+        let telemetry = Telemetry::new("detect", 3, Duration::from_secs(1));
+        let trace = |n| Some(crate::trace::TraceContext { trace: n, span: 1 });
+        telemetry.age(0.004, trace(7), 1_500_000_000);
+        telemetry.age(0.0041, trace(8), 2_500_000_000);
+        telemetry.age(0.0042, None, 3_500_000_000);
+        telemetry.age(99.0, trace(9), 4_500_000_000);
+        telemetry.age(-1.0, None, 0);
+        let bucket = "eddy_age_seconds_bucket{stage=\"detect\",shard=\"3\",le=";
+        let text = telemetry.render();
+        for line in
+            [format!("{bucket}\"0.001\"}} 1\n"), format!("{bucket}\"0.005\"}} 4\n"), format!("{bucket}\"60\"}} 4\n")]
+        {
+            assert!(text.contains(&line), "{line:?} is missing in:\n{text}");
+        }
+        assert!(!text.contains("trace_id"), "the classic text has none");
+        let text = telemetry.render_openmetrics();
+        for line in [
+            format!("{bucket}\"0.005\"}} 4 # {{trace_id=\"{:032x}\"}} 0.0041 2.500\n", 8),
+            format!("{bucket}\"+Inf\"}} 5 # {{trace_id=\"{:032x}\"}} 99.0 4.500\n", 9),
+            format!("{bucket}\"60.0\"}} 4\n"),
+        ] {
+            assert!(text.contains(&line), "{line:?} is missing in:\n{text}");
+        }
+        assert!(text.ends_with("\n# EOF\n"));
+    }
+}

@@ -10,17 +10,15 @@ mod log;
 mod metric;
 mod openmetrics;
 mod process;
+mod progress;
 mod scores;
 mod sinks;
 mod start;
 mod sync;
 
 use std::{
-    sync::{
-        Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Mutex, OnceLock},
+    time::Duration,
 };
 
 use eddy_schemas::{health::Condition, side::Reason};
@@ -33,6 +31,7 @@ pub use metric::Metric;
 pub use process::Process;
 pub use scores::{TAIL_DECADES, Tails};
 
+use self::progress::Progress;
 use crate::trace::Tracer;
 
 /// The metrics and the progress of one stage instance.
@@ -40,17 +39,10 @@ pub struct Telemetry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     labels: Vec<Label>,
-    progress: Mutex<Instant>,
-    busy: AtomicBool,
-    stall_after: Duration,
-    /// Last told, to name what stalls.
-    lag: AtomicU64,
-    in_flight: AtomicU64,
-    full: AtomicBool,
+    progress: Progress,
     /// Role and digest of the bundles that were told last.
     bundles: Mutex<Vec<(&'static str, String)>>,
     connections: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
-    health: OnceLock<Box<dyn Fn() -> Result<(), String> + Send + Sync>>,
     /// Processes that are told beside this one.
     others: OnceLock<process::Others>,
     links: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
@@ -106,15 +98,9 @@ impl Telemetry {
             recorder,
             handle,
             labels,
-            progress: Mutex::new(Instant::now()),
-            busy: AtomicBool::new(false),
-            stall_after,
-            lag: AtomicU64::new(0),
-            in_flight: AtomicU64::new(0),
-            full: AtomicBool::new(false),
+            progress: Progress::new(stall_after),
             bundles: Mutex::new(Vec::new()),
             connections: OnceLock::new(),
-            health: OnceLock::new(),
             others: OnceLock::new(),
             links: OnceLock::new(),
             start: start::Start::now(),
@@ -132,11 +118,6 @@ impl Telemetry {
     /// Where to ask, at each scrape, how often a connection was made. Only the first call counts.
     pub fn count_connections(&self, connections: impl Fn() -> u64 + Send + Sync + 'static) {
         let _ = self.connections.set(Box::new(connections));
-    }
-
-    /// What else [`Self::health_check`] asks, where one instance does several things at once. Only the first call counts.
-    pub fn also_check(&self, health: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        let _ = self.health.set(Box::new(health));
     }
 
     /// Which bundles run: role and digest of each.
@@ -157,8 +138,7 @@ impl Telemetry {
 
     /// The metrics as Prometheus text.
     pub fn render(&self) -> String {
-        let age = if self.busy.load(Ordering::Relaxed) { self.progress_age() } else { Duration::ZERO };
-        self.set(Metric::ProgressAge, age.as_secs_f64());
+        self.set(Metric::ProgressAge, self.progress.age().as_secs_f64());
         if let Some(connections) = self.connections.get() {
             let key = self.key(Metric::Connections, None);
             self.recorder.register_counter(&key, &METADATA).absolute(connections());
@@ -256,19 +236,6 @@ impl Telemetry {
         self.add(Metric::HealthConditions, Some(name), 1);
     }
 
-    /// What the last pull left behind it, and how old its newest message was.
-    pub fn lag(&self, messages: u64, seconds: f64) {
-        self.lag.store(messages, Ordering::Relaxed);
-        self.set(Metric::LagMessages, messages as f64);
-        self.set(Metric::LagSeconds, seconds);
-    }
-
-    /// Messages that are not acknowledged yet.
-    pub fn in_flight(&self, messages: u64) {
-        self.in_flight.store(messages, Ordering::Relaxed);
-        self.set(Metric::InFlightMessages, messages as f64);
-    }
-
     /// A pull was processed and its output is out.
     pub fn batch_seconds(&self, elapsed: Duration) {
         self.observe(Metric::BatchSeconds, elapsed);
@@ -314,65 +281,6 @@ impl Telemetry {
     pub fn panicked(&self) {
         self.add(Metric::Panics, None, 1);
     }
-
-    /// A stream was full.
-    pub fn backpressure(&self) {
-        self.full.store(true, Ordering::Relaxed);
-        self.add(Metric::Backpressure, None, 1);
-    }
-
-    /// A stream answered otherwise than that it is full.
-    pub fn has_room(&self) {
-        self.full.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the output stream refused what was published last.
-    pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
-    }
-
-    /// The checkpoint or the state moved.
-    pub fn progress(&self) {
-        *self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
-    }
-
-    /// All that was pulled is through, and nothing is left to pull.
-    pub fn idle(&self) {
-        self.busy.store(false, Ordering::Relaxed);
-        self.caught_up();
-    }
-
-    /// Something was pulled and is not through yet.
-    pub fn busy(&self) {
-        // The first message after a quiet time starts the clock.
-        if !self.busy.swap(true, Ordering::Relaxed) {
-            self.progress();
-        }
-    }
-
-    fn progress_age(&self) -> Duration {
-        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed()
-    }
-
-    /// Readiness is progress while something is pending.
-    ///
-    /// # Errors
-    /// For how long nothing moved, and what waits.
-    pub fn health_check(&self) -> Result<(), String> {
-        if let Some(check) = self.health.get() {
-            check()?;
-        }
-        let age = self.progress_age();
-        if !self.busy.load(Ordering::Relaxed) || age <= self.stall_after {
-            return Ok(());
-        }
-        let (in_flight, lag) = (self.in_flight.load(Ordering::Relaxed), self.lag.load(Ordering::Relaxed));
-        let full = if self.full.load(Ordering::Relaxed) { "; the output stream is full" } else { "" };
-        Err(format!(
-            "messages are pending and nothing moved for {} s: {in_flight} not acknowledged, {lag} not pulled{full}",
-            age.as_secs()
-        ))
-    }
 }
 
 static METADATA: Metadata<'static> = Metadata::new("eddy", Level::INFO, None);
@@ -404,34 +312,6 @@ mod tests {
     }
 
     #[test]
-    fn an_age_has_its_bucket_and_its_newest_trace_as_exemplar() {
-        let telemetry = Telemetry::new("detect", 3, Duration::from_secs(1));
-        let trace = |n| Some(crate::trace::TraceContext { trace: n, span: 1 });
-        telemetry.age(0.004, trace(7), 1_500_000_000);
-        telemetry.age(0.0041, trace(8), 2_500_000_000);
-        telemetry.age(0.0042, None, 3_500_000_000);
-        telemetry.age(99.0, trace(9), 4_500_000_000);
-        telemetry.age(-1.0, None, 0);
-        let bucket = "eddy_age_seconds_bucket{stage=\"detect\",shard=\"3\",le=";
-        let text = telemetry.render();
-        for line in
-            [format!("{bucket}\"0.001\"}} 1\n"), format!("{bucket}\"0.005\"}} 4\n"), format!("{bucket}\"60\"}} 4\n")]
-        {
-            assert!(text.contains(&line), "{line:?} is missing in:\n{text}");
-        }
-        assert!(!text.contains("trace_id"), "the classic text has none");
-        let text = telemetry.render_openmetrics();
-        for line in [
-            format!("{bucket}\"0.005\"}} 4 # {{trace_id=\"{:032x}\"}} 0.0041 2.500\n", 8),
-            format!("{bucket}\"+Inf\"}} 5 # {{trace_id=\"{:032x}\"}} 99.0 4.500\n", 9),
-            format!("{bucket}\"60.0\"}} 4\n"),
-        ] {
-            assert!(text.contains(&line), "{line:?} is missing in:\n{text}");
-        }
-        assert!(text.ends_with("\n# EOF\n"));
-    }
-
-    #[test]
     fn upkeep_loses_nothing_and_connections_are_asked_for() {
         let telemetry = Telemetry::for_tests();
         telemetry.count_connections(|| 4);
@@ -445,20 +325,5 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} is missing in:\n{text}");
         }
-    }
-
-    #[test]
-    fn health_is_progress_while_something_is_pending() {
-        let telemetry = Telemetry::new("detect", 0, Duration::ZERO);
-        std::thread::sleep(Duration::from_millis(2));
-        assert_eq!(telemetry.health_check(), Ok(()), "nothing pending");
-        telemetry.busy();
-        std::thread::sleep(Duration::from_millis(2));
-        telemetry.lag(5, 0.0);
-        telemetry.backpressure();
-        let problem = telemetry.health_check().unwrap_err();
-        assert!(problem.contains("nothing moved") && problem.contains("5 not pulled; the output stream is full"));
-        telemetry.idle();
-        assert_eq!(telemetry.health_check(), Ok(()));
     }
 }
