@@ -88,12 +88,8 @@ async fn send(gateway: &GatewayArgs, kind: ControlKind, now: Timestamp, what: &s
 pub async fn say(gateway: &Gateway, kind: ControlKind, now: Timestamp, what: &str) -> anyhow::Result<()> {
     let control = control(kind, now, std::process::id());
     // What capture would refuse is refused here, where somebody reads it.
-    let json = control.to_json();
-    Control::parse(json.as_bytes()).map_err(anyhow::Error::msg)?;
-    let subject = format!("control.{}.{}", gateway.site_token(), control.subject_token());
-    // The id makes the second copy of an ambiguous publish count once.
-    let headers = [("Content-Type", "application/json"), ("Nats-Msg-Id", control.id.as_str())];
-    let sequence = gateway.client.publish(&subject, &headers, json.into()).await?;
+    Control::parse(control.to_json().as_bytes()).map_err(anyhow::Error::msg)?;
+    let sequence = gateway.say(&control).await?;
     let of = control.device().unwrap_or(&gateway.site);
     output::line(&format!("{}: {what} (control {sequence})", output::printable(of)));
     Ok(())

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use eddy_runtime::{
-    client::{Client, Endpoint},
+    client::{Client, ClientError, Endpoint},
     identity::Identity,
 };
+use eddy_schemas::Control;
 use serde::{Deserialize, Serialize};
 
 use crate::supervise::register::{self, MachineFile};
@@ -38,6 +39,9 @@ pub struct GatewayFile {
     /// Whether they were told of a bundle other than the default one.
     #[serde(default)]
     pub own_bundle: bool,
+    /// How its bus is reached from elsewhere, as from a container beside it; empty: as here.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub bus_at: String,
     /// Who may sign bundles.
     #[serde(default)]
     pub trusted_keys: Vec<String>,
@@ -53,6 +57,11 @@ impl GatewayFile {
     /// Reads the file of the gateway in `dir`; `None` if there is none or it is no such file.
     pub fn read(dir: &Path) -> Option<Self> {
         register::read(dir, FILE)
+    }
+
+    /// Whether its bus is at this address.
+    fn is_at(&self, url: &str) -> bool {
+        url == self.machine.url || url == self.bus_at
     }
 }
 
@@ -91,7 +100,7 @@ pub struct Gateway {
     pub client: Client,
     /// The site, as its operator calls it.
     pub site: String,
-    /// What is known of how it runs, if it runs on this machine.
+    /// What is known of how it runs, if it is the one of the folder that was named.
     pub file: Option<GatewayFile>,
 }
 
@@ -99,6 +108,17 @@ impl Gateway {
     /// The site as a subject token.
     pub fn site_token(&self) -> String {
         eddy_schemas::names::encode(&self.site)
+    }
+
+    /// Says a control, once however often it is tried: its id makes the second copy of an ambiguous publish no other one. Its
+    /// sequence on CONTROL.
+    ///
+    /// # Errors
+    /// That it is not stored, or not known to be.
+    pub async fn say(&self, control: &Control) -> Result<u64, ClientError> {
+        let subject = format!("control.{}.{}", self.site_token(), control.subject_token());
+        let headers = [("Content-Type", "application/json"), ("Nats-Msg-Id", control.id.as_str())];
+        self.client.publish(&subject, &headers, control.to_json().into()).await
     }
 }
 
@@ -113,9 +133,14 @@ impl GatewayArgs {
 }
 
 impl BusArgs {
-    /// Who asks there: whoever the command line names, or else the operator of the gateway in --dir.
+    /// The gateway of --dir, unless --url names another one.
+    pub fn file(&self) -> Option<GatewayFile> {
+        GatewayFile::read(&self.dir).filter(|file| self.url.as_ref().is_none_or(|url| file.is_at(url)))
+    }
+
+    /// Who asks there: whoever the command line names, or else the operator of the gateway that runs in `file`'s folder.
     pub fn identity(&self, file: Option<&GatewayFile>) -> Identity {
-        let own = file.and_then(|file| file.operator_key.clone()).filter(|_| self.url.is_none());
+        let own = file.and_then(|file| file.operator_key.clone());
         match (&self.credentials, self.nkey.clone().or(own)) {
             (Some(file), _) => Identity::Credentials(file.clone()),
             (None, Some(file)) => Identity::NKey(file),
@@ -128,12 +153,9 @@ impl BusArgs {
     /// # Errors
     /// If nobody answers there.
     pub async fn connect(&self, site: Option<String>) -> anyhow::Result<Gateway> {
-        let file = GatewayFile::read(&self.dir);
-        let known = file.as_ref().map(|file| (file.machine.url.clone(), file.site.clone()));
-        let url = self.url.clone().or(known.as_ref().map(|(url, _)| url.clone()));
-        // A gateway that was named by --url is another one than the folder's: its site is not known from there.
-        let site_of_file = known.filter(|(known_url, _)| self.url.as_ref().is_none_or(|url| url == known_url));
-        let site = site.or(site_of_file.map(|(_, site)| site));
+        let file = self.file();
+        let url = self.url.clone().or(file.as_ref().map(|file| file.machine.url.clone()));
+        let site = site.or(file.as_ref().map(|file| file.site.clone()));
         let is_guess = url.is_none();
         // Who names a folder means that gateway, and no other that happens to run here.
         anyhow::ensure!(

@@ -203,9 +203,7 @@ impl Follower {
         // The same however often it is said for one wish.
         let id = format!("models-{wish}-{}-{}", action.as_str(), short(digest));
         let control = Control { id, origin: "models".into(), time, kind };
-        let subject = format!("control.{}.{}", self.gateway.site_token(), control.subject_token());
-        let headers = [("Content-Type", "application/json"), ("Nats-Msg-Id", control.id.as_str())];
-        self.gateway.client.publish(&subject, &headers, control.to_json().into()).await.map(drop)
+        self.gateway.say(&control).await.map(drop)
     }
 
     /// Verifies the bundle, and runs it beside the active one over the newest readings.

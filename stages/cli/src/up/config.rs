@@ -62,6 +62,8 @@ pub struct AccessConfig {
     pub store_key_file: PathBuf,
     /// Where stages that run elsewhere serve `/metrics`, with `{stage}` for a name and `{port}` for its number.
     pub stages_at: String,
+    /// How those that run elsewhere reach the bus.
+    pub bus_at: String,
 }
 
 impl AccessConfig {

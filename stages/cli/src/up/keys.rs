@@ -131,6 +131,7 @@ mod tests {
             guests: true,
             store_key_file: PathBuf::new(),
             stages_at: String::new(),
+            bus_at: String::new(),
         };
         keep(folder.path()).unwrap();
         let mode = |user: &str| file(folder.path(), user).metadata().unwrap().permissions().mode() & 0o777;

@@ -224,7 +224,7 @@ impl Running {
             server_name: format!("eddy-{token}"),
             access,
             about: serde_json::json!({
-                "site": plan.site, "shards": plan.shards, "operator_key": plan.key_of(users::OPERATOR),
+                "site": plan.site, "shards": plan.shards, "bus_at": plan.config.access.bus_at, "operator_key": plan.key_of(users::OPERATOR),
                 "config_file": plan.config_file, "own_bundle": plan.own_bundle, "trusted_keys": plan.trusted_keys(), "allow_unsigned": plan.allows_unsigned(),
             }),
             loud: plan.loud,
@@ -280,6 +280,7 @@ impl Running {
             trusted_keys: plan.trusted_keys(),
             allow_unsigned: plan.allows_unsigned(),
             operator_key: plan.key_of(users::OPERATOR),
+            bus_at: plan.config.access.bus_at.clone(),
         };
         let gateway = Gateway { client, site: plan.site.clone(), file: Some(file) };
         let library = Library::new(&bundle::folder(&plan.dir), &plan.trusted_keys(), plan.allows_unsigned());
