@@ -14,7 +14,8 @@ use crate::{Timestamp, region::LabelNews};
 pub struct Control {
     /// Given by whoever sends it; a control that comes twice with one id counts once.
     pub id: String,
-    /// Who sent it: `cli`, `console`, `index`, a site's name.
+    /// Who sent it: `cli`, `index`; by a console with the name of who said it, `console/alice`; of another tier what it begins with,
+    /// `region/hub/alice`.
     pub origin: String,
     /// When it was said, by the sender's clock: nanoseconds since the Unix epoch.
     pub time: Timestamp,
@@ -42,8 +43,6 @@ pub enum ControlKind {
         device: String,
         /// The alert's id.
         alert: String,
-        /// Who, as they call themselves.
-        by: String,
     },
     /// From here on the device neither alerts nor learns, or does again.
     Maintenance {

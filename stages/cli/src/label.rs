@@ -42,17 +42,35 @@ pub enum Word {
     },
 }
 
+/// A label as it is stored: `normal`, however it is written, or a fault's name.
+///
+/// # Errors
+/// That it is none.
+pub fn word(text: &str) -> Result<&str, String> {
+    let text = text.trim();
+    let is_name = !text.is_empty() && text != "*" && text.len() <= 200 && text == output::printable(text);
+    if !is_name {
+        return Err(
+            "this is no label: `normal` or a fault's name of 1 to 200 printable bytes is taken, but not `*`".into()
+        );
+    }
+    Ok(if text.eq_ignore_ascii_case(NORMAL) { NORMAL } else { text })
+}
+
+/// The label that is no fault.
+const NORMAL: &str = "normal";
+
 /// The command.
 ///
 /// # Errors
 /// If there is no such alert, or the label is not stored.
 pub async fn run(args: &LabelArgs) -> anyhow::Result<()> {
     let label = match &args.word {
-        Word::Normal => "normal".to_owned(),
+        Word::Normal => NORMAL.to_owned(),
         Word::Fault { name } => {
-            let is_name = !name.trim().is_empty() && name != "normal" && name != "*" && name.len() <= 200;
-            anyhow::ensure!(is_name, "{name:?} is no fault's name: 1 to 200 bytes are taken, but not `normal` or `*`");
-            name.clone()
+            let label = word(name).map_err(anyhow::Error::msg)?;
+            anyhow::ensure!(label != NORMAL, "{name:?} is no fault's name: `eddy label ALERT normal` says so");
+            label.to_owned()
         }
     };
     let gateway = args.gateway.connect().await?;

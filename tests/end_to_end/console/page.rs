@@ -106,12 +106,7 @@ async fn full() -> Gateway {
     let label =
         ControlKind::Label { device: HOSTILE[0].into(), alert: format!("{:016x}", 0), label: HOSTILE[1].into() };
     say(&gateway, label, 0).await;
-    say(
-        &gateway,
-        ControlKind::Acknowledge { device: HOSTILE[1].into(), alert: format!("{:016x}", 1), by: HOSTILE[0].into() },
-        1,
-    )
-    .await;
+    say(&gateway, ControlKind::Acknowledge { device: HOSTILE[1].into(), alert: format!("{:016x}", 1) }, 1).await;
     say(&gateway, ControlKind::Maintenance { device: HOSTILE[4].into(), on: true, until: None }, 2).await;
     gateway
 }

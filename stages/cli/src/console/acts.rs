@@ -1,13 +1,11 @@
 //! What somebody decided: read strictly, about what the view holds, one after the other.
 
-use std::path::Path;
-
 use axum::http::StatusCode;
 use eddy_schemas::Timestamp;
 use serde::Deserialize;
 
 use crate::watch::{
-    act::{Operator, audit_of},
+    act::{Operator, Wrong},
     view::{AlertView, View},
 };
 
@@ -87,11 +85,6 @@ fn find<'a>(view: &'a View, id: &str) -> Result<&'a AlertView, Failed> {
 }
 
 fn failed(problem: &anyhow::Error) -> Failed {
-    (StatusCode::BAD_GATEWAY, format!("{problem:#}"))
-}
-
-/// Who acts on a gateway; its audit log is written where its folder is on this machine.
-pub(super) fn operator(gateway: crate::gateway::Gateway, dir: &Path, who: &str) -> Operator {
-    let is_here = gateway.file.as_ref().is_some_and(|file| file.machine.url == gateway.client.url());
-    Operator { audit: is_here.then(|| audit_of(dir)), gateway, origin: "console", who: who.to_owned() }
+    let code = if problem.is::<Wrong>() { StatusCode::BAD_REQUEST } else { StatusCode::BAD_GATEWAY };
+    (code, format!("{problem:#}"))
 }

@@ -102,9 +102,7 @@ pub async fn run(args: &TopArgs) -> anyhow::Result<()> {
         args.once || is_terminal,
         "standard output is no terminal: `eddy top --once` prints one frame as text, `eddy status --json` has all of it for programs"
     );
-    let mut gateway = args.gateway.connect().await?;
-    // A gateway that was named by --url is not the one of the folder: its processes, disk and audit log are elsewhere.
-    gateway.file = gateway.file.take().filter(|file| file.machine.url == gateway.client.url());
+    let gateway = args.gateway.connect().await?;
     let dir = args.gateway.bus.dir.clone();
     let who = args.who.clone().unwrap_or_else(user);
     let state = State::new(&who, args.pane, &args.filter);
@@ -112,8 +110,7 @@ pub async fn run(args: &TopArgs) -> anyhow::Result<()> {
     if args.once {
         return once(args, state, &gateway, watcher).await;
     }
-    let audit = gateway.file.is_some().then(|| act::audit_of(&dir));
-    let operator = Operator { gateway: gateway.clone(), origin: "top", who, audit };
+    let operator = Operator::new(gateway.clone(), &dir, "top", who);
     live(state, gateway, operator, watcher).await
 }
 

@@ -14,7 +14,7 @@ use eddy_runtime::{
 };
 use eddy_schemas::{Control, ControlKind, Timestamp};
 
-use crate::{gateway::Gateway, output};
+use crate::{gateway::Gateway, label, output};
 
 /// Bounds of a gateway's audit log: some fifty thousand words.
 const AUDIT: Bounds = Bounds { file_bytes_max: 1 << 20, bytes_max: 16 << 20, key: "" };
@@ -39,23 +39,33 @@ pub struct Operator {
 /// # Errors
 /// What is taken.
 pub fn name_of(who: &str) -> Result<String, String> {
-    let is_name = !who.trim().is_empty() && who.len() <= 128 && !who.chars().any(char::is_control);
-    if is_name { Ok(who.to_owned()) } else { Err("a name of 1 to 128 bytes is taken".into()) }
+    // Part of a control's origin, which the region takes up to a bound, with the way and the site before it.
+    let is_name = !who.trim().is_empty() && who.len() <= 64 && who == output::printable(who);
+    if is_name { Ok(who.to_owned()) } else { Err("a name of 1 to 64 printable bytes is taken".into()) }
 }
 
-/// Where the audit log of the gateway in `dir` lies.
-pub fn audit_of(dir: &Path) -> PathBuf {
-    dir.join("audit")
-}
+/// What was asked for is nothing that can be said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Wrong(pub String);
+
+/// Of a gateway's folder that of its audit log.
+pub const FOLDER: &str = "audit";
 
 impl Operator {
+    /// Somebody at a gateway; if it is the one of the folder `dir`, what they say is written down there.
+    pub fn new(gateway: Gateway, dir: &Path, origin: &'static str, who: String) -> Self {
+        let audit = gateway.file.is_some().then(|| dir.join(FOLDER));
+        Self { gateway, origin, who, audit }
+    }
+
     /// They look after an alert.
     ///
     /// # Errors
     /// That it is not written down, or not stored: nothing was said then.
     pub async fn acknowledge(&self, device: &str, alert: &str) -> anyhow::Result<u64> {
         let (device, alert) = (device.to_owned(), alert.to_owned());
-        self.say(ControlKind::Acknowledge { device, alert, by: self.who.clone() }).await
+        self.say(ControlKind::Acknowledge { device, alert }).await
     }
 
     /// An alert was `label`: `normal`, or a fault by its name.
@@ -63,14 +73,7 @@ impl Operator {
     /// # Errors
     /// As [`Self::acknowledge`], or that it is no label.
     pub async fn label(&self, device: &str, alert: &str, label: &str) -> anyhow::Result<u64> {
-        let label = label.trim();
-        let is_name = !label.is_empty() && label != "*" && label.len() <= 200 && label == output::printable(label);
-        anyhow::ensure!(
-            is_name,
-            "this is no label: `normal` or a fault's name of 1 to 200 printable bytes is taken, but not `*`"
-        );
-        // Who writes it otherwise means the same.
-        let label = if label.eq_ignore_ascii_case("normal") { "normal" } else { label };
+        let label = label::word(label).map_err(Wrong)?;
         let (device, alert, label) = (device.to_owned(), alert.to_owned(), label.to_owned());
         self.say(ControlKind::Label { device, alert, label }).await
     }
@@ -87,18 +90,14 @@ impl Operator {
     async fn say(&self, kind: ControlKind) -> anyhow::Result<u64> {
         let now = crate::now();
         let id = format!("{}-{now}-{}", self.origin, std::process::id());
-        let control = Control { id, origin: self.origin.to_owned(), time: now, kind };
-        let json = control.to_json();
+        let control = Control { id, origin: format!("{}/{}", self.origin, self.who), time: now, kind };
         // What capture would refuse is refused here, where somebody reads it.
-        Control::parse(json.as_bytes()).map_err(anyhow::Error::msg)?;
+        Control::parse(control.to_json().as_bytes()).map_err(Wrong)?;
         // It would be kept, and said once the gateway is back, whatever is true by then.
         anyhow::ensure!(self.gateway.client.is_connected(), "the gateway does not answer: nothing was said");
         // First: what cannot be written down is not done.
         self.note(&control, "said").await?;
-        let subject = format!("control.{}.{}", self.gateway.site_token(), control.subject_token());
-        let headers = [("Content-Type", "application/json"), ("Nats-Msg-Id", control.id.as_str())];
-        let published = self.gateway.client.publish(&subject, &headers, json.into()).await;
-        let problem = match published {
+        let problem = match self.gateway.say(&control).await {
             Ok(sequence) => return Ok(sequence),
             Err(problem) => problem,
         };
@@ -110,7 +109,7 @@ impl Operator {
 
     async fn note(&self, control: &Control, outcome: &str) -> anyhow::Result<()> {
         let Some(folder) = self.audit.clone() else { return Ok(()) };
-        let who = format!("{} ({})", self.who, self.origin);
+        let who = control.origin.clone();
         let (what, outcome, detail) = (control.subject_token(), outcome.to_owned(), control.to_json());
         let written = tokio::task::spawn_blocking(move || append(&folder, [&who, what, &outcome, &detail]));
         written.await?.context("nothing was said: it cannot be written down")

@@ -116,11 +116,10 @@ impl Board {
         let time = time.min(stored_at);
         match kind {
             ControlKind::Label { alert, label, .. } => {
-                say(&mut self.labels, alert, Said { what: label, by: origin, time })
+                say(&mut self.labels, alert, Said { what: label, by: speaker(origin), time });
             }
-            ControlKind::Acknowledge { alert, by, .. } => {
-                let by = if by.is_empty() { origin } else { by };
-                say(&mut self.acknowledged, alert, Said { what: String::new(), by, time });
+            ControlKind::Acknowledge { alert, .. } => {
+                say(&mut self.acknowledged, alert, Said { what: String::new(), by: speaker(origin), time });
             }
             ControlKind::Maintenance { device, on: true, until } => drop(self.maintenance.insert(device, until)),
             ControlKind::Maintenance { device, on: false, .. } | ControlKind::DeviceReset { device } => {
@@ -180,6 +179,11 @@ impl Board {
         };
         (alert.severity < Severity::Critical && self.switches.iter().any(settles)).then_some(Suppression::Rollout)
     }
+}
+
+/// Who said a control, by its origin: the name behind the way by which it came, where there is one.
+fn speaker(origin: String) -> String {
+    origin.split_once('/').map(|(_, who)| who.to_owned()).unwrap_or(origin)
 }
 
 /// Keeps the last word by its sender's clock.

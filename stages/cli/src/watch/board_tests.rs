@@ -37,7 +37,8 @@ fn label(alert: &str, label: &str, time: Timestamp) -> Control {
 }
 
 fn acknowledge(alert: &str, by: &str) -> Control {
-    control(ControlKind::Acknowledge { device: "p".into(), alert: alert.into(), by: by.into() }, 1)
+    let kind = ControlKind::Acknowledge { device: "p".into(), alert: alert.into() };
+    Control { origin: format!("console/{by}"), ..control(kind, 1) }
 }
 
 fn board(events: &[(&str, &str, Severity, Phase)]) -> Board {
