@@ -8,17 +8,17 @@ use eddy_runtime::{
     position::HEADER,
 };
 use eddy_schemas::{
-    Readings,
-    health::{Condition, Health},
-    names,
+    health::Health,
     region::REQUEST_PREFIX,
     search::IndexStats,
-    side::Rejection,
     sync::{UPLINK, UplinkStats},
 };
 use futures_util::TryStreamExt as _;
 
-use super::{Aside, Checkpoint, PATH, Reader, STREAMS, Status, StreamUse};
+use super::{
+    Aside, Checkpoint, PATH, Reader, STREAMS, Status, StreamUse,
+    fold::{Conditions, aside_of},
+};
 use crate::{
     alerts::alerts_of,
     gateway::Gateway,
@@ -42,29 +42,15 @@ async fn look(gateway: &Gateway) -> Result<Look, ClientError> {
     Ok(Look { streams, consumers })
 }
 
-/// Asks twice, `interval` apart, for the rates, and once for everything else.
+/// Asks for everything; it takes `interval`.
 ///
 /// # Errors
 /// If the gateway does not answer, or was never provisioned.
 pub async fn gather(gateway: &Gateway, interval: Duration) -> Result<Status, ClientError> {
     let (health, aside) = (health(gateway).await?, aside(gateway).await?);
-    Ok(Status { health, aside, ..brief(gateway, interval).await? })
-}
-
-/// The same without conditions and dead letters, for which whole streams are read.
-///
-/// # Errors
-/// As [`gather`].
-pub async fn brief(gateway: &Gateway, interval: Duration) -> Result<Status, ClientError> {
-    let before = look(gateway).await?;
-    if before.streams.is_empty() {
-        return Err(ClientError::NoStream { what: "any of eddy's subjects".into() });
-    }
     let checkpoints = checkpoints(gateway).await?;
     let last_alert = gateway.client.last("DETECTIONS", &alerts_of(gateway)).await?;
-    tokio::time::sleep(interval).await;
-    let after = look(gateway).await?;
-    let (readers, streams) = rates(&before, &after, interval);
+    let (readers, streams) = rates(gateway, interval).await?;
     Ok(Status {
         url: gateway.client.url().to_owned(),
         site: gateway.site.clone(),
@@ -72,18 +58,31 @@ pub async fn brief(gateway: &Gateway, interval: Duration) -> Result<Status, Clie
         checkpoints,
         streams,
         last_alert: last_alert.and_then(|message| serde_json::from_slice(&message.payload).ok()),
-        health: Vec::new(),
+        health,
         index: index(gateway).await,
         region: region(gateway).await,
         bundles: Seen::ask(gateway).await?,
         wish: rollout::seen::state(gateway).await.unwrap_or_default(),
         given_up: gateway.file.as_ref().map(|file| file.machine.given_up.clone()).unwrap_or_default(),
-        aside: BTreeMap::new(),
+        aside,
     })
 }
 
+/// How full streams are and how far readers have come, and how fast both moved within `interval`.
+///
+/// # Errors
+/// If the gateway does not answer, or was never provisioned.
+pub async fn rates(gateway: &Gateway, interval: Duration) -> Result<(Vec<Reader>, Vec<StreamUse>), ClientError> {
+    let before = look(gateway).await?;
+    if before.streams.is_empty() {
+        return Err(ClientError::NoStream { what: "any of eddy's subjects".into() });
+    }
+    tokio::time::sleep(interval).await;
+    Ok(between(&before, &look(gateway).await?, interval))
+}
+
 /// What came between two looks.
-fn rates(before: &Look, after: &Look, interval: Duration) -> (Vec<Reader>, Vec<StreamUse>) {
+fn between(before: &Look, after: &Look, interval: Duration) -> (Vec<Reader>, Vec<StreamUse>) {
     let per_second = |from: u64, to: u64| (to.saturating_sub(from) as f64 / interval.as_secs_f64()).round() as u64;
     let readers = after.consumers.iter().map(|now| {
         let was = before.consumers.iter().find(|was| (&was.stream, &was.name) == (&now.stream, &now.name));
@@ -110,7 +109,7 @@ fn rates(before: &Look, after: &Look, interval: Duration) -> (Vec<Reader>, Vec<S
 }
 
 /// What the index says of itself, if it runs.
-async fn index(gateway: &Gateway) -> Option<IndexStats> {
+pub async fn index(gateway: &Gateway) -> Option<IndexStats> {
     let subject = format!("eddy.search.{}.stats", gateway.site_token());
     let answer = gateway.client.request(&subject, Bytes::new()).await.ok()?;
     serde_json::from_slice(&answer).ok()
@@ -140,50 +139,32 @@ async fn checkpoints(gateway: &Gateway) -> Result<Vec<Checkpoint>, ClientError> 
     Ok(all)
 }
 
-/// The conditions that hold: the last word on each. HEALTH is bounded, so that it can be read whole.
-///
-/// # Errors
-/// If the gateway does not answer.
-pub async fn health(gateway: &Gateway) -> Result<Vec<Health>, ClientError> {
+/// The conditions that hold. HEALTH is bounded, so that it can be read whole.
+async fn health(gateway: &Gateway) -> Result<Vec<Health>, ClientError> {
     let filter = format!("health.{}.>", gateway.site_token());
-    let messages = gateway.client.read("HEALTH", &[&filter], ReadFrom::Start).await?;
-    let mut last: BTreeMap<(String, Option<String>, Condition), Health> = BTreeMap::new();
-    let folded = messages.try_for_each(|message| {
-        if let Ok(health) = serde_json::from_slice::<Health>(&message.payload) {
-            last.insert((health.device.clone(), health.channel.clone(), health.condition), health);
-        }
-        std::future::ready(Ok(()))
-    });
-    folded.await?;
-    Ok(last.into_values().filter(|health| health.active).collect())
+    let mut messages = gateway.client.read("HEALTH", &[&filter], ReadFrom::Start).await?;
+    let mut conditions = Conditions::default();
+    while let Some(message) = messages.try_next().await? {
+        // What is no condition is of another release.
+        let _ = serde_json::from_slice(&message.payload).map(|health| conditions.take(health));
+    }
+    Ok(conditions.active())
+}
+
+/// The subjects of what a gateway's stages put aside.
+pub fn side_of(gateway: &Gateway) -> [String; 2] {
+    let site = gateway.site_token();
+    [format!("late.{site}.>"), format!("deadletter.{site}.>")]
 }
 
 /// What lies in SIDE, by stage. It is bounded too.
-///
-/// # Errors
-/// If the gateway does not answer.
-pub async fn aside(gateway: &Gateway) -> Result<BTreeMap<String, Aside>, ClientError> {
-    let site = gateway.site_token();
-    let filters = [format!("late.{site}.>"), format!("deadletter.{site}.>")];
-    let messages = gateway.client.read("SIDE", &[&filters[0], &filters[1]], ReadFrom::Start).await?;
+async fn aside(gateway: &Gateway) -> Result<BTreeMap<String, Aside>, ClientError> {
+    let [late, dead] = side_of(gateway);
+    let mut messages = gateway.client.read("SIDE", &[&late, &dead], ReadFrom::Start).await?;
     let mut stages: BTreeMap<String, Aside> = BTreeMap::new();
-    let folded = messages.try_for_each(|message| {
-        let mut tokens = message.subject.split('.');
-        let (kind, stage) = (tokens.next().unwrap_or_default(), tokens.nth(1).unwrap_or_default());
-        let aside = stages.entry(names::decode(stage)).or_default();
-        if kind == "late" {
-            aside.late_readings += Readings::decode(&message.payload).map_or(0, |batch| batch.rows.len() as u64);
-        } else if let Ok(rejections) = serde_json::from_slice::<Vec<Rejection>>(&message.payload) {
-            for rejection in &rejections {
-                *aside.refused.entry(rejection.reason.as_str().to_owned()).or_default() += 1;
-            }
-            if let Some(last) = rejections.last() {
-                let reason = last.reason.as_str();
-                aside.last_refusal = Some(format!("{reason} on {}: {}", last.subject, last.detail));
-            }
-        }
-        std::future::ready(Ok(()))
-    });
-    folded.await?;
+    while let Some(message) = messages.try_next().await? {
+        let (stage, aside) = aside_of(&message);
+        stages.entry(stage).or_default().add(aside);
+    }
     Ok(stages)
 }

@@ -1,5 +1,6 @@
 //! `eddy status`: how the gateway is, from its streams alone; so it works on any gateway that can be reached.
 
+pub mod fold;
 pub mod gather;
 pub mod show;
 

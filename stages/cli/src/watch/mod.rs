@@ -1,6 +1,6 @@
 //! What an operator sees and does, whatever they look through: `eddy top` and `eddy console` stand on it.
 //!
-//! [`Watcher`] keeps a [`View`] up to date: four streams are followed into a [`board::Board`], and once a second the [`mod@pulse`] is taken.
+//! [`Watcher`] keeps a [`View`] up to date: six streams are followed and folded (alerts into a [`board::Board`]), and once a second the [`mod@pulse`] is taken.
 //! [`plots`] reads an alert's curves when somebody looks at it, [`act`] says what somebody decided. Nothing here changes what the
 //! pipeline does but by controls, and nothing is stored: a watcher that is started anew reads the streams again.
 
@@ -12,14 +12,22 @@ mod scrape;
 pub mod view;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use eddy_runtime::client::{ClientError, ReadFrom, StoredMessage};
-use eddy_schemas::{Control, models};
+use eddy_schemas::{
+    Control, Timestamp,
+    alert::CloudEvent,
+    context::Context,
+    health::Health,
+    models::{self, State},
+};
 use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -31,7 +39,15 @@ use self::{
     pulse::Pulse,
     view::{StageView, View},
 };
-use crate::{alerts::alerts_of, gateway::Gateway};
+use crate::{
+    alerts::alerts_of,
+    gateway::Gateway,
+    status::{
+        Aside,
+        fold::{Conditions, aside_of},
+        gather,
+    },
+};
 
 /// Messages that wait to be taken in; past them the followers wait.
 const WAITING_MAX: usize = 1_024;
@@ -40,7 +56,7 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How often it is looked whether the streams are still the same.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// The streams that are followed.
-const STREAMS: [&str; 4] = ["DETECTIONS", "CONTEXT", "CONTROL", models::STREAM];
+const STREAMS: [&str; 6] = ["DETECTIONS", "CONTEXT", "CONTROL", models::STREAM, "HEALTH", "SIDE"];
 /// After something failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -50,15 +66,25 @@ pub struct Watcher {
     _tasks: JoinSet<()>,
 }
 
-/// Makes news of a message.
-type Kind = fn(Box<StoredMessage>) -> News;
+/// Makes news of a message, unless it is none of what it should be: `eddy status` tells of dead letters.
+type Kind = fn(&StoredMessage) -> Option<News>;
+
+/// A stream, the subjects of it that are followed, and what its messages say.
+struct Followed {
+    stream: &'static str,
+    filters: Vec<String>,
+    kind: Kind,
+}
 
 /// What came.
 enum News {
-    Alert(Box<StoredMessage>),
-    Context(Box<StoredMessage>),
-    Control(Box<StoredMessage>),
-    Rollout(Box<StoredMessage>),
+    Alert(Box<CloudEvent>, Place),
+    Context(Box<Context>),
+    /// And when it was stored.
+    Control(Box<Control>, Timestamp),
+    Rollout(State),
+    Condition(Health),
+    Aside(String, Aside),
     Pulse(Box<View>),
     Trouble(String),
     /// The gateway does not answer.
@@ -91,22 +117,42 @@ async fn keep(gateway: Gateway, dir: PathBuf, show: watch::Sender<Arc<View>>) {
 }
 
 fn watch_once(gateway: &Gateway, dir: &Path, show: &watch::Sender<Arc<View>>) -> JoinSet<()> {
-    let site = gateway.site_token();
     let (news, came) = mpsc::channel(WAITING_MAX);
     let mut tasks = JoinSet::new();
-    let followed: [(&'static str, String, Kind); 4] = [
-        (STREAMS[0], alerts_of(gateway), News::Alert),
-        (STREAMS[1], format!("context.{site}.>"), News::Context),
-        (STREAMS[2], format!("control.{site}.>"), News::Control),
-        (STREAMS[3], models::state_subject(&site), News::Rollout),
-    ];
-    for (stream, filter, kind) in followed {
-        tasks.spawn(follow(gateway.clone(), stream, filter, kind, news.clone()));
+    for one in followed_of(gateway) {
+        tasks.spawn(follow(gateway.clone(), one, news.clone()));
     }
     let first = View { site: gateway.site.clone(), url: gateway.client.url().to_owned(), ..View::default() };
     tasks.spawn(pulse(Pulse::new(gateway.clone(), dir.to_owned()), news));
-    tasks.spawn(gather(first, came, show.clone()));
+    tasks.spawn(take_in(first, came, show.clone()));
     tasks
+}
+
+/// What is followed; [`STREAMS`] names the streams.
+fn followed_of(gateway: &Gateway) -> [Followed; STREAMS.len()] {
+    let site = gateway.site_token();
+    let [detections, context, control, bundles, health, side] = STREAMS;
+    let one = |stream, filters: &[String], kind| Followed { stream, filters: filters.to_vec(), kind };
+    [
+        one(detections, &[alerts_of(gateway)], |message: &StoredMessage| {
+            let place = Place { sequence: message.sequence, stored_at: message.stored_at };
+            Some(News::Alert(read(message)?, place))
+        }),
+        one(context, &[format!("context.{site}.>")], |message| read(message).map(News::Context)),
+        one(control, &[format!("control.{site}.>")], |message| {
+            Some(News::Control(Box::new(Control::parse(&message.payload).ok()?), message.stored_at))
+        }),
+        one(bundles, &[models::state_subject(&site)], |message| read(message).map(News::Rollout)),
+        one(health, &[format!("health.{site}.>")], |message| read(message).map(News::Condition)),
+        one(side, &gather::side_of(gateway), |message| {
+            let (stage, aside) = aside_of(message);
+            Some(News::Aside(stage, aside))
+        }),
+    ]
+}
+
+fn read<T: DeserializeOwned>(message: &StoredMessage) -> Option<T> {
+    serde_json::from_slice(&message.payload).ok()
 }
 
 /// Returns once a stream that is followed is another one than before, or ends before it did.
@@ -135,35 +181,42 @@ fn is_anew(known: &[(i64, u64)], now: &[(i64, u64)]) -> bool {
 }
 
 /// Hands on what lies in a stream and what comes, over every interruption.
-async fn follow(gateway: Gateway, stream: &'static str, filter: String, kind: Kind, news: mpsc::Sender<News>) {
+async fn follow(gateway: Gateway, followed: Followed, news: mpsc::Sender<News>) {
     let mut next = ReadFrom::Start;
     loop {
-        let ended = followed(&gateway, (stream, &filter), &mut next, kind, &news).await;
+        let ended = follow_once(&gateway, &followed, &mut next, &news).await;
         match ended {
             Ok(()) => return,
-            Err(problem) if news.send(News::Trouble(format!("{stream}: {problem}"))).await.is_err() => return,
-            Err(_) => sleep(AGAIN).await,
+            Err(problem) => {
+                let told = News::Trouble(format!("{}: {problem}", followed.stream));
+                if news.send(told).await.is_err() {
+                    return;
+                }
+                sleep(AGAIN).await;
+            }
         }
     }
 }
 
 /// `Ok`: nobody listens any more.
-async fn followed(
+async fn follow_once(
     gateway: &Gateway,
-    (stream, filter): (&str, &str),
+    followed: &Followed,
     next: &mut ReadFrom,
-    kind: Kind,
     news: &mpsc::Sender<News>,
 ) -> Result<(), ClientError> {
-    let mut messages = gateway.client.follow(stream, &[filter], *next).await?;
+    let filters: Vec<&str> = followed.filters.iter().map(String::as_str).collect();
+    let mut messages = gateway.client.follow(followed.stream, &filters, *next).await?;
     while let Some(message) = messages.next().await {
         let message = message?;
         *next = ReadFrom::Sequence(message.sequence + 1);
-        if news.send(kind(Box::new(message))).await.is_err() {
+        if let Some(told) = (followed.kind)(&message)
+            && news.send(told).await.is_err()
+        {
             return Ok(());
         }
     }
-    Err(ClientError::TimedOut { what: format!("following {stream}") })
+    Err(ClientError::TimedOut { what: format!("following {}", followed.stream) })
 }
 
 async fn pulse(mut pulse: Pulse, news: mpsc::Sender<News>) {
@@ -183,45 +236,58 @@ async fn pulse(mut pulse: Pulse, news: mpsc::Sender<News>) {
 }
 
 /// Takes in what comes, and shows it.
-async fn gather(mut view: View, mut came: mpsc::Receiver<News>, show: watch::Sender<Arc<View>>) {
-    let mut board = Board::default();
+async fn take_in(view: View, mut came: mpsc::Receiver<News>, show: watch::Sender<Arc<View>>) {
+    let mut seen = Folds { view, ..Folds::default() };
     while let Some(first) = came.recv().await {
-        take(&mut view, &mut board, first);
+        seen.take(first);
         // What lies in the streams comes in thousands: it is shown as it comes, but not each by itself.
         sleep(GATHER).await;
         while let Ok(more) = came.try_recv() {
-            take(&mut view, &mut board, more);
+            seen.take(more);
         }
-        let now = crate::now();
-        (view.alerts, view.maintenance) = (board.show(now), board.maintenance(now));
-        if show.send(Arc::new(view.clone())).is_err() {
+        if show.send(Arc::new(seen.show(crate::now()))).is_err() {
             return;
         }
     }
 }
 
-/// What is none of what it should be is left out: `eddy status` tells of dead letters.
-fn take(view: &mut View, board: &mut Board, news: News) {
-    match news {
-        News::Alert(message) => {
-            let place = Place { sequence: message.sequence, stored_at: message.stored_at };
-            if let Ok(event) = serde_json::from_slice(&message.payload) {
-                board.alert(event, place);
+/// What is folded from the streams, and the last pulse.
+#[derive(Default)]
+struct Folds {
+    view: View,
+    board: Board,
+    conditions: Conditions,
+    aside: BTreeMap<String, Aside>,
+}
+
+impl Folds {
+    fn take(&mut self, news: News) {
+        match news {
+            News::Alert(event, place) => self.board.alert(*event, place),
+            News::Context(context) => self.board.context(*context),
+            News::Control(control, stored_at) => self.board.control(*control, stored_at),
+            News::Rollout(state) => self.board.rollout(&state),
+            News::Condition(health) => self.conditions.take(health),
+            News::Aside(stage, aside) => self.aside.entry(stage).or_default().add(aside),
+            News::Pulse(pulse) => self.view = *pulse,
+            News::Trouble(problem) => self.view.trouble = Some(problem),
+            News::Lost(problem) => {
+                self.view.trouble = Some(problem);
+                // What they did is no sign that they do.
+                for stage in &mut self.view.stages {
+                    *stage = StageView { name: std::mem::take(&mut stage.name), ..StageView::default() };
+                }
             }
         }
-        News::Context(message) => drop(serde_json::from_slice(&message.payload).map(|context| board.context(context))),
-        News::Control(message) => {
-            drop(Control::parse(&message.payload).map(|control| board.control(control, message.stored_at)))
-        }
-        News::Rollout(message) => drop(serde_json::from_slice(&message.payload).map(|state| board.rollout(&state))),
-        News::Pulse(pulse) => *view = *pulse,
-        News::Trouble(problem) => view.trouble = Some(problem),
-        News::Lost(problem) => {
-            view.trouble = Some(problem);
-            // What they did is no sign that they do.
-            for stage in &mut view.stages {
-                *stage = StageView { name: std::mem::take(&mut stage.name), ..StageView::default() };
-            }
+    }
+
+    fn show(&self, now: Timestamp) -> View {
+        View {
+            alerts: self.board.show(now),
+            maintenance: self.board.maintenance(now),
+            conditions: self.conditions.active(),
+            aside: self.aside.clone(),
+            ..self.view.clone()
         }
     }
 }
@@ -241,8 +307,9 @@ mod tests {
     #[test]
     fn of_a_gateway_that_is_away_no_stage_reads() {
         let stage = StageView { name: "detect".into(), state: view::StageState::Reading, ..StageView::default() };
-        let mut view = View { stages: vec![stage], ..View::default() };
-        take(&mut view, &mut Board::default(), News::Lost("nobody answers".into()));
+        let mut seen = Folds { view: View { stages: vec![stage], ..View::default() }, ..Folds::default() };
+        seen.take(News::Lost("nobody answers".into()));
+        let view = seen.show(0);
         assert_eq!((view.stages[0].name.as_str(), view.stages[0].state), ("detect", view::StageState::Away));
         assert_eq!(view.trouble.as_deref(), Some("nobody answers"));
     }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use eddy_runtime::client::ClientError;
-use eddy_schemas::health::Health;
 use nix::sys::statvfs::statvfs;
 
 use super::{
@@ -16,14 +15,13 @@ use super::{
 };
 use crate::{
     gateway::{Gateway, GatewayFile},
-    status::{Aside, Reader, gather},
+    rollout::{self, seen::Seen},
+    status::{Reader, gather},
     supervise::http,
 };
 
 /// Over which the bus's rates are measured; also the pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Conditions and dead letters, for which whole streams are read, are looked at so often.
-const SLOW: Duration = Duration::from_secs(15);
 /// A stage that does not answer by then is away.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Bytes of an answer.
@@ -39,23 +37,15 @@ pub struct Pulse {
     dir: PathBuf,
     recent: BTreeMap<String, Recent>,
     disk: VecDeque<(Instant, u64)>,
-    slow: Option<Slow>,
-}
-
-/// What is looked at now and then.
-struct Slow {
-    at: Instant,
-    conditions: Vec<Health>,
-    aside: BTreeMap<String, Aside>,
 }
 
 impl Pulse {
     /// Of a gateway; its folder is `dir`, if it is on this machine.
     pub fn new(gateway: Gateway, dir: PathBuf) -> Self {
-        Self { gateway, dir, recent: BTreeMap::new(), disk: VecDeque::new(), slow: None }
+        Self { gateway, dir, recent: BTreeMap::new(), disk: VecDeque::new() }
     }
 
-    /// Looks; takes about [`INTERVAL`]. All but the alerts and maintenance.
+    /// Looks; takes about [`INTERVAL`]. All but what is folded from streams.
     ///
     /// # Errors
     /// That the bus does not answer.
@@ -64,31 +54,23 @@ impl Pulse {
         let file = self.gateway.file.is_some().then(|| GatewayFile::read(&self.dir)).flatten();
         self.gateway.file = file.or(self.gateway.file.take());
         let unwell = self.scrape().await;
-        let status = gather::brief(&self.gateway, INTERVAL).await?;
-        let (conditions, aside) = self.slow().await?;
+        let gateway = &self.gateway;
+        let (readers, streams) = gather::rates(gateway, INTERVAL).await?;
+        let (link, index) = (gather::region(gateway).await, gather::index(gateway).await);
+        let (bundles, wish) = (Seen::ask(gateway).await?, rollout::seen::state(gateway).await.unwrap_or_default());
         Ok(View {
-            stages: self.stages(&status.readers, &unwell),
-            disk: self.disk(),
-            site: status.site,
-            url: status.url,
+            site: gateway.site.clone(),
+            url: gateway.client.url().to_owned(),
             at: crate::now(),
-            streams: status.streams,
-            link: status.region,
-            index: status.index,
-            bundles: status.bundles,
-            wish: status.wish,
-            conditions,
-            aside,
+            stages: self.stages(&readers, &unwell),
+            disk: self.disk(),
+            streams,
+            link,
+            index,
+            bundles,
+            wish,
             ..View::default()
         })
-    }
-
-    async fn slow(&mut self) -> Result<(Vec<Health>, BTreeMap<String, Aside>), ClientError> {
-        if self.slow.as_ref().is_none_or(|slow| slow.at.elapsed() >= SLOW) {
-            let (conditions, aside) = (gather::health(&self.gateway).await?, gather::aside(&self.gateway).await?);
-            self.slow = Some(Slow { at: Instant::now(), conditions, aside });
-        }
-        Ok(self.slow.as_ref().map(|slow| (slow.conditions.clone(), slow.aside.clone())).unwrap_or_default())
     }
 
     /// Asks every stage for its metrics and its health; what is wrong, by name.
