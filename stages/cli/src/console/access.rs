@@ -38,7 +38,8 @@ pub(super) enum No {
 pub(super) struct Access {
     listen: IpAddr,
     hosts: Vec<String>,
-    token: Option<Fresh<String>>,
+    /// `None` in it: the file holds no token (any more), and nobody knows it.
+    token: Option<Fresh<Option<String>>>,
     /// Signs sessions: they end with the process.
     key: [u8; 32],
     logins: Semaphore,
@@ -49,8 +50,11 @@ impl Access {
     /// That the token's file is no good.
     pub fn new(listen: IpAddr, hosts: &[String], token_file: Option<&Path>) -> Result<Self, String> {
         let token = token_file.map(|path| {
+            // From the beginning it must be good. Later a file that is emptied or taken away takes the token with it: whoever does that
+            // wants nobody in.
+            read_token(path)?;
             let file = path.to_owned();
-            Fresh::new(vec![path.to_owned()], move || read_token(&file))
+            Fresh::new(vec![path.to_owned()], move || Ok(read_token(&file).ok()))
         });
         Ok(Self {
             listen,
@@ -87,27 +91,30 @@ impl Access {
         name == "localhost" || self.hosts.contains(&name)
     }
 
-    fn knows_token(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request knows the token as it is now, if one is asked for.
+    pub fn knows_token(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let token = token.get();
+        let Some(token) = token.as_ref() else { return false };
         let said = text(headers, header::AUTHORIZATION).split_once(' ');
         if let Some((_, said)) = said.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
-            return is_same(said, &token);
+            return is_same(said, token);
         }
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut sessions = cookies.flat_map(|all| all.split("; ")).filter_map(|one| one.strip_prefix("eddy_console="));
-        sessions.any(|session| self.is_session(session, &token, crate::now()))
+        sessions.any(|session| self.is_session(session, token, crate::now()))
     }
 
     /// The cookie for who knows the token; `None` for who does not. Who is wrong waits, and few at once are looked at.
     pub async fn login(&self, said: &str) -> Option<String> {
         let _place = self.logins.try_acquire().ok()?;
         let token = self.token.as_ref()?.get();
-        if !is_same(said, &token) {
+        let token = token.as_ref().as_ref()?;
+        if !is_same(said, token) {
             tokio::time::sleep(WRONG_LOGIN).await;
             return None;
         }
-        let session = self.session(&token, crate::now() / 1_000_000_000 + SESSION_S);
+        let session = self.session(token, crate::now() / 1_000_000_000 + SESSION_S);
         Some(format!("{COOKIE}={session}; HttpOnly; SameSite=Strict; Path=/; Max-Age={SESSION_S}"))
     }
 

@@ -22,28 +22,31 @@ const ANYWAY: Duration = Duration::from_secs(4);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// A page that looks.
-struct Page {
+struct Page<M> {
     views: watch::Receiver<Numbered>,
     asked: Asked,
+    may: M,
     last: Option<Instant>,
     _place: OwnedSemaphorePermit,
 }
 
-/// The views for one page, for as long as it reads; `place` is given back then.
+/// The views for one page, for as long as it reads and `may`; `place` is given back then.
 pub(super) fn stream(
     views: watch::Receiver<Numbered>,
     asked: Asked,
+    may: impl Fn() -> bool + Send + 'static,
     place: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    let page = Page { views, asked, last: None, _place: place };
+    let page = Page { views, asked, may, last: None, _place: place };
     stream::unfold(page, |mut page| async move {
         let event = page.next().await?;
         Some((Ok(event), page))
     })
 }
 
-impl Page {
-    /// `None`: there is nobody any more who looks at the gateway.
+impl<M: Fn() -> bool> Page<M> {
+    /// `None`: there is nobody any more who looks at the gateway, or the page may not any more (a token that changed, a session that
+    /// is over).
     async fn next(&mut self) -> Option<Event> {
         if let Some(last) = self.last {
             // Elapsed: nothing changed, and that is told.
@@ -51,6 +54,9 @@ impl Page {
                 changed.ok()?;
             }
             sleep_until(last + APART).await;
+        }
+        if !(self.may)() {
+            return None;
         }
         let (number, view): (u64, Arc<_>) = self.views.borrow_and_update().clone();
         self.last = Some(Instant::now());

@@ -19,12 +19,15 @@ use tokio::{
 
 use super::{
     access::{Access, No},
-    acts::{self, Act},
+    acts::Act,
     events,
     live::Live,
     shown::Asked,
 };
-use crate::{receipts, watch::plots};
+use crate::{
+    receipts,
+    watch::{act::Operator, plots},
+};
 
 /// Pages that look at once.
 pub(super) const STREAMS_MAX: usize = 16;
@@ -122,7 +125,7 @@ async fn guard(State(console): Shared, request: Request, next: Next) -> Response
 }
 
 /// Views, as they change.
-async fn events(State(console): Shared, Query(asked): Query<Filter>) -> Response {
+async fn events(State(console): Shared, Query(asked): Query<Filter>, headers: HeaderMap) -> Response {
     if asked.filter.len() > FILTER_BYTES_MAX {
         return problem(StatusCode::BAD_REQUEST, &format!("a filter of up to {FILTER_BYTES_MAX} bytes is taken"));
     }
@@ -130,7 +133,9 @@ async fn events(State(console): Shared, Query(asked): Query<Filter>) -> Response
         return problem(StatusCode::SERVICE_UNAVAILABLE, &format!("{STREAMS_MAX} pages look at this console already"));
     };
     let asked = Asked { who: console.who.clone(), filter: asked.filter };
-    Sse::new(events::stream(console.live.views(), asked, place)).into_response()
+    let (views, asks) = (console.live.views(), console.clone());
+    let may = move || asks.access.knows_token(&headers);
+    Sse::new(events::stream(views, asked, may, place)).into_response()
 }
 
 #[derive(Deserialize)]
@@ -184,7 +189,7 @@ async fn act(State(console): Shared, headers: HeaderMap, body: Body) -> Response
         return problem(StatusCode::SERVICE_UNAVAILABLE, "others decide: nothing was done");
     };
     let (_, view) = console.live.views().borrow().clone();
-    let operator = acts::operator(console.live.gateway(), &console.dir, &console.who);
+    let operator = Operator::new(console.live.gateway(), &console.dir, "console", console.who.clone());
     // In a task of its own: a page that goes away does not stop between the log and the gateway.
     match tokio::spawn(async move { act.done_by(&operator, &view).await }).await {
         Ok(Ok(said)) => json(&serde_json::json!({ "said": said })),

@@ -264,7 +264,28 @@ async fn with_a_token_every_request_needs_it() {
     // Changed in place, without a restart: who knew the old one is out.
     put("another-horse-battery");
     assert_eq!(served.ask("GET /", &[("Cookie", session)], "").await.0, 401);
-    assert_eq!(served.ask("GET /", &[("Authorization", "Bearer another-horse-battery")], "").await.0, 200);
+    let bearer = [("Authorization", "Bearer another-horse-battery")];
+    assert_eq!(served.ask("GET /", &bearer, "").await.0, 200);
+    // A page that looks all the while is out too, and a file that holds no token lets nobody in.
+    for gone in [true, false] {
+        let mut page = served.send("GET /events", &[bearer[0], ("Connection", "close")], "").await;
+        let mut head = [0; 12];
+        page.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        if gone {
+            std::fs::remove_file(&file).unwrap();
+        } else {
+            put("\n");
+        }
+        timeout(PATIENCE, page.read_to_end(&mut Vec::new())).await.expect("the page's stream ends").unwrap();
+        for said in ["another-horse-battery", ""] {
+            let bearer = format!("Bearer {said}");
+            assert_eq!(served.ask("GET /", &[("Authorization", &bearer)], "").await.0, 401);
+        }
+        assert_eq!(login("").await.0, 401);
+        put("another-horse-battery");
+        assert_eq!(served.ask("GET /", &bearer, "").await.0, 200);
+    }
 }
 
 #[tokio::test]
