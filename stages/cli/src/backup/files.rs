@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::{archive::Writer, manifest::Manifest};
-use crate::config_files;
+use crate::{config_files, watch::act};
 
 /// What parts of the gateway's own folder are called.
 pub const FILES: &str = "files";
@@ -19,7 +19,10 @@ pub const CONFIG: &str = "config.toml";
 /// What parts of keys and secrets begin with.
 pub const KEYS: &str = "keys";
 /// Locks and LMDB's tables of readers mean nothing elsewhere; they are made again.
-const PASSING: [&str; 3] = ["lock.mdb", "writer.lock", "lock"];
+const PASSING: [&str; 4] = ["lock.mdb", "writer.lock", "lock", "audit.lock"];
+/// What lies in the gateway's folder beside streams and state: bundles, and what operators said. Both only grow; of a log's line that is
+/// being written its next writer drops the part that was copied.
+pub const BESIDE: [&str; 2] = ["bundles", act::FOLDER];
 
 /// A file of the gateway's folder that is open, so that it can be read to its end even if it is removed.
 pub struct Opened {
@@ -77,7 +80,7 @@ pub fn below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Everything below `DIR/<folder>`, which nobody writes to.
+/// Everything below `DIR/<folder>`, which nobody changes.
 ///
 /// # Errors
 /// That something cannot be read, or the archive not be written.

@@ -31,7 +31,7 @@ const CONTEXT: &str = "CONTEXT";
 /// So often that moment is tried for.
 const MOMENTS: u32 = 5;
 
-/// Copies state, streams and bundles.
+/// Copies state, streams, and what lies beside them.
 ///
 /// # Errors
 /// That something cannot be read, or the archive not be written.
@@ -51,7 +51,9 @@ pub async fn store(writer: &mut Writer, dir: &Path, gateway: &Gateway, manifest:
     for name in in_order(&streams).into_iter().filter(|name| *name != CONTEXT) {
         copy_stream(writer, gateway, name, manifest).await?.map_or(Ok(()), |part| writer.end(part))?;
     }
-    files::store_below(writer, dir, "bundles")?;
+    for folder in files::BESIDE {
+        files::store_below(writer, dir, folder)?;
+    }
     fits(manifest)
 }
 

@@ -7,9 +7,9 @@ use eddy_schemas::names;
 use super::{archive::Writer, files, manifest::Manifest};
 
 /// The folders that are a gateway.
-const FOLDERS: [&str; 3] = ["streams", "state", "bundles"];
+const FOLDERS: [&str; 2] = ["streams", "state"];
 
-/// Copies streams, state, bundles and config.
+/// Copies streams, state, what lies beside them, and the config.
 ///
 /// # Errors
 /// That something cannot be read, or the archive not be written.
@@ -19,7 +19,7 @@ pub fn store(
     config: Option<&Path>,
     mut manifest: Manifest,
 ) -> anyhow::Result<Manifest> {
-    for folder in FOLDERS {
+    for folder in FOLDERS.into_iter().chain(files::BESIDE) {
         files::store_below(writer, dir, folder)?;
     }
     files::store_config(writer, config, &mut manifest)?;
