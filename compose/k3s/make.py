@@ -89,7 +89,8 @@ def _container(name, service):
         "securityContext": {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": service["read_only"], "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [_mount(volume) for volume in service["volumes"]] + _shared_mounts(name),
+        # The operator acts inside the bus's pod, which can write its own folder.
+        "volumeMounts": [_mount(volume) for volume in service["volumes"] if not volume.startswith("audit:")] + _shared_mounts(name),
     }
     if name == "export":
         container["envFrom"] = [{"secretRef": {"name": "eddy-export", "optional": True}}]

@@ -75,6 +75,27 @@ fn nobody_may_more_than_it_needs(stack: &Stack<'_>) {
     assert!(!ran.status.success(), "with capture's key: {}", engine::said(&ran));
 }
 
+/// Who knows the token acts in the console on the gateway beside it, and what was done is written down; nobody else sees anything.
+async fn the_console_is_for_who_knows_the_token(stack: &Stack<'_>) {
+    let url = format!("http://127.0.0.1:{}", stack.console_port);
+    let client = eddy_tests::browser::http();
+    assert_eq!(client.get(&url).send().await.unwrap().status(), 401);
+    let token = std::fs::read_to_string(root().join("compose/demo/console.token")).unwrap();
+    let page = client.get(&url).bearer_auth(token.trim()).send().await.unwrap();
+    assert_eq!(page.status(), 200, "{}", page.text().await.unwrap());
+    let told = stack.ask("bus", &["eddy", "alerts", "--json"]).unwrap();
+    let event: serde_json::Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    let alert = event["data"]["alert"].as_str().unwrap();
+    let act = format!(r#"{{"act":"label","alert":"{alert}","label":"bearing"}}"#);
+    let acts = client.post(format!("{url}/act")).bearer_auth(token.trim()).header("Origin", &url);
+    let said = acts.header("Content-Type", "application/json").body(act).send().await.unwrap();
+    assert_eq!(said.status(), 200, "{}", said.text().await.unwrap());
+    let audit = stack.ask("console", &["eddy", "audit", "verify", "/var/lib/eddy/gateway/audit"]).unwrap();
+    assert!(audit.starts_with("sound: entries 1 to 1"), "{audit}");
+    let log = stack.composed(&["run", "--rm", "-T", "eddy", "audit", "verify", "/var/lib/eddy/gateway/audit"]);
+    assert!(log.contains("sound: entries 1 to 1"), "{log}");
+}
+
 #[test]
 fn the_demo_in_containers_is_make_demo() {
     let Some(engine) = prepared("the_demo_in_containers_is_make_demo") else { return };
@@ -96,6 +117,7 @@ fn the_demo_in_containers_is_make_demo() {
     let alerts = stack.alerts_are(&hash);
     stack.receipts_are_complete();
     stack.exports_are_complete(alerts);
+    tokio::runtime::Runtime::new().unwrap().block_on(the_console_is_for_who_knows_the_token(&stack));
 }
 
 /// What the gateway's volume lies on, in a file for docker-compose.

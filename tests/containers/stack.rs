@@ -40,6 +40,7 @@ pub struct Stack<'a> {
     project: String,
     pub bus_port: u16,
     s3_port: u16,
+    pub console_port: u16,
     more: Option<PathBuf>,
 }
 
@@ -66,7 +67,8 @@ impl<'a> Stack<'a> {
     /// Nothing is started yet. `more`: a file that changes what the project's own says.
     pub fn new(engine: &'a Engine, composer: &Path, name: &str, more: Option<PathBuf>) -> Self {
         let project = format!("eddytest{name}{}", std::process::id());
-        Self { engine, composer: composer.to_owned(), project, bus_port: free_port(), s3_port: free_port(), more }
+        let [bus_port, s3_port, console_port] = std::array::from_fn(|_| free_port());
+        Self { engine, composer: composer.to_owned(), project, bus_port, s3_port, console_port, more }
     }
 
     fn compose(&self, arguments: &[&str]) -> Command {
@@ -79,6 +81,7 @@ impl<'a> Stack<'a> {
         command.env("EDDY_BUILD", "prebuilt").env("EDDY_ARCH", "test").env("EDDY_IMAGE", "eddy:test");
         command.env("BASE_IMAGE", "debian:bookworm-slim");
         command.env("EDDY_BUS_PORT", self.bus_port.to_string()).env("EDDY_S3_PORT", self.s3_port.to_string());
+        command.env("EDDY_CONSOLE_PORT", self.console_port.to_string());
         command.args(arguments);
         command
     }

@@ -330,6 +330,7 @@ pub fn main() -> ExitCode {
     let hold = match &arguments.command {
         Command::Up(args) => Hold::of(args.hold, args.config.as_deref()),
         Command::Hub(HubCommand::Up(args)) => Hold::of(args.hold, args.config.as_deref()),
+        Command::Console(args) => Hold::of(args.hold, args.token_file.as_deref()),
         _ => Hold::of(false, None),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

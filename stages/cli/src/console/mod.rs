@@ -38,7 +38,7 @@ pub struct ConsoleArgs {
     #[arg(long, env = "EDDY_CONSOLE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8087")]
     pub listen: SocketAddr,
     /// Further names by which browsers may reach it, as of a proxy before it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "EDDY_CONSOLE_HOSTS", value_name = "NAME", value_delimiter = ',')]
     pub host: Vec<String>,
     /// Who acts there, as it stands in controls and in the audit log
     #[arg(long = "as", env = "USER", value_name = "NAME", default_value = "operator")]
@@ -46,6 +46,9 @@ pub struct ConsoleArgs {
     /// A file with one line, which everybody must know who asks; read again when it changes
     #[arg(long, env = "EDDY_CONSOLE_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// On a bad command line or token stay and wait until the token's file changes: for what starts again whatever ends, as Docker does
+    #[arg(long)]
+    pub hold: bool,
     /// Which gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
