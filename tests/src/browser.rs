@@ -117,7 +117,11 @@ impl Browser {
     /// Waits until an expression is true; how long that took.
     pub async fn wait(&self, what: &str, expression: &str) -> Duration {
         let started = Instant::now();
-        while self.run(&format!("return Boolean({expression})")).await != true {
+        // Of an element that is not there yet nothing can be asked.
+        let asks = format!(
+            "try {{ return Boolean({expression}) }} catch (problem) {{ if (problem instanceof TypeError) return false; throw problem; }}"
+        );
+        while self.run(&asks).await != true {
             if started.elapsed() > PATIENCE {
                 let page = self.run("return document.body.innerText").await;
                 panic!("{what}: not in time; the page says {page}; the log says {:?}", self.log("browser").await);
