@@ -3,6 +3,7 @@
 #   make test   every test, with the real nats-server
 #   make screenshots  the README's pictures of `eddy top` and `eddy console`
 #   make soak   a gateway under drills for SOAK_MINUTES, and its report
+#   make bench-smoke  instructions of the hot paths, held to a committed baseline; make bench-smoke-baseline writes that anew
 #   make fuzz   every decoder, FUZZ_SECONDS each
 #   make dist   releases and images as files, for ARCH=amd64, arm64 or both; make dist-check runs them
 #   make previous  the binaries of the commit BASE, for the test of upgrades
@@ -17,7 +18,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser terminal containers prometheus build release bundle train train-tools recording clean
+.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser terminal containers prometheus valgrind bench-smoke bench-smoke-baseline build release bundle train train-tools recording clean
 
 # What an upgrade is tested against.
 BASE ?= HEAD~1
@@ -65,6 +66,11 @@ browser: $(TOOLS)/axe.min.js
 terminal:
 	@command -v tmux >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends tmux; } \
 	|| echo "terminal: SKIPPED tmux: install it (apt-get install tmux)"
+
+# It counts instructions, for bench-smoke.
+valgrind:
+	@command -v valgrind >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind; } \
+	|| echo "valgrind: SKIPPED valgrind: install it (apt-get install valgrind)"
 
 # A Docker engine, for tests/containers: they start one of their own, and make the base images themselves.
 containers:
@@ -136,6 +142,14 @@ test: build clients containers prometheus browser terminal
 	@command -v cargo-nextest >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc --quiet
+	@$(MAKE) --no-print-directory bench-smoke
+
+# Over 5 % more instructions than bench/smoke/baseline.json says fail. ARGS: cases, --json, --keep DIR (for callgrind_annotate).
+bench-smoke: valgrind
+	@CARGO="$(CARGO)" bench/smoke/check.sh $(ARGS)
+
+bench-smoke-baseline: valgrind
+	@CARGO="$(CARGO)" bench/smoke/check.sh --write
 
 lint: compose-check
 	$(CARGO) fmt --all --check

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# `make bench-smoke`: the hot paths' instructions beside the committed baseline. Where that was counted in another environment (compiler,
+# C library, valgrind, processor), the commit that wrote it is counted here in its place: like is compared with like on any machine.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+if ! command -v valgrind >/dev/null; then
+  echo "bench-smoke: SKIPPED: valgrind is not installed (apt-get install valgrind): no instruction was counted"
+  exit 0
+fi
+
+cargo=${CARGO:-cargo}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+# All of the workspace is selected, so that dependencies have the features that the tests' builds gave them.
+build() { CARGO_TARGET_DIR="$target" "$cargo" build --workspace --bin eddy-smoke --config bench/smoke/profile.toml; }
+
+build
+code=0
+"$target/debug/eddy-smoke" "$@" || code=$?
+[ "$code" = 3 ] || exit "$code"
+
+base=$(git log -1 --format=%H -- bench/smoke/baseline.json 2>/dev/null) || true
+tree=.tools/smoke-base
+git worktree prune 2>/dev/null || true
+if [ -z "$base" ] || ! { git -C "$tree" checkout --quiet --detach "$base" 2>/dev/null || git worktree add --quiet --detach "$tree" "$base"; }; then
+  echo "bench-smoke: SKIPPED: the commit that wrote the baseline cannot be had here (a shallow clone?), so nothing was compared"
+  exit 0
+fi
+echo "bench-smoke: counting $(git log -1 --format='%h (%s)' "$base"), which wrote the baseline, on this machine" >&2
+cp "$target/debug/eddy-smoke" "$target/debug/eddy-smoke-now"
+(cd "$tree" && build)
+"$target/debug/eddy-smoke" --write --baseline "$target/smoke-baseline.json" >&2
+exec "$target/debug/eddy-smoke-now" --baseline "$target/smoke-baseline.json" "$@"
