@@ -26,6 +26,7 @@ mod sync;
   eddy-bench latency --json
   eddy-bench throughput
   eddy-bench footprint --series 30000
+  eddy-bench recover --series 30000
   eddy-bench heap --series 999
   eddy-bench ann --n 10000,100000
   eddy-bench sync --json
@@ -59,6 +60,8 @@ enum Command {
     Footprint(load::FootprintArgs),
     /// Measures how many bytes of the heap a series costs in embed and detect.
     Heap(heap::HeapArgs),
+    /// Measures how long it takes until the first alert: from an empty folder, after kills, after an hour's backlog.
+    Recover(load::RecoverArgs),
     /// Measures what traces cost: the same rows with and without them, in turns.
     Traces(load::TracesArgs),
     /// Measures the index of windows while it is written and when it is built, beside other libraries.
@@ -85,6 +88,7 @@ fn main() -> Result<()> {
         Command::Throughput(args) => load::run(load::Load::Throughput(args)),
         Command::Footprint(args) => load::run(load::Load::Footprint(args)),
         Command::Heap(args) => heap::run(&args),
+        Command::Recover(args) => load::run(load::Load::Recover(args)),
         Command::Traces(args) => load::run(load::Load::Traces(args)),
         Command::Ann(args) => ann::run(&args),
         Command::Hub(args) => hub::run(&args),

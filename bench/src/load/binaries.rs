@@ -21,6 +21,9 @@ const NAMES: [&str; 9] = [
     "eddy-export",
 ];
 
+/// What a gateway alone runs: all that another build must have.
+const GATEWAY: [&str; 6] = ["eddy", "eddy-capture", "eddy-preprocess", "eddy-embed", "eddy-detect", "eddy-index"];
+
 /// What they are made of, in the workspace.
 const SOURCES: [&str; 5] = ["pipeline", "stages", "schemas", "fixtures/bundles", "Cargo.lock"];
 
@@ -30,7 +33,7 @@ pub(crate) struct Binaries {
     /// Their folder.
     pub(super) folder: PathBuf,
     /// The bench, for the processes of the floor. Asked before anything is built: a build may replace the file.
-    pub(super) bench: PathBuf,
+    pub(crate) bench: PathBuf,
 }
 
 impl Binaries {
@@ -69,14 +72,44 @@ impl Binaries {
         Ok(Self { folder, bench })
     }
 
+    /// Those of another build, which this bench drives.
+    ///
+    /// # Errors
+    /// If the folder lacks one that a gateway needs.
+    pub(crate) fn of(folder: &Path) -> Result<Self> {
+        let bench = std::env::current_exe().context("asking for the path of eddy-bench")?;
+        let missing: Vec<&str> = GATEWAY.into_iter().filter(|name| !folder.join(name).is_file()).collect();
+        if !missing.is_empty() {
+            bail!("{} not in {}", missing.join(", "), folder.display());
+        }
+        Ok(Self { folder: folder.to_owned(), bench })
+    }
+
+    /// Where they lie.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The path of one.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// `release`, `debug`, or the name of another profile.
-    pub(super) fn profile(&self) -> String {
+    pub(crate) fn profile(&self) -> String {
         self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// `eddy-eval`, which is built with the bench and measures quality.
+    pub(crate) fn eval(&self) -> PathBuf {
+        self.bench.with_file_name("eddy-eval")
+    }
+
+    /// When the newest of them was made, in seconds since 1970: another number is another build.
+    pub(crate) fn made(&self) -> u64 {
+        let all = NAMES.iter().map(|name| self.path(name)).chain([self.bench.clone(), self.eval()]);
+        let newest = all.filter_map(|path| newest(&path)).max();
+        newest.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs())
     }
 }
 
@@ -136,5 +169,8 @@ mod tests {
         std::fs::remove_file(at("eddy-embed")).unwrap();
         assert_eq!(wanting(folder.path(), sources), ["eddy", "eddy-embed"]);
         assert_eq!(wanting(folder.path(), None), ["eddy-embed"]);
+        assert!(Binaries::of(folder.path()).unwrap_err().to_string().starts_with("eddy-embed not in"));
+        std::fs::write(at("eddy-embed"), "").unwrap();
+        assert_eq!(Binaries::of(folder.path()).unwrap().path("eddy"), at("eddy"));
     }
 }

@@ -172,8 +172,29 @@ pub(super) async fn bulk(
     at: Timestamp,
     step: i64,
 ) -> Result<u64> {
+    let rows_at_once = (BULK_PENDING_ROWS / sensors.series()).max(1) as u64;
+    let mut sent = 0;
+    for first in rows.clone().step_by(rows_at_once as usize) {
+        let part = first..(first + rows_at_once).min(rows.end);
+        sent += pour(gateway, sensors, part, at + (first - rows.start) as i64 * step, step).await?;
+        gateway.settle(HOPS.len()).await?;
+    }
+    Ok(sent)
+}
+
+/// The same, until INGEST has them, whoever reads them.
+///
+/// # Errors
+/// If INGEST does not take them.
+pub(super) async fn pour(
+    gateway: &Gateway,
+    sensors: &Sensors,
+    rows: Range<u64>,
+    at: Timestamp,
+    step: i64,
+) -> Result<u64> {
     let faults = Faults::default();
-    let (mut pending, mut sent) = (0, 0u64);
+    let mut sent = 0u64;
     let devices_a_message = (BULK_ROWS / sensors.channels).max(1);
     let mut acks: VecDeque<Ack> = VecDeque::new();
     let mut batch = ReadingsBuilder::default();
@@ -182,7 +203,6 @@ pub(super) async fn bulk(
         for first in (0..sensors.devices).step_by(devices_a_message) {
             let devices = first..(first + devices_a_message).min(sensors.devices);
             sensors.push(&mut batch, devices, row, time, &faults);
-            pending += batch.len();
             sent += batch.len() as u64;
             let headers = [("Content-Type", ARROW)];
             acks.push_back(gateway.client.send(&subject(), &headers, batch.encode().into()).await?);
@@ -192,13 +212,9 @@ pub(super) async fn bulk(
                 ack.stored().await?;
             }
         }
-        if pending >= BULK_PENDING_ROWS || row + 1 == rows.end {
-            for ack in acks.drain(..) {
-                ack.stored().await?;
-            }
-            gateway.settle(HOPS.len()).await?;
-            pending = 0;
-        }
+    }
+    for ack in acks {
+        ack.stored().await?;
     }
     Ok(sent)
 }

@@ -12,13 +12,7 @@ use eddy_runtime::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use super::{
-    Common,
-    binaries::Binaries,
-    feed,
-    figures::rounded,
-    gateway::{Gateway, Plan},
-    images,
-    sensors::Sensors,
+    Common, binaries::Binaries, feed, figures::rounded, gateway::Gateway, images, plan::Plan, sensors::Sensors,
     usage::Meter,
 };
 
@@ -43,13 +37,7 @@ pub(crate) struct FootprintArgs {
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=1000))]
     points: u64,
     #[command(flatten)]
-    common: Common,
-}
-
-impl FootprintArgs {
-    pub(super) fn is_json(&self) -> bool {
-        self.common.json
-    }
+    pub(super) common: Common,
 }
 
 /// Runs it.
@@ -78,6 +66,7 @@ async fn measure(args: &FootprintArgs, binaries: &Binaries, series: usize) -> Re
     }
     let plan = Plan {
         series: sensors.series(),
+        shards: 1,
         commissioning_rows: args.common.commissioning_rows,
         roomy: false,
         parent: args.common.folder(),

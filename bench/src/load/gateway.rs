@@ -6,9 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
-    fmt::Write as _,
-    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -19,17 +16,22 @@ use eddy_runtime::{
     client::{Client, Endpoint},
     position::{HEADER, Position},
 };
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::{
     binaries::Binaries,
+    plan::Plan,
     process::{self, Owned},
+    start::Start,
 };
 
 /// The site of all measurements.
 pub(super) const SITE: &str = "bench";
 /// How long a gateway may take to come up.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a process may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// A pipeline with something pending must move within this.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -50,9 +52,19 @@ pub(super) struct Hop {
 }
 
 impl Hop {
-    /// The subject of its output.
+    /// The subjects of its output, of every shard.
     pub(super) fn subject(&self) -> String {
-        format!("{}.{SITE}.0", self.prefix)
+        format!("{}.{SITE}.*", self.prefix)
+    }
+
+    /// The subject of one shard's output.
+    fn subject_of(&self, shard: u32) -> String {
+        format!("{}.{SITE}.{shard}", self.prefix)
+    }
+
+    /// Whether each shard has a process of its own.
+    fn is_sharded(&self) -> bool {
+        self.stage != HOPS[0].stage
     }
 }
 
@@ -63,49 +75,6 @@ pub(super) const HOPS: [Hop; 4] = [
     Hop { stage: "embed", input: "SAMPLES", output: "EMBEDDINGS", prefix: "embeddings" },
     Hop { stage: "detect", input: "EMBEDDINGS", output: "DETECTIONS", prefix: "scores" },
 ];
-
-/// What differs from a gateway as it is shipped.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    /// Series of the fleet: detect shares its alert budget among them.
-    pub(super) series: usize,
-    /// First rows of a series that set its scaling.
-    pub(super) commissioning_rows: u64,
-    /// Whether streams hold a whole measurement; else they are as shipped, and the janitor works.
-    pub(super) roomy: bool,
-    /// The folder in which the gateway's own is made.
-    pub(super) parent: PathBuf,
-}
-
-impl Plan {
-    fn config(&self) -> String {
-        let mut text = format!(
-            "[gateway]\nmonitor_port = 0\nrestart_wait_ms_min = 3600000\nrestart_wait_ms_max = 3600000\n\
-             [embed]\ncommissioning_rows = {}\n[detect]\nfleet_series = {}.0\n",
-            self.commissioning_rows, self.series
-        );
-        if self.roomy {
-            text = text.replacen("[gateway]\n", "[gateway]\nstore_mb_max = 36864\n", 1);
-            let megabytes = [
-                ("ingest", 2048),
-                ("control", 16),
-                ("readings", 4096),
-                ("samples", 4096),
-                ("embeddings", 12288),
-                ("detections", 4096),
-                ("context", 64),
-                ("health", 64),
-                ("side", 1024),
-            ];
-            text.push_str("[gateway.streams]\n");
-            for (stream, megabytes) in megabytes {
-                // Writing to a string cannot fail.
-                let _ = writeln!(text, "{stream}_mb = {megabytes}");
-            }
-        }
-        text
-    }
-}
 
 /// What `eddy up` tells of itself.
 #[derive(Debug, Deserialize)]
@@ -122,6 +91,8 @@ pub(super) struct Gateway {
     pub(super) client: Client,
     /// The bus.
     pub(super) url: String,
+    shards: u32,
+    eddy: PathBuf,
     pids: BTreeMap<String, u32>,
     suspended: BTreeMap<String, Start>,
     // Dropped in this order: stages, `eddy up` with all else, the folder.
@@ -137,40 +108,28 @@ impl Gateway {
     /// That it does not come up: with what it said.
     pub(super) async fn start(binaries: &Binaries, plan: &Plan) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("eddy-bench-").tempdir_in(&plan.parent)?;
-        let dir = folder.path().join("gateway");
-        let (config, log) = (folder.path().join("bench.toml"), folder.path().join("up.log"));
-        std::fs::write(&config, plan.config())?;
-        let file = std::fs::File::create(&log)?;
-        let mut up = Owned::start(
-            Command::new(binaries.path("eddy"))
-                .args(["up", "--site", SITE, "--port", "0", "--dir"])
-                .arg(&dir)
-                .arg("--config")
-                .arg(&config)
-                .env_remove("EDDY_GATEWAY_DIR")
-                .env_remove("EDDY_CONFIG")
-                .stdout(file.try_clone()?)
-                .stderr(file),
-        )?;
-        let told = async {
-            loop {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                if let Some(status) = up.ended() {
-                    bail!("`eddy up` ended: {status}");
-                }
-                let text = std::fs::read(dir.join("gateway.json")).unwrap_or_default();
-                if let Ok(told) = serde_json::from_slice::<GatewayFile>(&text)
-                    && HOPS.iter().all(|hop| told.http.contains_key(hop.stage))
-                {
-                    return Ok(told);
-                }
-            }
-        };
-        let told = tokio::time::timeout(START_TIMEOUT, told).await.context("`eddy up` is not up in time");
-        let told = told.and_then(|told| told).with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
-        let client = Client::connect(&Endpoint::new(&told.url, "eddy-bench")).await?;
+        std::fs::write(folder.path().join("bench.toml"), plan.config())?;
+        let (eddy, shards) = (binaries.path("eddy"), plan.shards);
+        let Launched { up, told, client } = launch(&eddy, folder.path(), shards).await?;
         let (resumed, suspended) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { client, url: told.url, pids: told.pids, suspended, resumed, up, folder })
+        Ok(Self { client, url: told.url, shards, eddy, pids: told.pids, suspended, resumed, up, folder })
+    }
+
+    /// Kills everything at once, the server and the supervisor too, and starts it again on what is there.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(super) async fn kill_all(&mut self) -> Result<()> {
+        let pids: Vec<u32> = self.pids().into_values().chain([self.up.pid()]).collect();
+        pids.iter().for_each(|pid| process::signal(*pid, Signal::SIGKILL));
+        for pid in pids {
+            until_gone("gateway", pid).await?;
+        }
+        (self.resumed, self.suspended) = Default::default();
+        std::fs::remove_file(self.folder.path().join("gateway/gateway.json")).context("what the dead gateway told")?;
+        let Launched { up, told, client } = launch(&self.eddy, self.folder.path(), self.shards).await?;
+        (self.up, self.url, self.pids, self.client) = (up, told.url, told.pids, client);
+        Ok(())
     }
 
     /// Every process of the gateway that runs, by name; `eddy` is the supervisor.
@@ -181,28 +140,35 @@ impl Gateway {
         pids
     }
 
-    /// Stops a stage and keeps what it was started with.
+    /// Stops a stage, all its shards, and keeps what it was started with.
     ///
     /// # Errors
     /// If it is not there, or does not stop.
     pub(super) async fn suspend(&mut self, stage: &str) -> Result<()> {
-        if let Some(process) = self.resumed.remove(stage) {
-            let start = Start::of(process.pid())?;
-            drop(process);
-            self.suspended.insert(stage.to_owned(), start);
-            return Ok(());
+        self.stop(&[stage], Signal::SIGTERM).await
+    }
+
+    /// The same by SIGKILL, of several at once.
+    ///
+    /// # Errors
+    /// As [`Self::suspend`].
+    pub(super) async fn kill(&mut self, stages: &[&str]) -> Result<()> {
+        self.stop(stages, Signal::SIGKILL).await
+    }
+
+    async fn stop(&mut self, stages: &[&str], signal: Signal) -> Result<()> {
+        let running = self.pids();
+        let mut stopping = Vec::new();
+        for name in stages.iter().flat_map(|stage| instances(stage, self.shards)) {
+            let pid = *running.get(&name).ok_or_else(|| anyhow!("no stage {name} among {running:?}"))?;
+            stopping.push((Start::of(pid)?, name, pid));
         }
-        let pid = *self.pids.get(stage).ok_or_else(|| anyhow!("no stage {stage} among {:?}", self.pids))?;
-        let start = Start::of(pid)?;
-        process::terminate(pid);
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Path::new(&format!("/proc/{pid}/exe")).exists() {
-            if Instant::now() > deadline {
-                bail!("stage {stage}, process {pid}, does not stop");
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        stopping.iter().for_each(|(_, _, pid)| process::signal(*pid, signal));
+        for (start, name, pid) in stopping {
+            until_gone(&name, pid).await?;
+            self.resumed.remove(&name);
+            self.suspended.insert(name, start);
         }
-        self.suspended.insert(stage.to_owned(), start);
         Ok(())
     }
 
@@ -211,9 +177,10 @@ impl Gateway {
     /// # Errors
     /// As [`Self::resume`].
     pub(super) fn resume_with(&mut self, stage: &str, prefix: &str, variables: &[(&str, String)]) -> Result<()> {
-        if let Some(start) = self.suspended.get_mut(stage) {
-            start.environment.retain(|(name, _)| !name.to_string_lossy().starts_with(prefix));
-            start.environment.extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
+        for name in instances(stage, self.shards) {
+            if let Some(start) = self.suspended.get_mut(&name) {
+                start.set(prefix, variables);
+            }
         }
         self.resume(stage)
     }
@@ -223,14 +190,13 @@ impl Gateway {
     /// # Errors
     /// If it was not, or cannot be started.
     pub(super) fn resume(&mut self, stage: &str) -> Result<()> {
-        let start = self.suspended.get(stage).ok_or_else(|| anyhow!("stage {stage} is not suspended"))?;
-        let log =
-            std::fs::File::options().append(true).create(true).open(self.folder.path().join(format!("{stage}.log")))?;
-        let mut command = Command::new(&start.binary);
-        command.args(&start.arguments).env_clear().envs(start.environment.iter().map(|(k, v)| (k, v)));
-        let process = Owned::start(command.stdout(log.try_clone()?).stderr(log))?;
-        self.suspended.remove(stage);
-        self.resumed.insert(stage.to_owned(), process);
+        for name in instances(stage, self.shards) {
+            let start = self.suspended.get(&name).ok_or_else(|| anyhow!("stage {name} is not suspended"))?;
+            let log = self.folder.path().join(format!("{name}.log"));
+            let process = start.again(std::fs::File::options().append(true).create(true).open(log)?)?;
+            self.suspended.remove(&name);
+            self.resumed.insert(name, process);
+        }
         Ok(())
     }
 
@@ -239,32 +205,48 @@ impl Gateway {
     /// # Errors
     /// That nothing moves although something is pending, or that the server does not answer.
     pub(super) async fn settle(&mut self, hops: usize) -> Result<()> {
-        for hop in HOPS.into_iter().take(hops) {
-            let (mut last, mut moved) = (0, Instant::now());
-            loop {
-                let end = self.last_sequence(hop.input).await?;
-                let delivered = self.delivered(&hop).await?;
-                // The last output says for certain how far the stage is; it may be a megabyte, so it is asked for last.
-                if delivered >= end && self.next_sequence(&hop).await? > end {
-                    break;
-                }
-                if delivered != last {
-                    (last, moved) = (delivered, Instant::now());
-                }
-                if moved.elapsed() > STALL_TIMEOUT || self.up.ended().is_some() {
-                    bail!("{} does not move from {last} of {end}; {}", hop.stage, self.last_words(hop.stage));
-                }
-                tokio::time::sleep(POLL).await;
+        for (at, hop) in HOPS.iter().enumerate().take(hops) {
+            for shard in 0..if hop.is_sharded() { self.shards } else { 1 } {
+                self.settle_one(at, shard).await?;
             }
         }
         Ok(())
     }
 
+    /// Waits for one stage of one shard, or for one that serves all.
+    async fn settle_one(&mut self, at: usize, shard: u32) -> Result<()> {
+        let (hop, mut last, mut moved) = (HOPS[at], 0, Instant::now());
+        loop {
+            let end = self.end(at, shard).await?;
+            let delivered = self.delivered(&hop, shard).await?;
+            // The last output says for certain how far the stage is; it may be a megabyte, so it is asked for last.
+            if delivered >= end && self.next_sequence(&hop, shard).await? > end {
+                return Ok(());
+            }
+            if delivered != last {
+                (last, moved) = (delivered, Instant::now());
+            }
+            if moved.elapsed() > STALL_TIMEOUT || self.up.ended().is_some() {
+                bail!("{} does not move from {last} of {end}; {}", hop.stage, self.last_words(hop.stage));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The newest message that a stage has to read.
+    async fn end(&self, at: usize, shard: u32) -> Result<u64> {
+        if self.shards == 1 || !HOPS[at].is_sharded() {
+            return self.last_sequence(HOPS[at].input).await;
+        }
+        let last = self.client.last(HOPS[at].input, &HOPS[at - 1].subject_of(shard)).await?;
+        Ok(last.map_or(0, |last| last.sequence))
+    }
+
     /// The newest message that a stage was handed.
-    async fn delivered(&self, hop: &Hop) -> Result<u64> {
+    async fn delivered(&self, hop: &Hop, shard: u32) -> Result<u64> {
         let consumers = self.client.consumers(hop.input).await?;
-        let own = consumers.iter().filter(|consumer| consumer.name.starts_with(hop.stage));
-        Ok(own.map(|consumer| consumer.delivered).max().unwrap_or(0))
+        let name = if hop.is_sharded() { format!("{}-{shard}", hop.stage) } else { hop.stage.to_owned() };
+        Ok(consumers.iter().find(|consumer| consumer.name == name).map_or(0, |consumer| consumer.delivered))
     }
 
     /// The newest sequence of a stream.
@@ -276,11 +258,18 @@ impl Gateway {
         Ok(info.ok_or_else(|| anyhow!("no stream {stream}"))?.last_sequence)
     }
 
-    async fn next_sequence(&self, hop: &Hop) -> Result<u64> {
-        let last = self.client.last(hop.output, &hop.subject()).await?;
-        let header = last.as_ref().and_then(|last| last.header(HEADER)).unwrap_or_default();
-        let position: Position = header.parse()?;
-        Ok(position.place(hop.input).map_or(1, |place| place.next_sequence()))
+    /// The message after the newest one that a stage's output covers.
+    async fn next_sequence(&self, hop: &Hop, shard: u32) -> Result<u64> {
+        // Of the one stage that writes for all shards the newest output counts.
+        let shards = if hop.is_sharded() { shard..shard + 1 } else { 0..self.shards };
+        let mut next = 1;
+        for shard in shards {
+            let last = self.client.last(hop.output, &hop.subject_of(shard)).await?;
+            let header = last.as_ref().and_then(|last| last.header(HEADER)).unwrap_or_default();
+            let position: Position = header.parse()?;
+            next = next.max(position.place(hop.input).map_or(1, |place| place.next_sequence()));
+        }
+        Ok(next)
     }
 
     /// What a stage and the supervisor logged last.
@@ -297,36 +286,68 @@ impl Gateway {
     }
 }
 
-/// How a process was started.
-#[derive(Debug)]
-struct Start {
-    binary: PathBuf,
-    arguments: Vec<OsString>,
-    environment: Vec<(OsString, OsString)>,
-}
-
-impl Start {
-    /// As the kernel tells it of a process that runs.
-    fn of(pid: u32) -> Result<Self> {
-        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).context(format!("process {pid}: {name}"));
-        let binary = std::fs::read_link(format!("/proc/{pid}/exe")).context(format!("process {pid}: exe"))?;
-        Ok(Self {
-            binary,
-            arguments: pieces(&read("cmdline")?).skip(1).collect(),
-            environment: pieces(&read("environ")?).filter_map(pair).collect(),
-        })
+/// What `eddy up` calls a stage's processes.
+fn instances(stage: &str, shards: u32) -> Vec<String> {
+    let is_sharded = HOPS.iter().any(|hop| hop.stage == stage && hop.is_sharded());
+    if shards > 1 && is_sharded {
+        return (0..shards).map(|shard| format!("{stage}-{shard}")).collect();
     }
+    vec![stage.to_owned()]
 }
 
-fn pieces(bytes: &[u8]) -> impl Iterator<Item = OsString> + '_ {
-    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    bytes.split(|byte| *byte == 0).map(|piece| OsString::from_vec(piece.to_vec()))
+/// Waits until a process is gone; a child that nobody waited for yet is.
+async fn until_gone(name: &str, pid: u32) -> Result<()> {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while Path::new(&format!("/proc/{pid}/exe")).exists() {
+        if Instant::now() > deadline {
+            bail!("{name}, process {pid}, does not stop");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
-fn pair(piece: OsString) -> Option<(OsString, OsString)> {
-    let bytes = piece.into_vec();
-    let at = bytes.iter().position(|byte| *byte == b'=')?;
-    Some((OsString::from_vec(bytes[..at].to_vec()), OsString::from_vec(bytes[at + 1..].to_vec())))
+/// `eddy up`, once all stages have told where they listen.
+struct Launched {
+    up: Owned,
+    told: GatewayFile,
+    client: Client,
+}
+
+async fn launch(eddy: &Path, folder: &Path, shards: u32) -> Result<Launched> {
+    let (dir, log) = (folder.join("gateway"), folder.join("up.log"));
+    let file = std::fs::File::options().append(true).create(true).open(&log)?;
+    let mut up = Owned::start(
+        Command::new(eddy)
+            .args(["up", "--site", SITE, "--port", "0", "--dir"])
+            .arg(&dir)
+            .arg("--config")
+            .arg(folder.join("bench.toml"))
+            .env_remove("EDDY_GATEWAY_DIR")
+            .env_remove("EDDY_CONFIG")
+            .env_remove("EDDY_DATA")
+            .stdout(file.try_clone()?)
+            .stderr(file),
+    )?;
+    let wanted: Vec<String> = HOPS.iter().flat_map(|hop| instances(hop.stage, shards)).collect();
+    let told = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if let Some(status) = up.ended() {
+                bail!("`eddy up` ended: {status}");
+            }
+            let text = std::fs::read(dir.join("gateway.json")).unwrap_or_default();
+            if let Ok(told) = serde_json::from_slice::<GatewayFile>(&text)
+                && wanted.iter().all(|name| told.http.contains_key(name))
+            {
+                return Ok(told);
+            }
+        }
+    };
+    let told = tokio::time::timeout(START_TIMEOUT, told).await.context("`eddy up` is not up in time");
+    let told = told.and_then(|told| told).with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
+    let client = Client::connect(&Endpoint::new(&told.url, "eddy-bench")).await?;
+    Ok(Launched { up, told, client })
 }
 
 #[cfg(test)]
@@ -334,28 +355,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_started_again_as_it_was() {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "while :; do /bin/sleep 0.05; done", "", "a b"]).env("EDDY_BENCH_TEST", "x=y\nz");
-        let owned = Owned::start(&mut command).unwrap();
-        // Between fork and exec the process is still the test itself.
-        let start = loop {
-            let start = Start::of(owned.pid()).unwrap();
-            if start.arguments.first().is_some_and(|first| first == "-c") {
-                break start;
-            }
-        };
-        assert_eq!(start.arguments[2..], ["", "a b"]);
-        assert!(start.environment.contains(&("EDDY_BENCH_TEST".into(), "x=y\nz".into())));
-    }
-
-    #[test]
-    fn the_config_is_toml_with_or_without_room() {
-        let plan = |roomy| Plan { series: 30, commissioning_rows: 64, roomy, parent: PathBuf::new() };
-        for roomy in [false, true] {
-            let table: toml::Table = plan(roomy).config().parse().unwrap();
-            assert_eq!(table["detect"]["fleet_series"].as_float(), Some(30.0));
-            assert_eq!(table["gateway"].get("streams").is_some(), roomy);
-        }
+    fn stages_on_the_path_have_a_process_a_shard_and_capture_serves_all() {
+        assert_eq!(instances("embed", 1), ["embed"]);
+        assert_eq!(instances("embed", 2), ["embed-0", "embed-1"]);
+        assert_eq!((instances("capture", 2), instances("index", 2)), (vec!["capture".into()], vec!["index".into()]));
     }
 }

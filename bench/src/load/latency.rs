@@ -22,8 +22,9 @@ use super::{
     feed::{self, Spread},
     figures::{Figures, ms, rounded},
     floor,
-    gateway::{Gateway, HOPS, Plan},
+    gateway::{Gateway, HOPS},
     journey,
+    plan::Plan,
     sensors::{Faults, Sensors},
     usage::{Meter, Used},
 };
@@ -61,7 +62,7 @@ pub(crate) struct LatencyArgs {
     #[arg(long, value_enum, default_value_t = Source::Ingest)]
     source: Source,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// Where readings enter the gateway.
@@ -72,10 +73,6 @@ enum Source {
 }
 
 impl LatencyArgs {
-    pub(super) fn is_json(&self) -> bool {
-        self.common.json
-    }
-
     fn check(&self) -> Result<()> {
         if !(0.01..=100.0).contains(&self.hz) {
             bail!("--hz {}: 0.01 to 100 is taken", self.hz);
@@ -133,6 +130,7 @@ async fn measure(args: &LatencyArgs, binaries: &Binaries, devices: usize) -> Res
     let common = &args.common;
     let plan = Plan {
         series: sensors.series(),
+        shards: 1,
         commissioning_rows: common.commissioning_rows,
         roomy: true,
         parent: common.folder(),

@@ -1,7 +1,8 @@
 //! Load: what a whole gateway does under it, measured on real processes and the real server.
 //!
 //! [`latency`] (sensor to alert beside a bare floor), [`throughput`] (readings made durable, windows scored, and the same
-//! design in Python), [`footprint`] (memory, and the cost of a window over a day of event time), [`traces`] (what they cost). Each starts `eddy up` in a
+//! design in Python), [`footprint`] (memory, and the cost of a window over a day of event time), [`traces`] (what they cost), [`recover`] (starts,
+//! restarts, a backlog). Each starts `eddy up` in a
 //! folder of its own ([`gateway`]), feeds a simulated fleet ([`sensors`], [`feed`]), and reads what happened from the
 //! streams themselves ([`journey`]). Progress goes to standard error; standard output is for the figures alone.
 
@@ -16,10 +17,13 @@ mod images;
 mod journey;
 mod latency;
 pub(crate) mod peer;
+mod plan;
 pub(crate) mod process;
+mod recover;
 mod sensors;
 mod show;
 mod sink;
+mod start;
 #[cfg(test)]
 mod tests;
 mod throughput;
@@ -35,6 +39,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) use floor::HopArgs;
 pub(crate) use footprint::FootprintArgs;
 pub(crate) use latency::LatencyArgs;
+pub(crate) use recover::RecoverArgs;
 pub(crate) use throughput::ThroughputArgs;
 pub(crate) use traces::TracesArgs;
 
@@ -52,6 +57,9 @@ pub(crate) struct Common {
     /// The folder in which the gateway's temporary one is made [default: the system's]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// The folder of the gateway's programs, of any build [default: the bench's own]
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
 }
 
 /// Rows past commissioning after which a series can alert: its calibration has enough distances.
@@ -64,6 +72,10 @@ impl Common {
 
     fn folder(&self) -> PathBuf {
         self.dir.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
+    fn binaries(&self) -> Result<Binaries> {
+        self.binaries.as_deref().map_or_else(Binaries::find, Binaries::of)
     }
 }
 
@@ -78,6 +90,8 @@ pub(crate) enum Load {
     Footprint(FootprintArgs),
     /// What traces cost.
     Traces(TracesArgs),
+    /// Starts, restarts and a backlog.
+    Recover(RecoverArgs),
     /// A process of the floor.
     Hop(HopArgs),
 }
@@ -93,7 +107,7 @@ pub(crate) fn run(load: Load) -> Result<()> {
             return floor::hop(args).await;
         }
         let figures = unless_stopped(measure(&load)).await?;
-        if load.is_json() {
+        if load.common().is_some_and(|common| common.json) {
             println!("{figures}");
         } else {
             print!("{}", show::text(&figures));
@@ -117,24 +131,28 @@ pub(crate) async fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> 
 }
 
 impl Load {
-    fn is_json(&self) -> bool {
+    /// None of a process of the floor, which measures nothing itself.
+    fn common(&self) -> Option<&Common> {
         match self {
-            Self::Latency(args) => args.is_json(),
-            Self::Throughput(args) => args.is_json(),
-            Self::Footprint(args) => args.is_json(),
-            Self::Traces(args) => args.is_json(),
-            Self::Hop(_) => false,
+            Self::Latency(args) => Some(&args.common),
+            Self::Throughput(args) => Some(&args.common),
+            Self::Footprint(args) => Some(&args.common),
+            Self::Traces(args) => Some(&args.common),
+            Self::Recover(args) => Some(&args.common),
+            Self::Hop(_) => None,
         }
     }
 }
 
 async fn measure(load: &Load) -> Result<Value> {
-    let binaries = Binaries::find()?;
+    let Some(common) = load.common() else { return Ok(Value::Null) };
+    let binaries = common.binaries()?;
     match load {
         Load::Latency(args) => latency::run(args, &binaries).await,
         Load::Throughput(args) => throughput::run(args, &binaries).await,
         Load::Footprint(args) => footprint::run(args, &binaries).await,
         Load::Traces(args) => traces::run(args, &binaries).await,
+        Load::Recover(args) => recover::run(args, &binaries).await,
         Load::Hop(_) => Ok(Value::Null),
     }
 }

@@ -47,7 +47,7 @@ impl Owned {
         if self.ended().is_some() {
             return;
         }
-        terminate(self.pid());
+        signal(self.pid(), Signal::SIGTERM);
         let deadline = Instant::now() + GRACE;
         while self.ended().is_none() {
             if Instant::now() > deadline {
@@ -67,10 +67,10 @@ impl Drop for Owned {
     }
 }
 
-/// Asks a process to stop. It may have ended by itself.
-pub(super) fn terminate(pid: u32) {
+/// Sends a process a signal. It may have ended by itself.
+pub(super) fn signal(pid: u32, signal: Signal) {
     if let Ok(pid) = i32::try_from(pid) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 

@@ -19,9 +19,10 @@ use super::{
     binaries::Binaries,
     feed::{self, ARROW},
     figures::rounded,
-    gateway::{Gateway, HOPS, Hop, Plan, SITE},
+    gateway::{Gateway, HOPS, Hop, SITE},
     journey::{self, Stamp},
     peer,
+    plan::Plan,
     sensors::{Faults, Sensors},
     usage::Meter,
 };
@@ -39,6 +40,9 @@ pub(crate) struct ThroughputArgs {
     /// Series; several numbers, separated by commas, make a table
     #[arg(long, value_delimiter = ',', default_values_t = [30_000])]
     series: Vec<usize>,
+    /// Shards that the site is cut into; several numbers, separated by commas, make a table
+    #[arg(long, value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=64))]
+    shards: Vec<u32>,
     /// Readings that go through each step
     #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(10_000..=20_000_000))]
     rows: u64,
@@ -46,13 +50,7 @@ pub(crate) struct ThroughputArgs {
     #[arg(long, default_value_t = 20.0)]
     peer_seconds: f64,
     #[command(flatten)]
-    common: Common,
-}
-
-impl ThroughputArgs {
-    pub(super) fn is_json(&self) -> bool {
-        self.common.json
-    }
+    pub(super) common: Common,
 }
 
 /// Runs it.
@@ -65,18 +63,21 @@ pub(crate) async fn run(args: &ThroughputArgs, binaries: &Binaries) -> Result<Va
     }
     let mut runs = Vec::new();
     for series in &args.series {
-        runs.push(measure(args, binaries, *series).await?);
+        for shards in &args.shards {
+            runs.push(measure(args, binaries, *series, *shards).await?);
+        }
     }
     Ok(super::merged(runs))
 }
 
-async fn measure(args: &ThroughputArgs, binaries: &Binaries, series: usize) -> Result<Value> {
+async fn measure(args: &ThroughputArgs, binaries: &Binaries, series: usize, shards: u32) -> Result<Value> {
     let sensors = Sensors::new(series / CHANNELS, CHANNELS);
     let warm = args.common.warm_rows();
     let messages = args.rows / MESSAGE_ROWS;
     let began = SystemClock.now() - (warm + args.rows / sensors.series() as u64 + 400) as i64 * STEP;
     let plan = Plan {
         series: sensors.series(),
+        shards,
         commissioning_rows: args.common.commissioning_rows,
         roomy: true,
         parent: args.common.folder(),
@@ -103,7 +104,7 @@ async fn measure(args: &ThroughputArgs, binaries: &Binaries, series: usize) -> R
     for stage in ["embed", "detect"] {
         gateway.suspend(stage).await?;
     }
-    let peer = score_by_peer(args, &gateway, &sampled).await;
+    let peer = score_by_peer(args, &gateway, &sampled, shards).await;
 
     super::say("capture, line protocol");
     gateway.resume("capture")?;
@@ -120,6 +121,7 @@ async fn measure(args: &ThroughputArgs, binaries: &Binaries, series: usize) -> R
         "mode": "throughput",
         "profile": binaries.profile(),
         "series": sensors.series(),
+        "shards": shards,
         "rows": args.rows,
         "commissioning_rows": args.common.commissioning_rows,
         "capture_readings_per_s": rounded(captured.rows_per_s),
@@ -292,7 +294,10 @@ fn elapsed(begun: &[Stamp], ended: &[Stamp]) -> Result<f64> {
 }
 
 /// Windows a second of the peer, vectorised and row by row.
-async fn score_by_peer(args: &ThroughputArgs, gateway: &Gateway, sampled: &Hopped) -> Result<[f64; 2]> {
+async fn score_by_peer(args: &ThroughputArgs, gateway: &Gateway, sampled: &Hopped, shards: u32) -> Result<[f64; 2]> {
+    if shards > 1 {
+        bail!("the Python peer reads one shard");
+    }
     if args.peer_seconds <= 0.0 {
         bail!("--peer-seconds 0");
     }

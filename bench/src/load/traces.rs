@@ -15,7 +15,8 @@ use super::{
     binaries::Binaries,
     feed::{self, ARROW},
     figures::rounded,
-    gateway::{Gateway, HOPS, Plan},
+    gateway::{Gateway, HOPS},
+    plan::Plan,
     sensors::Sensors,
     sink::Sink,
     throughput::{CHANNELS, MESSAGE_ROWS, STEP, arrow, send},
@@ -35,13 +36,7 @@ pub(crate) struct TracesArgs {
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
     #[command(flatten)]
-    common: Common,
-}
-
-impl TracesArgs {
-    pub(super) fn is_json(&self) -> bool {
-        self.common.json
-    }
+    pub(super) common: Common,
 }
 
 /// A way to run the stages. `None`: without a collector; else how many traces may begin a second (`""`: as shipped).
@@ -72,6 +67,7 @@ pub(crate) async fn run(args: &TracesArgs, binaries: &Binaries) -> Result<Value>
     let began = SystemClock.now() - ((warm + rows_each * ways * args.rounds + 400) as i64) * STEP;
     let plan = Plan {
         series: sensors.series(),
+        shards: 1,
         commissioning_rows: args.common.commissioning_rows,
         roomy: true,
         parent: args.common.folder(),
