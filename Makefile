@@ -4,6 +4,7 @@
 #   make screenshots  the README's pictures of `eddy top` and `eddy console`
 #   make soak   a gateway under drills for SOAK_MINUTES, and its report
 #   make bench-smoke  instructions of the hot paths, held to a committed baseline; make bench-smoke-baseline writes that anew
+#   make bench  every figure that is to be reached, and one table (BENCH_SMALL=1: a few minutes, to see that it works)
 #   make fuzz   every decoder, FUZZ_SECONDS each
 #   make dist   releases and images as files, for ARCH=amd64, arm64 or both; make dist-check runs them
 #   make previous  the binaries of the commit BASE, for the test of upgrades
@@ -18,7 +19,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser terminal containers prometheus valgrind bench-smoke bench-smoke-baseline build release bundle train train-tools recording clean
+.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser terminal containers prometheus valgrind bench-smoke bench-smoke-baseline build release bundle train train-tools recording clean bench
 
 # What an upgrade is tested against.
 BASE ?= HEAD~1
@@ -109,6 +110,13 @@ SOAK_RATE ?= 1000
 soak: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy drill soak --minutes $(SOAK_MINUTES) \
 		--rate $(SOAK_RATE) --out .run/soak
+
+# --- what it takes ---------------------------------------------------------
+# On a machine that does nothing else. The figures are in .run/bench; BENCH='--resume', '--only latency,sync' and so on go to `eddy-bench all`.
+RELEASE_BENCH = EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/release/eddy-bench
+BENCH ?=
+bench: release
+	@$(RELEASE_BENCH) all $(if $(BENCH_SMALL),--small) $(BENCH)
 
 # --- the release before ------------------------------------------------------
 # BASE's binaries from a tree and a target folder of their own, so that repeats are fast; then

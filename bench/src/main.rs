@@ -11,11 +11,14 @@ use eddy_bench::{
     pipeline::Settings,
 };
 
+mod all;
 mod ann;
+mod checkout;
 mod export;
 mod heap;
 mod hub;
 mod load;
+mod runner;
 mod sync;
 
 #[derive(Debug, Parser)]
@@ -23,6 +26,7 @@ mod sync;
     version,
     about,
     after_help = "Examples:
+  eddy-bench all
   eddy-bench latency --json
   eddy-bench throughput
   eddy-bench footprint --series 30000
@@ -42,6 +46,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measures every figure that is to be reached, and prints one table.
+    All(all::AllArgs),
     /// Runs the recorded fleet and tells which of its faults are found.
     Fleet {
         /// Folder of the recording, with its truth.json.
@@ -82,6 +88,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::All(args) => all::run(&args),
         Command::Fleet { data, episodes, settings } if episodes.episodes => episodes::run(&settings, &data, &episodes),
         Command::Fleet { data, settings, .. } => fleet::run(&settings, &data),
         Command::Latency(args) => load::run(load::Load::Latency(args)),

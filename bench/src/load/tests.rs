@@ -93,3 +93,19 @@ fn all_shards_of_a_site_work() {
         is_positive(&figures["processes"]["memory"], &format!("/{stage}/pss_mb"));
     }
 }
+
+#[test]
+fn one_part_of_all_is_measured_judged_and_kept() {
+    let temporary = tempfile::tempdir().unwrap();
+    let out = temporary.path().to_str().unwrap();
+    let arguments = ["all", "--small", "--only", "footprint", "--json", "--out", out];
+    let Some(first) = figures(&arguments) else { return };
+    let again = figures(&[&arguments[..], &["--resume"]].concat()).unwrap();
+    assert_eq!(first["figures"], again["figures"]);
+    let rows = first["figures"].as_array().unwrap();
+    let row =
+        |what: &str| rows.iter().find(|row| row["what"].as_str().is_some_and(|text| text.contains(what))).unwrap();
+    assert!(row("memory idle")["is_met"].is_boolean() && row("sensor to alert")["is_met"].is_null(), "{first}");
+    let kept = std::fs::read(temporary.path().join("all-small.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&kept).unwrap()["figures"], again["figures"]);
+}
