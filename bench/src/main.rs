@@ -14,6 +14,7 @@ use eddy_bench::{
 mod all;
 mod ann;
 mod checkout;
+mod compare;
 mod export;
 mod heap;
 mod hub;
@@ -27,6 +28,7 @@ mod sync;
     about,
     after_help = "Examples:
   eddy-bench all
+  eddy-bench compare HEAD~1
   eddy-bench latency --json
   eddy-bench throughput
   eddy-bench footprint --series 30000
@@ -48,6 +50,8 @@ struct Arguments {
 enum Command {
     /// Measures every figure that is to be reached, and prints one table.
     All(all::AllArgs),
+    /// Measures this build and another commit in turn, and tells what differs beyond the noise.
+    Compare(compare::CompareArgs),
     /// Runs the recorded fleet and tells which of its faults are found.
     Fleet {
         /// Folder of the recording, with its truth.json.
@@ -89,6 +93,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::All(args) => all::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Fleet { data, episodes, settings } if episodes.episodes => episodes::run(&settings, &data, &episodes),
         Command::Fleet { data, settings, .. } => fleet::run(&settings, &data),
         Command::Latency(args) => load::run(load::Load::Latency(args)),

@@ -95,6 +95,23 @@ fn all_shards_of_a_site_work() {
 }
 
 #[test]
+fn one_pair_of_the_same_programs_shows_no_difference() {
+    let Some(folder) = programs() else { return };
+    let arguments = ["compare", folder.to_str().unwrap(), "--json", "--pairs", "1", "--benches", "footprint", "--"];
+    let Some(figures) = figures(&[&arguments[..], &["--series", "30", "--hours", "1", "--points", "1"]].concat())
+    else {
+        return;
+    };
+    let compared = figures["figures"].as_array().unwrap();
+    assert_eq!(compared.len(), 4, "{figures}");
+    for figure in compared {
+        is_positive(figure, "/ratio");
+        // One pair says nothing, however far apart.
+        assert_eq!(figure["verdict"], "no_difference", "{figure}");
+    }
+}
+
+#[test]
 fn one_part_of_all_is_measured_judged_and_kept() {
     let temporary = tempfile::tempdir().unwrap();
     let out = temporary.path().to_str().unwrap();
