@@ -5,7 +5,7 @@
 #   make soak   a gateway under drills for SOAK_MINUTES, and its report
 #   make bench-smoke  instructions of the hot paths, held to a committed baseline; make bench-smoke-baseline writes that anew
 #   make bench  every figure that is to be reached, and one table (BENCH_SMALL=1: a few minutes, to see that it works)
-#   make bench-compare BASE=  this tree and the commit BASE measured in turn
+#   make bench-compare BASE=  this tree and the commit BASE measured in turn; make curves  the README's charts
 #   make fuzz   every decoder, FUZZ_SECONDS each
 #   make dist   releases and images as files, for ARCH=amd64, arm64 or both; make dist-check runs them
 #   make previous  the binaries of the commit BASE, for the test of upgrades
@@ -20,7 +20,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser terminal containers prometheus valgrind bench-smoke bench-smoke-baseline build release bundle train train-tools recording clean bench bench-compare
+.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser terminal containers prometheus valgrind bench-smoke bench-smoke-baseline build release bundle train train-tools recording clean bench bench-compare curves
 
 # What an upgrade is tested against.
 BASE ?= HEAD~1
@@ -122,6 +122,11 @@ bench: release
 # BASE is built in target/compare, which is kept. BENCH='--benches latency --pairs 8 -- --devices 3333' and so on.
 bench-compare: release
 	@$(RELEASE_BENCH) compare $(BASE) $(BENCH)
+
+# Measured and drawn anew; CURVES=--draw draws what bench/figures/curves.json holds.
+CURVES ?=
+curves: release
+	@$(RELEASE_BENCH) curves $(if $(BENCH_SMALL),--small) $(CURVES)
 
 # --- the release before ------------------------------------------------------
 # BASE's binaries from a tree and a target folder of their own, so that repeats are fast; then

@@ -1,5 +1,8 @@
 //! How many bytes of the heap a series costs in embed and in detect, beside the bytes of its records: what the allocator hands out, by
-//! `mallinfo2`, before and after each stage is dropped. One process and one thread, so that the same input gives the same figures.
+//! `mallinfo2`, before and after each stage is dropped. One process and one thread, so that the same input gives the same figures. And what a
+//! window costs both stages as its series' history grows, in CPU time.
+
+use std::time::Duration;
 
 use anyhow::Result;
 use eddy_bench::{
@@ -8,6 +11,7 @@ use eddy_bench::{
 };
 use eddy_cli::output;
 use eddy_schemas::{SamplesBuilder, SeriesName};
+use nix::time::{ClockId, clock_gettime};
 
 /// Event time from sample to sample.
 const PERIOD_NS: i64 = 1_000_000_000;
@@ -23,6 +27,9 @@ pub(crate) struct HeapArgs {
     /// Samples of each
     #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rows: u32,
+    /// Stretches of the rows whose cost is told apart
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    points: u32,
     /// Print one JSON object in place of a line
     #[arg(long)]
     json: bool,
@@ -40,19 +47,28 @@ pub(crate) fn run(args: &HeapArgs) -> Result<()> {
     let mut back = Back::new(&pipeline, "heap")?;
     let mut sensors: Vec<Sensor> = (0..args.series).map(Sensor::new).collect();
     let sensors_bytes = in_use() - before;
+    let (mut points, mut spent, mut windows) = (Vec::new(), Duration::ZERO, 0_u32);
     for row in 0..args.rows {
         let mut samples = SamplesBuilder::default();
         for sensor in &mut sensors {
             let value = sensor.next(row);
             samples.push(&sensor.name, i64::from(row) * PERIOD_NS, value, 0, PERIOD_NS);
         }
-        back.samples(samples.encode());
+        let (samples, before) = (samples.encode(), cpu_time()?);
+        back.samples(samples);
+        spent += cpu_time()? - before;
+        windows += args.series;
+        if (row + 1) * args.points / args.rows > row * args.points / args.rows {
+            let us = spent.as_secs_f64() * 1e6 / f64::from(windows);
+            points.push(serde_json::json!({"rows": row + 1, "us_per_window": (us * 1e3).round() / 1e3}));
+            (spent, windows) = (Duration::ZERO, 0);
+        }
     }
     let records = back.state_bytes() as f64 / f64::from(args.series);
     drop(sensors);
     let [embed, detect] = back.heap_bytes(in_use).map(|bytes| bytes as f64 / f64::from(args.series));
     let figures = serde_json::json!({
-        "series": args.series, "rows": args.rows, "records_bytes": records.round(),
+        "mode": "heap", "series": args.series, "rows": args.rows, "points": points, "records_bytes": records.round(),
         "embed_heap_bytes": embed.round(), "detect_heap_bytes": detect.round(),
     });
     if args.json {
@@ -64,6 +80,11 @@ pub(crate) fn run(args: &HeapArgs) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// Bytes that are allocated.

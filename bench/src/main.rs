@@ -15,6 +15,7 @@ mod all;
 mod ann;
 mod checkout;
 mod compare;
+mod curves;
 mod export;
 mod heap;
 mod hub;
@@ -29,6 +30,7 @@ mod sync;
     after_help = "Examples:
   eddy-bench all
   eddy-bench compare HEAD~1
+  eddy-bench curves --draw
   eddy-bench latency --json
   eddy-bench throughput
   eddy-bench footprint --series 30000
@@ -52,6 +54,8 @@ enum Command {
     All(all::AllArgs),
     /// Measures this build and another commit in turn, and tells what differs beyond the noise.
     Compare(compare::CompareArgs),
+    /// Measures how figures change with series, history, uptime and shards, and draws that.
+    Curves(curves::CurvesArgs),
     /// Runs the recorded fleet and tells which of its faults are found.
     Fleet {
         /// Folder of the recording, with its truth.json.
@@ -94,6 +98,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::All(args) => all::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Curves(args) => curves::run(&args),
         Command::Fleet { data, episodes, settings } if episodes.episodes => episodes::run(&settings, &data, &episodes),
         Command::Fleet { data, settings, .. } => fleet::run(&settings, &data),
         Command::Latency(args) => load::run(load::Load::Latency(args)),
