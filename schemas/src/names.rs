@@ -38,15 +38,24 @@ impl SeriesName {
 
     /// Reads the canonical text. `None` if there is no `/`, or either part is empty or too long.
     pub fn parse(text: &str) -> Option<Self> {
-        let (device, channel) = text.split_once('/')?;
-        let fits = |token: &str| !token.is_empty() && token.len() <= NAME_BYTES_MAX;
-        (fits(device) && fits(channel)).then(|| Self { device: decode(device), channel: decode(channel) })
+        tokens(text).map(|(device, channel)| Self { device: decode(device), channel: decode(channel) })
+    }
+
+    /// Whether [`Self::parse`] could read it; every series of every batch is asked.
+    pub fn is_canonical(text: &str) -> bool {
+        tokens(text).is_some()
     }
 
     /// The device's token (still encoded) of a canonical text; the whole text where there is no `/`.
     pub fn device_token(text: &str) -> &str {
         text.split_once('/').map_or(text, |(device, _)| device)
     }
+}
+
+/// The two parts of a series' text, still encoded.
+fn tokens(text: &str) -> Option<(&str, &str)> {
+    let fits = |token: &str| !token.is_empty() && token.len() <= NAME_BYTES_MAX;
+    text.split_once('/').filter(|(device, channel)| fits(device) && fits(channel))
 }
 
 /// Whether `name` can be a device or channel: not empty, and not too long once encoded.
@@ -76,13 +85,14 @@ mod tests {
             assert_eq!(decode(&token), name);
             let series = SeriesName::encode(name, name);
             assert_eq!(SeriesName::parse(&series), Some(SeriesName { device: name.into(), channel: name.into() }));
+            assert!(SeriesName::is_canonical(&series));
         }
     }
 
     #[test]
     fn a_series_without_device_or_channel_is_none() {
         for text in ["", "a", "/", "a/", "/b"] {
-            assert_eq!(SeriesName::parse(text), None, "{text:?}");
+            assert_eq!((SeriesName::parse(text), SeriesName::is_canonical(text)), (None, false), "{text:?}");
         }
     }
 

@@ -90,17 +90,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// The number of a series, which is made if it is new; `None` if there are too many.
-    pub fn find_or_add(&mut self, name: &str, parsed: &SeriesName, settings: &Settings) -> Option<usize> {
-        if let Some(known) = self.series.find(name) {
-            return Some(known);
-        }
-        if self.series.len() >= settings.series_max { None } else { Some(self.add(name, parsed, settings)) }
-    }
-
     /// The number of a series that is known.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.series.find(name)
+    }
+
+    /// The number of a series that was not known; `None` if there are too many.
+    pub fn add_if_room(&mut self, name: &str, parsed: &SeriesName, settings: &Settings) -> Option<usize> {
+        (self.series.len() < settings.series_max).then(|| self.add(name, parsed, settings))
     }
 
     fn add(&mut self, name: &str, parsed: &SeriesName, settings: &Settings) -> usize {

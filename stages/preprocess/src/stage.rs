@@ -183,14 +183,21 @@ impl Preprocess {
         let index = input.rows.series[row] as usize;
         if self.numbers[index] == NOT_LOOKED_UP {
             let name = &input.rows.names[index];
-            let parsed = SeriesName::parse(name).ok_or_else(|| format!("series {name:?} is not device/channel"))?;
-            let most = self.settings.series_max;
-            let found = self.fleet.find_or_add(name, &parsed, &self.settings);
-            self.numbers[index] = found.ok_or_else(|| {
-                format!("series {name:?} is new and there are {most} already: raise preprocess.series_max")
-            })?;
+            self.numbers[index] = match self.fleet.find(name) {
+                Some(number) => number,
+                None => self.add(name)?,
+            };
         }
         Ok(self.numbers[index])
+    }
+
+    /// A new series' number, or why it is refused.
+    fn add(&mut self, name: &str) -> Result<usize, String> {
+        let parsed = SeriesName::parse(name).ok_or_else(|| format!("series {name:?} is not device/channel"))?;
+        let most = self.settings.series_max;
+        self.fleet
+            .add_if_room(name, &parsed, &self.settings)
+            .ok_or_else(|| format!("series {name:?} is new and there are {most} already: raise preprocess.series_max"))
     }
 
     fn reading(&mut self, number: usize, input: &Readings, row: usize, out: &mut Outbox<SamplesBuilder>) {
