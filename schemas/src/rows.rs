@@ -78,7 +78,7 @@ impl Rows {
             return Err(layout.content(format!("row {row} names series {} of {}", keys[row], names.len())));
         }
         for (index, name) in names.iter().enumerate() {
-            if crate::SeriesName::parse(name).is_none() && !name.is_empty() {
+            if !crate::SeriesName::is_canonical(name) && !name.is_empty() {
                 return Err(layout.content(format!("series {index} is called {name:?}, not device/channel")));
             }
         }
@@ -101,7 +101,8 @@ impl Rows {
 /// Collects the first columns of a batch.
 #[derive(Debug, Default)]
 pub struct RowsBuilder {
-    keys: HashMap<String, u32>,
+    /// Asked for every row: by a hash that is quick for short names, keyed at random as the standard one is.
+    keys: HashMap<String, u32, foldhash::quality::RandomState>,
     names: Vec<String>,
     name_bytes: usize,
     series: Vec<u32>,
