@@ -174,7 +174,7 @@ impl VectorCoreset {
         record.put_f32(self.epsilon);
         record.put_count(self.len());
         self.seen.iter().for_each(|seen| record.put_u16(*seen));
-        (0..self.len()).for_each(|row| record.extend(self.rows.row(row).map(i8::cast_unsigned)));
+        self.rows.save(record);
     }
 
     /// Reads what [`Self::save`] wrote into an empty coreset of the same shape.
