@@ -17,6 +17,7 @@ use heed::{
 use crate::position::Position;
 
 mod copy;
+mod pages;
 pub(crate) use copy::check;
 pub use copy::{Copied, copy};
 
@@ -146,6 +147,8 @@ impl StateStore {
             let (key, value) = item.map_err(&wrap)?;
             record(key, value)?;
         }
+        drop(txn);
+        self.let_pages_go();
         Ok(Some(position))
     }
 
@@ -157,7 +160,10 @@ impl StateStore {
         loop {
             match self.try_commit(before, position, records) {
                 Err(StoreError::Lmdb { source: heed::Error::Mdb(MdbError::MapFull), .. }) => self.grow()?,
-                result => return result,
+                result => {
+                    self.let_pages_go();
+                    return result;
+                }
             }
         }
     }
@@ -184,6 +190,11 @@ impl StateStore {
         }
         self.meta.put(&mut txn, "position", &position.to_string()).map_err(&wrap)?;
         txn.commit().map_err(&wrap)
+    }
+
+    /// Nobody closes or resizes the environment meanwhile: it is held, and only `commit` resizes it.
+    fn let_pages_go(&self) {
+        pages::let_go(&self.path.join("data.mdb"));
     }
 
     fn grow(&self) -> Result<(), StoreError> {
