@@ -5,7 +5,7 @@
 #   make soak   a gateway under drills for SOAK_MINUTES, and its report
 #   make bench-smoke  instructions of the hot paths, held to a committed baseline; make bench-smoke-baseline writes that anew
 #   make bench  every figure that is to be reached, and one table (BENCH_SMALL=1: a few minutes, to see that it works)
-#   make bench-compare BASE=  this tree and the commit BASE measured in turn; make curves  the README's charts
+#   make bench-compare BASE=  this tree and the commit BASE measured in turn; make curves  charts of how it scales
 #   make fuzz   every decoder, FUZZ_SECONDS each
 #   make dist   releases and images as files, for ARCH=amd64, arm64 or both; make dist-check runs them
 #   make previous  the binaries of the commit BASE, for the test of upgrades
