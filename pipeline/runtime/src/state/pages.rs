@@ -80,7 +80,8 @@ mod tests {
     #[test]
     fn only_a_shared_mapping_of_this_file_is_one() {
         let file = Path::new("/var/lib/eddy state/data.mdb");
-        let line = "7f0000001000-7f0000003000 r--s 00000000 fe:00 1234                       /var/lib/eddy state/data.mdb";
+        let line =
+            "7f0000001000-7f0000003000 r--s 00000000 fe:00 1234                       /var/lib/eddy state/data.mdb";
         assert_eq!(range(line, file), Some((0x7f00_0000_1000, 0x7f00_0000_3000)));
         for other in [
             line.replace("r--s", "r--p"),
