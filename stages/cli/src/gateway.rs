@@ -61,8 +61,20 @@ impl GatewayFile {
 
     /// Whether its bus is at this address.
     fn is_at(&self, url: &str) -> bool {
-        url == self.machine.url || url == self.bus_at
+        [&self.machine.url, &self.bus_at].into_iter().any(|known| !known.is_empty() && server(known) == server(url))
     }
+}
+
+/// A server's address, however it is written: without what the default says, and this machine by its number.
+fn server(url: &str) -> String {
+    let url = url.trim().trim_end_matches('/').to_ascii_lowercase();
+    let address = url.split_once("://").map_or(url.as_str(), |(_, address)| address);
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (address, "4222"),
+    };
+    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    format!("{host}:{port}")
 }
 
 /// How a gateway's bus is found.
@@ -174,5 +186,23 @@ impl BusArgs {
         }
         let client = connected?;
         Ok(Gateway { client, site: site.unwrap_or_else(|| DEFAULT_SITE.to_owned()), file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_the_same_however_it_is_written() {
+        for url in
+            ["nats://127.0.0.1:4222", "localhost", "NATS://LOCALHOST:4222/", " 127.0.0.1 ", "tls://127.0.0.1:4222"]
+        {
+            assert_eq!(server(url), "127.0.0.1:4222", "{url}");
+        }
+        for other in ["nats://127.0.0.1:4223", "nats://bus:4222", "nats://[::1]", "127.0.0.2"] {
+            assert_ne!(server(other), "127.0.0.1:4222", "{other}");
+        }
+        assert_eq!((server("nats://[::1]"), server("[::1]:9")), ("[::1]:4222".to_owned(), "[::1]:9".to_owned()));
     }
 }

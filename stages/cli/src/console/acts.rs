@@ -35,6 +35,10 @@ impl Act {
     /// # Errors
     /// See [`Failed`].
     pub async fn done_by(self, operator: &Operator, view: &View) -> Result<String, Failed> {
+        self.done(operator, view).await.map(|said| said + operator.unaudited())
+    }
+
+    async fn done(self, operator: &Operator, view: &View) -> Result<String, Failed> {
         match self {
             Self::Acknowledge { alerts } => acknowledge(operator, view, &alerts).await,
             Self::Label { alert, label } => {

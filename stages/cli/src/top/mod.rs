@@ -204,7 +204,8 @@ async fn live(mut state: State, gateway: Gateway, operator: Operator, watcher: W
 }
 
 async fn carry_out(deed: Deed, operator: Operator) -> Result<String, String> {
-    match timeout(PATIENCE, deed.carry_out(&operator)).await {
+    let done = async { deed.carry_out(&operator).await.map(|said| said + operator.unaudited()) };
+    match timeout(PATIENCE, done).await {
         Ok(done) => done.map_err(|problem| format!("{problem:#}")),
         Err(_) => Err(format!("no answer within {} s: it may have been done", PATIENCE.as_secs())),
     }

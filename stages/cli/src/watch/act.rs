@@ -34,14 +34,23 @@ pub struct Operator {
     pub audit: Option<PathBuf>,
 }
 
+/// As whom the machine itself labels what follows from others' labels: `eddy_vectors`' `Label::DERIVED`.
+const MACHINE: &str = "index";
+
 /// Whether somebody can be called so in a log.
 ///
 /// # Errors
 /// What is taken.
 pub fn name_of(who: &str) -> Result<String, String> {
-    // Part of a control's origin, which the region takes up to a bound, with the way and the site before it.
-    let is_name = !who.trim().is_empty() && who.len() <= 64 && who == output::printable(who);
-    if is_name { Ok(who.to_owned()) } else { Err("a name of 1 to 64 printable bytes is taken".into()) }
+    // The last piece of a control's origin, which the region takes up to a bound, with the site and the way before it; of labels
+    // the machine's own name stands there.
+    let is_piece = !who.contains('/') && who != MACHINE;
+    let is_name = !who.trim().is_empty() && who.len() <= 63 && who == output::printable(who);
+    if is_name && is_piece {
+        Ok(who.to_owned())
+    } else {
+        Err("a name of 1 to 63 printable bytes without / is taken, but not `index`".into())
+    }
 }
 
 /// What was asked for is nothing that can be said.
@@ -57,6 +66,11 @@ impl Operator {
     pub fn new(gateway: Gateway, dir: &Path, origin: &'static str, who: String) -> Self {
         let audit = gateway.file.is_some().then(|| dir.join(FOLDER));
         Self { gateway, origin, who, audit }
+    }
+
+    /// What is added to the word that something is done: nothing, or that no log here has it.
+    pub fn unaudited(&self) -> &'static str {
+        if self.audit.is_some() { "" } else { " It is not written down here: this is not the gateway of --dir." }
     }
 
     /// They look after an alert.
@@ -133,6 +147,16 @@ fn append(folder: &Path, [who, what, outcome, detail]: [&str; 4]) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_called_as_the_machine_or_in_pieces() {
+        for good in ["alice", "Dr. Ä. Öz", "index2", &"x".repeat(63)] {
+            assert_eq!(name_of(good).as_deref(), Ok(good));
+        }
+        for bad in ["", " ", "index", "x/index", "a/b", "a\nb", &"x".repeat(64)] {
+            assert!(name_of(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn two_writers_make_one_chain() {

@@ -155,15 +155,15 @@ fn read<T: DeserializeOwned>(message: &StoredMessage) -> Option<T> {
     serde_json::from_slice(&message.payload).ok()
 }
 
-/// Returns once a stream that is followed is another one than before, or ends before it did.
+/// Returns once a stream that is followed is another one than before, ends before it did, or has dropped what nobody here has read.
 async fn made_anew(gateway: &Gateway) {
-    let mut known: Vec<(i64, u64)> = Vec::new();
+    let mut known: Vec<Ends> = Vec::new();
     loop {
         let mut now = Vec::new();
         for stream in STREAMS {
             // While the gateway does not answer nothing is known.
             let info = gateway.client.stream(stream).await.ok().flatten();
-            now.extend(info.map(|info| (info.incarnation, info.last_sequence)));
+            now.extend(info.map(|info| (info.incarnation, info.first_sequence, info.last_sequence)));
         }
         if now.len() == STREAMS.len() {
             if is_anew(&known, &now) {
@@ -175,9 +175,13 @@ async fn made_anew(gateway: &Gateway) {
     }
 }
 
-/// Of each stream its incarnation and its last sequence, before and now.
-fn is_anew(known: &[(i64, u64)], now: &[(i64, u64)]) -> bool {
-    known.iter().zip(now).any(|(known, now)| known.0 != now.0 || now.1 < known.1)
+/// A stream's incarnation, its first and its last sequence.
+type Ends = (i64, u64, u64);
+
+/// Before and now.
+fn is_anew(known: &[Ends], now: &[Ends]) -> bool {
+    let is_other = |(known, now): (&Ends, &Ends)| known.0 != now.0 || now.2 < known.2 || now.1 > known.2 + 1;
+    known.iter().zip(now).any(is_other)
 }
 
 /// Hands on what lies in a stream and what comes, over every interruption.
@@ -297,11 +301,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_that_were_made_anew_or_set_back_are_others() {
-        let known = [(1, 10), (1, 0)];
+    fn streams_that_were_made_anew_set_back_or_went_on_unseen_are_others() {
+        let known = [(1, 3, 10), (1, 1, 0)];
         assert!(!is_anew(&[], &known), "the first look");
-        assert!(!is_anew(&known, &[(1, 12), (1, 0)]));
-        assert!(is_anew(&known, &[(2, 12), (1, 0)]) && is_anew(&known, &[(1, 9), (1, 0)]));
+        assert!(!is_anew(&known, &[(1, 11, 12), (1, 1, 0)]));
+        assert!(is_anew(&known, &[(2, 3, 12), (1, 1, 0)]) && is_anew(&known, &[(1, 3, 9), (1, 1, 0)]));
+        assert!(is_anew(&known, &[(1, 12, 20), (1, 1, 0)]), "11 was dropped, and may have been the end of a condition");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct View {
     pub wish: Option<State>,
     /// Conditions of devices that hold now.
     pub conditions: Vec<Health>,
-    /// Per stage what it put aside.
+    /// Per stage what it put aside, as far as SIDE held it when this view began, and since.
     pub aside: BTreeMap<String, Aside>,
     /// Devices under maintenance, and until when (nanoseconds; `None`: until it is ended).
     pub maintenance: BTreeMap<String, Option<Timestamp>>,
