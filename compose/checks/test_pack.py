@@ -15,6 +15,7 @@ sys.path.insert(0, str(COMPOSE / "pack"))
 
 import dockerfile  # noqa: E402
 import image  # noqa: E402
+import pack  # noqa: E402
 from tarball import Tarball  # noqa: E402
 
 TEXT = """\
@@ -108,6 +109,14 @@ class Archives(unittest.TestCase):
         self.assertEqual(found["usr"], (0, 0o755, "", 1_000_000))
         self.assertEqual(found["usr/bin/eddy-all"], (0, 0o755, "", 1_000_000))
         self.assertEqual(found["usr/bin/eddy"], (0, 0o777, "eddy-all", 1_000_000))
+
+    def test_an_operators_secrets_are_left_out(self):
+        (self.tree / "gateway").mkdir()
+        for name in ("gateway.toml", "console.token"):
+            (self.tree / "gateway" / name).touch()
+        tarball = Tarball(0)
+        tarball.folder(self.tree / "gateway", "compose/gateway", without=pack.SECRETS)
+        self.assertEqual([name for name in tarball.entries if "." in name], ["compose/gateway/gateway.toml"])
 
     def test_a_folder_that_is_not_there_is_told(self):
         with self.assertRaises(FileNotFoundError):

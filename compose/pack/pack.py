@@ -23,7 +23,9 @@ from tarball import Tarball, compressed
 TREE = Path(__file__).resolve().parents[2]
 # Of the tree, beside the programs: what an installation needs, under the names that the files themselves use.
 FILES = ["LICENSE", "fixtures/fleet", "compose/systemd"]
-COMPOSE = ["services.yaml", "gateway.yaml", "hub.yaml", "demo.yaml", "gateway", "hub", "demo", "mosquitto", "prometheus", "telegraf", "k3s"]
+COMPOSE = ["services.yaml", "gateway.yaml", "hub.yaml", "demo.yaml", "hub", "demo", "mosquitto", "prometheus", "telegraf", "k3s"]
+# What an operator puts beside compose/gateway/gateway.toml, and what is nobody else's.
+SECRETS = [".token"]
 
 
 def main():
@@ -65,6 +67,7 @@ def release(arch, out, version, revision, seconds):
         tar.path(TREE / file, f"{name}/{file.removeprefix('compose/')}")
     for file in COMPOSE:
         tar.path(TREE / "compose" / file, f"{name}/compose/{file}")
+    tar.folder(TREE / "compose/gateway", f"{name}/compose/gateway", without=SECRETS)
     tar.path(TREE / "compose/pack/INSTALL.md", f"{name}/INSTALL.md")
     tar.path(TREE / "compose/pack/install.sh", f"{name}/install.sh")
     tar.text(f"{name}/VERSION", f"{version} {revision} {arch}\n")

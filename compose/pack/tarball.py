@@ -14,14 +14,15 @@ class Tarball:
         self.time = time
         self.entries = {}
 
-    def folder(self, source, to, owner=(0, 0)):
-        """What lies in `source` comes below `to`. Of the modes only that a file can be executed is kept; links stay links."""
+    def folder(self, source, to, owner=(0, 0), without=()):
+        """What lies in `source` comes below `to`, but for files whose names end as `without` says. Of the modes only that a file can be
+        executed is kept; links stay links."""
         source = Path(source)
         if not source.is_dir():
             raise FileNotFoundError(f"{source} is not there")
         for root, folders, files in os.walk(source):
             below = os.path.relpath(root, source)
-            for name in folders + files:
+            for name in folders + [file for file in files if not file.endswith(tuple(without))]:
                 self.path(Path(root) / name, os.path.normpath(os.path.join(to, below, name)), owner, deep=False)
 
     def path(self, source, to, owner=(0, 0), deep=True):

@@ -1,6 +1,6 @@
 //! `eddy health`: is the machine whose supervisor runs here well? For containers and scripts.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -20,6 +20,9 @@ pub struct HealthArgs {
     /// The folder that `eddy up` or `eddy hub up` was started with
     #[arg(long, env = "EDDY_GATEWAY_DIR", value_name = "DIR", default_value = DEFAULT_DIR)]
     pub dir: PathBuf,
+    /// Ask the `eddy console` that listens at this address instead
+    #[arg(long, value_name = "ADDRESS")]
+    pub console: Option<SocketAddr>,
 }
 
 /// The command.
@@ -27,6 +30,12 @@ pub struct HealthArgs {
 /// # Errors
 /// What is not well.
 pub async fn run(args: &HealthArgs) -> anyhow::Result<()> {
+    if let Some(console) = args.console {
+        let (code, said) = http::health(&console.to_string(), TIMEOUT).await.with_context(|| console.to_string())?;
+        ensure!(code == 200, "the console at {console} says {code}: {said}");
+        output::line("well");
+        return Ok(());
+    }
     let dir = args.dir.display();
     if let Some(hub) = HubFile::read(&args.dir) {
         machine(&hub.machine).await?;

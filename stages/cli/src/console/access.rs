@@ -77,8 +77,8 @@ impl Access {
         if !is_from_here(method, path, headers, host) {
             return Err(No::Origin);
         }
-        // The login form and what it looks like.
-        let is_open = matches!(path, "/login" | "/style.css");
+        // The login form and what it looks like, and that somebody answers.
+        let is_open = matches!(path, "/login" | "/style.css" | "/healthz");
         if is_open || self.knows_token(headers) { Ok(()) } else { Err(No::Token) }
     }
 

@@ -92,6 +92,7 @@ pub(super) fn routes(console: Arc<Console>) -> Router {
         .route("/receipts", get(receipts_of))
         .route("/act", post(act))
         .route("/login", post(login))
+        .route("/healthz", get(|| async { "well" }))
         .layer(middleware::from_fn_with_state(console.clone(), guard))
         .with_state(console)
 }

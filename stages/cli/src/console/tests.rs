@@ -246,6 +246,7 @@ async fn with_a_token_every_request_needs_it() {
         assert_eq!((code, answer.contains("<form")), (401, path == "/"), "{path}");
     }
     assert_eq!(served.act("{}").await.0, 401);
+    assert_eq!(served.get("/healthz").await.0, 200, "a health check knows no token");
     assert_eq!(served.ask("GET /", &[("Authorization", "Bearer correct-horse-batter")], "").await.0, 401);
     assert_eq!(served.ask("GET /", &[("Authorization", "Bearer correct-horse-battery")], "").await.0, 200);
 
