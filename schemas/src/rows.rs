@@ -101,7 +101,8 @@ impl Rows {
 /// Collects the first columns of a batch.
 #[derive(Debug, Default)]
 pub struct RowsBuilder {
-    /// Asked for every row: by a hash that is quick for short names, keyed at random as the standard one is.
+    /// Asked for every row, so by a hash that is quick for short names. It promises nothing against names that are made to collide; how
+    /// many series there can be is bounded before.
     keys: HashMap<String, u32, foldhash::quality::RandomState>,
     names: Vec<String>,
     name_bytes: usize,

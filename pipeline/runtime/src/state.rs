@@ -192,9 +192,10 @@ impl StateStore {
         txn.commit().map_err(&wrap)
     }
 
-    /// Nobody closes or resizes the environment meanwhile: it is held, and only `commit` resizes it.
     fn let_pages_go(&self) {
-        pages::let_go(&self.path.join("data.mdb"));
+        // SAFETY: the environment is held, so it is not closed, and only `commit` resizes it: the stage loop runs one of them, or a
+        // `load`, at a time.
+        unsafe { pages::let_go(&self.path.join("data.mdb")) };
     }
 
     fn grow(&self) -> Result<(), StoreError> {

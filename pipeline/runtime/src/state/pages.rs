@@ -10,8 +10,9 @@ const MAPS: &str = "/proc/self/maps";
 
 /// Gives the pages of `file` back to the kernel, where this process has mapped it. Where that cannot be told they stay.
 ///
-/// Only while nobody in this process closes or resizes the file's environment.
-pub(super) fn let_go(file: &Path) {
+/// # Safety
+/// While it runs nobody in this process closes or resizes the file's environment: another mapping could lie there then.
+pub(super) unsafe fn let_go(file: &Path) {
     let (Ok(file), Ok(maps)) = (file.canonicalize(), std::fs::read_to_string(MAPS)) else { return };
     for (start, end) in maps.lines().filter_map(|line| range(line, &file)) {
         // SAFETY: the range is a shared mapping of a file, which LMDB makes read-only (there is no WRITE_MAP here): its pages are
