@@ -1,4 +1,4 @@
-//! The rows of "Figures to reach": what each part's figures say of them.
+//! The figures that have a target: what each part says of them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `all`: every figure of "Figures to reach" in one run, and one table of them.
+//! `all`: every figure that has a target in one run, and one table of them.
 //!
 //! [`parts`] says what is run, as commands of their own; [`figures`] holds what they say beside the targets, [`show`] prints that.
 
@@ -56,10 +56,17 @@ pub(crate) struct AllArgs {
 pub(crate) fn run(args: &AllArgs) -> Result<()> {
     let binaries = Binaries::find()?;
     let scratch = tempfile::Builder::new().prefix("eddy-bench-all-").tempdir()?;
-    let parts = chosen(args, parts::all(args.small, &args.data, scratch.path()))?;
+    let mut parts = chosen(args, parts::all(args.small, &args.data, scratch.path()))?;
+    if !args.data.is_dir() {
+        say(&format!("SKIPPED nab: there is no {} (--data, EDDY_DATA)", args.data.display()));
+        parts.retain(|part| !part.by_eval);
+    }
     let out = args.out.clone().unwrap_or_else(|| checkout::workspace().join(".run/bench"));
     let name = if args.small { "all-small" } else { "all" };
     let runner = Runner::new(&binaries, out.join(format!("{name}.parts")), scratch.path(), args.resume)?;
+    // What is not all of it does not take the place of what is.
+    let is_all = args.only.is_empty() && args.without.is_empty();
+    let name = if is_all { name.to_owned() } else { format!("{name}-chosen") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let measured = unless_stopped(async { Ok(runner.all(&parts).await) });
     let Outcome { figures, failed } = runtime.block_on(measured)?;

@@ -138,10 +138,28 @@ async fn measure(
     }
     let compared =
         chosen.iter().zip(&pairs).flat_map(|(bench, pairs)| judged(bench, pairs, args.least_percent / 100.0));
+    failed.extend(chosen.iter().zip(&pairs).flat_map(|(bench, pairs)| untold(bench, pairs)));
     Ok((compared.collect(), failed))
 }
 
-/// The figures of one bench; one that a run does not have is left out.
+/// The figures of one bench that some runs have and others have not: a side that raises no alert has no latency.
+fn untold(bench: &Bench, pairs: &[[Value; 2]]) -> Vec<String> {
+    let is_told = |run: &Value, path: &str| run.pointer(path).and_then(Value::as_f64).is_some_and(|value| value > 0.0);
+    let one = |(path, _): &(&str, bool)| {
+        let [base, head] = [0, 1].map(|side| pairs.iter().filter(|pair| is_told(&pair[side], path)).count());
+        let some = base + head > 0 && base.min(head) < pairs.len();
+        some.then(|| {
+            let runs = pairs.len();
+            format!(
+                "{} {path}: base told it in {base} and head in {head} of {runs} runs: it is not compared",
+                bench.name
+            )
+        })
+    };
+    bench.figures.iter().filter_map(one).collect()
+}
+
+/// The figures of one bench; one that a run does not have is left out ([`untold`] says so).
 fn judged(bench: &Bench, pairs: &[[Value; 2]], least: f64) -> Vec<Compared> {
     let one = |(path, is_more_better): &(&str, bool)| {
         let side = |side: usize| -> Option<Vec<f64>> {
@@ -196,6 +214,11 @@ mod tests {
         // What a run does not tell is no figure.
         assert_eq!(verdicts, [("windows_per_s", Verdict::Worse), ("capture_readings_per_s", Verdict::NoDifference)]);
         assert!(text(&compared).contains("WORSE") && text(&compared).contains("1 of 2 figures differ"));
+        assert_eq!(untold(&benches::ALL[0], &pairs(0.85)), Vec::<String>::new());
+        let mut silent = pairs(1.0);
+        silent[1][1]["windows_per_s"] = Value::Null;
+        let said = untold(&benches::ALL[0], &silent);
+        assert!(said.len() == 1 && said[0].contains("base told it in 5 and head in 4 of 5"), "{said:?}");
         let same = judged(&benches::ALL[0], &pairs(1.0), 0.01);
         assert!(same.iter().all(|one| one.judged.verdict == Verdict::NoDifference));
         assert!(text(&same).ends_with("no difference in any of 2 figures\n"));

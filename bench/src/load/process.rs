@@ -14,8 +14,9 @@ use nix::{
 
 /// Linux tells CPU time in hundredths of a second, whatever the kernel's own tick is.
 const TICKS_A_SECOND: f64 = 100.0;
-/// How long a process may take after SIGTERM: `eddy up` stops its stages, then its server.
-const GRACE: Duration = Duration::from_secs(20);
+/// How long a process may take after SIGTERM: `eddy up` stops its stages, then its server; a bench that is a part of another stops such a
+/// gateway first.
+const GRACE: Duration = Duration::from_secs(45);
 
 /// A child that does not outlive its handle: SIGTERM, then SIGKILL.
 #[derive(Debug)]
