@@ -156,7 +156,7 @@ dist-check: tools
 	@for arch in $(ARCHES); do compose/pack/check.sh $$arch $(DIST) "$(NATS_SERVER)" || exit 1; done
 
 # --- checks ----------------------------------------------------------------
-test: build clients containers prometheus browser terminal
+test: build clients containers prometheus browser terminal valgrind
 	@command -v cargo-nextest >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc --quiet
