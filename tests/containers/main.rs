@@ -105,7 +105,7 @@ fn the_demo_in_containers_is_make_demo() {
     let stack = Stack::new(&engine, &composer, "demo", None);
     stack.composed(&["build"]);
     stack.composed(&["up", "-d"]);
-    stack.healthy(&["bus", "hub"]);
+    stack.healthy(&["bus", "hub", "console"]);
     stack.healthy(&STAGES);
     nobody_may_more_than_it_needs(&stack);
     until("the recording is sent", Duration::from_secs(120), || {
