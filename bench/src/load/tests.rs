@@ -123,6 +123,6 @@ fn one_part_of_all_is_measured_judged_and_kept() {
     let row =
         |what: &str| rows.iter().find(|row| row["what"].as_str().is_some_and(|text| text.contains(what))).unwrap();
     assert!(row("memory idle")["is_met"].is_boolean() && row("sensor to alert")["is_met"].is_null(), "{first}");
-    let kept = std::fs::read(temporary.path().join("all-small.json")).unwrap();
+    let kept = std::fs::read(temporary.path().join("all-small-chosen.json")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&kept).unwrap()["figures"], again["figures"]);
 }
