@@ -152,5 +152,5 @@ async fn a_fault_is_seen_acknowledged_and_labelled_by_keyboard_and_all_of_it_sta
         .unwrap()
         .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default())
         .collect();
-    assert!(text.matches("alice (console)").count() == 2 && text.contains(&alert), "{text}");
+    assert!(text.matches(r#""who":"console/alice""#).count() == 2 && text.contains(&alert), "{text}");
 }
