@@ -23,7 +23,7 @@ const PEERS: f64 = 3.0;
 pub(super) struct Row {
     /// What it is of.
     pub(super) what: String,
-    /// What is measured in.
+    /// What it is measured in.
     pub(super) unit: &'static str,
     /// The target: at most, or at least.
     pub(super) target: Option<f64>,

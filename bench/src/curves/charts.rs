@@ -58,17 +58,22 @@ fn latency(part: &Value) -> Chart {
 }
 
 fn speed(part: &Value) -> Chart {
-    let of = |name, key| curve(name, runs(part), "/series", key, 1e-3);
     Chart {
         title: "One stage at a time".into(),
         x: Axis { name: "series", is_log: true },
         y: Axis { name: "thousands a second", is_log: true },
-        curves: vec![
-            of("readings made durable by capture", "/capture_backlog_readings_per_s"),
-            of("readings preprocessed", "/preprocess_readings_per_s"),
-            of("windows embedded and scored", "/windows_per_s"),
-        ],
+        curves: paces(part, "/series"),
     }
+}
+
+/// How many thousands a second each stage did.
+fn paces(part: &Value, over: &str) -> Vec<Curve> {
+    let of = |name, key| curve(name, runs(part), over, key, 1e-3);
+    vec![
+        of("readings made durable by capture", "/capture_backlog_readings_per_s"),
+        of("readings preprocessed", "/preprocess_readings_per_s"),
+        of("windows embedded and scored", "/windows_per_s"),
+    ]
 }
 
 fn memory(part: &Value) -> Chart {
@@ -110,17 +115,12 @@ fn history(part: &Value) -> Chart {
 }
 
 fn shards(part: &Value) -> Chart {
-    let of = |name, key| curve(name, runs(part), "/shards", key, 1e-3);
     let series = runs(part).first().map_or(&Value::Null, |run| &run["series"]);
     Chart {
         title: format!("Shards, {series} series"),
         x: Axis { name: "shards", is_log: false },
         y: Axis { name: "thousands a second", is_log: false },
-        curves: vec![
-            of("readings made durable by capture", "/capture_backlog_readings_per_s"),
-            of("readings preprocessed", "/preprocess_readings_per_s"),
-            of("windows embedded and scored", "/windows_per_s"),
-        ],
+        curves: paces(part, "/shards"),
     }
 }
 
