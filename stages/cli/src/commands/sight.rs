@@ -13,9 +13,10 @@ pub(super) const HEALTH: &str = "\
 Examples:
   eddy health                         a container's health check: one line, and nothing but the exit code to be read
   eddy health --dir /var/lib/eddy || journalctl -u eddy
+  eddy health --console 127.0.0.1:8087
 
 Exit codes:
-  0 the server answers, its streams are there and no process was given up   1 not so: the line says what";
+  0 the server answers, its streams are there and no process was given up; or the console answers   1 not so: the line says what";
 
 pub(super) const STATUS: &str = "\
 Examples:
