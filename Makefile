@@ -20,7 +20,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
 FUZZ_CRATES := stages/capture schemas pipeline/runtime
 
-.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser terminal containers prometheus valgrind bench-smoke bench-smoke-baseline build release bundle train train-tools recording clean bench bench-compare curves
+.PHONY: all demo demo-region screenshots soak test previous lint compose-check k3s dashboards dist dist-check fuzz tools clients browser terminal containers prometheus valgrind bench-smoke bench-smoke-baseline build release shipped bundle train train-tools recording clean bench bench-compare curves
 
 # What an upgrade is tested against.
 BASE ?= HEAD~1
@@ -91,7 +91,7 @@ release: tools
 	$(CARGO) build --workspace --bins --release
 
 # --- the main job ----------------------------------------------------------
-# The same build as the tests' (dependencies are optimised in it); `make release` makes what gateways run.
+# The same build as the tests' (dependencies are optimised in it).
 demo: build
 	@EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/debug/eddy demo --recording fixtures/fleet
 
@@ -114,19 +114,25 @@ soak: build
 
 # --- what it takes ---------------------------------------------------------
 # On a machine that does nothing else. The figures are in .run/bench; BENCH='--resume', '--only latency,sync' and so on go to `eddy-bench all`.
+# What is measured is what gateways run, the one file of all programs; it takes long to build.
+SHIPPED = $${CARGO_TARGET_DIR:-target}/dist
+SHIPPED_BENCH = EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $(SHIPPED)/eddy-bench
 RELEASE_BENCH = EDDY_NATS_SERVER="$(CURDIR)/$(NATS_SERVER)" $${CARGO_TARGET_DIR:-target}/release/eddy-bench
+shipped: tools
+	$(CARGO) build --profile dist -p eddy-all -p eddy-bench
+	@compose/lay-out.sh --links $(SHIPPED)
 BENCH ?=
-bench: release
-	@$(RELEASE_BENCH) all $(if $(BENCH_SMALL),--small) $(BENCH)
+bench: shipped
+	@$(SHIPPED_BENCH) all $(if $(BENCH_SMALL),--small) $(BENCH)
 
-# BASE is built in target/compare, which is kept. BENCH='--benches latency --pairs 8 -- --devices 3333' and so on.
+# Both sides optimised, but not across crates: it is built soon. BASE is built in target/compare, which is kept. BENCH='--benches latency --pairs 8 -- --devices 3333' and so on.
 bench-compare: release
 	@$(RELEASE_BENCH) compare $(BASE) $(BENCH)
 
 # Measured and drawn anew; CURVES=--draw draws what bench/figures/curves.json holds.
 CURVES ?=
-curves: release
-	@$(RELEASE_BENCH) curves $(if $(BENCH_SMALL),--small) $(CURVES)
+curves: shipped
+	@$(SHIPPED_BENCH) curves $(if $(BENCH_SMALL),--small) $(CURVES)
 
 # --- the release before ------------------------------------------------------
 # BASE's binaries from a tree and a target folder of their own, so that repeats are fast; then
