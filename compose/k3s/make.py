@@ -18,6 +18,8 @@ STATE, STREAMS = "4Gi", "10Gi"
 # Who has a secret of its own, `eddy-NAME`, which need not be there, and where its files are seen. Export's are its environment.
 SECRETS = {"bus": "/secrets", "capture": "/secrets", "notify": "/secrets", "sync": "/certs"}
 TELEMETRY, BUS, HTTP = 9100, 4222, 8086
+# The shares of a processor that Docker gives who does not ask, and what such a service requests here, in thousandths of one.
+SHARES, CPU_M = 1024, 50
 PARTS = ["bus", "capture", "preprocess", "embed", "detect", "index", "notify", "sync", "export"]
 
 
@@ -84,7 +86,7 @@ def _container(name, service):
             "exec": {"command": service["healthcheck"]["test"][1:]}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
         },
         "resources": {
-            "limits": {"cpu": str(service["cpus"]), "memory": f"{memory}Mi"}, "requests": {"cpu": "50m", "memory": f"{memory // 4}Mi"},
+            "limits": {"cpu": str(service["cpus"]), "memory": f"{memory}Mi"}, "requests": {"cpu": f"{service.get('cpu_shares', SHARES) * CPU_M // SHARES}m", "memory": f"{memory // 4}Mi"},
         },
         "securityContext": {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": service["read_only"], "capabilities": {"drop": ["ALL"]},

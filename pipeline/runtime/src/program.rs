@@ -24,6 +24,8 @@ pub trait Program: Sized + Send {
     const NAME: &'static str;
     /// Its commented defaults.
     const DEFAULTS: &'static str;
+    /// How far it steps back where processors are short, as nice(2) counts: what is not on the way to an alert lets that go first.
+    const NICE: i32 = 0;
     /// Its config table.
     type Config: DeserializeOwned;
 
@@ -80,6 +82,13 @@ pub fn run<P: Program>() -> ExitCode {
     })
 }
 
+/// Makes this thread, and those that it starts from now on, step back by `nice` more.
+pub fn step_back(nice: i32) {
+    if let Err(error) = rustix::process::nice(nice) {
+        tracing::warn!(%error, nice, "the priority stays as it is");
+    }
+}
+
 fn load<P: Program>(file: Option<&Path>) -> Result<(CommonConfig, P), Failure> {
     let (common, own) = config::load::<P::Config>(P::NAME, P::DEFAULTS, file, std::env::vars())?;
     match P::new(own, &common) {
@@ -91,6 +100,8 @@ fn load<P: Program>(file: Option<&Path>) -> Result<(CommonConfig, P), Failure> {
 fn serve<P: Program>(common: CommonConfig, program: P) -> Result<(), Failure> {
     telemetry::start_logs(&common.telemetry, P::NAME, 0).map_err(|problem| ConfigError { problems: vec![problem] })?;
     let failed = |error: &dyn std::fmt::Display| Failure::Other(EXIT_FAILED, error.to_string());
+    // Before there are other threads: each begins with what the one has that starts it.
+    step_back(P::NICE);
     let runtime = app::runtime()?;
     let ended = runtime.block_on(async {
         let stall_after = Duration::from_secs(common.telemetry.stall_after_s);
@@ -131,4 +142,21 @@ fn serve<P: Program>(common: CommonConfig, program: P) -> Result<(), Failure> {
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_thread_starts_steps_back_with_it() {
+        let own = || rustix::process::nice(0).unwrap();
+        let before = own();
+        let stepped_back = std::thread::spawn(move || {
+            step_back(3);
+            (own(), std::thread::spawn(own).join().unwrap())
+        });
+        let after = (before + 3).min(19);
+        assert_eq!((stepped_back.join().unwrap(), own()), ((after, after), before));
+    }
 }
