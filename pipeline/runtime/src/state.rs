@@ -1,25 +1,35 @@
-//! A stage's state on disk: keyed records in LMDB, with the input position that they reflect in the same transaction.
+//! A stage's state on disk: keyed records in LMDB, and the input position that they reflect.
 //!
-//! A record's key is the stage's own (a series name); values are the stage's own encoding, whose version is kept here.
-//! Writing is guarded like a publish: a transaction whose predecessor is not the position that this instance wrote last
+//! A record's key is the stage's own (a series name); values are the stage's own encoding, whose version is kept here. What changed is
+//! written as a [`Snapshot`], in pieces of which none counts before the last one is there with the position ([`versions`]).
+//! Writing is guarded like a publish: a snapshot whose predecessor is not the position that this instance wrote last
 //! is refused, so that two instances on one folder cannot interleave their records.
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use heed::{
-    CommitOrAbort, Database, Env, EnvOpenOptions, MdbError,
+    CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn,
     types::{Bytes, Str},
 };
 
 use crate::position::Position;
 
 mod copy;
+mod older;
 mod pages;
+mod records;
+mod snapshot;
+mod sweep;
+mod versions;
 pub(crate) use copy::check;
 pub use copy::{Copied, copy};
+pub use records::{Pieces, Records};
+pub use snapshot::Snapshot;
+use sweep::Rubbish;
+use versions::{Generation, Versions, newest};
 
 /// Why state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +84,21 @@ pub enum StoreError {
     },
 }
 
-/// A record that changed: its key, and its value or `None` if it is gone.
-pub type Record = (Vec<u8>, Option<Vec<u8>>);
+/// Keys of the database `meta`: the layout and the stage's version of it, ...
+const VERSION: &str = "version";
+/// ... the position that the last whole snapshot reflects, ...
+const POSITION: &str = "reached";
+/// ... its number, ...
+const GENERATION: &str = "generation";
+/// ... and the mark of the one that is being written.
+const WRITING: &str = "writing";
+/// What a version of this layout begins with; that of one database had none.
+const LAYOUT: &str = "2/";
+
+/// The stage's version in a text under [`VERSION`]; 0 is nobody's.
+fn stage_version(text: &str) -> u32 {
+    text.strip_prefix(LAYOUT).unwrap_or(text).parse().unwrap_or(0)
+}
 
 /// LMDB's map may grow up to this; it is address space, not memory.
 const MAP_BYTES_MAX: usize = 64 << 30;
@@ -85,8 +108,10 @@ const MAP_BYTES_MAX: usize = 64 << 30;
 pub struct StateStore {
     env: Env,
     meta: Database<'static, Str, Str>,
-    records: Database<'static, Bytes, Bytes>,
+    versions: Versions,
     path: Arc<PathBuf>,
+    /// What the next snapshot removes before it begins.
+    rubbish: Arc<Mutex<Rubbish>>,
 }
 
 impl StateStore {
@@ -99,26 +124,53 @@ impl StateStore {
         let wrap = |source| StoreError::Lmdb { path: path.to_owned(), source };
         // SAFETY: LMDB asks that the file is not changed behind its back while mapped. Only eddy's own processes open
         // this folder, always through LMDB with its lock file, and heed refuses a second environment in one process.
-        let env = unsafe { EnvOpenOptions::new().max_dbs(2).map_size(map_bytes).open(path) }.map_err(wrap)?;
-        let txn = env.write_txn().map_err(wrap)?;
-        let databases = env.create_databases_and_commit(txn, |opener, txn| {
-            let meta = opener.create_database::<Str, Str>(txn, Some("meta"))?;
-            let records = opener.create_database::<Bytes, Bytes>(txn, Some("records"))?;
-            Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((meta, records)))
-        });
-        let (meta, records) = databases.map_err(wrap)?.unwrap_commit();
-        let mut txn = env.write_txn().map_err(wrap)?;
-        match meta.get(&txn, "version").map_err(wrap)? {
-            None => meta.put(&mut txn, "version", &version.to_string()).map_err(wrap)?,
-            Some(found) if found == version.to_string() => {}
-            Some(found) => {
-                let found = found.parse().unwrap_or(0);
-                let (path, stage) = (path.to_owned(), stage.to_owned());
-                return Err(StoreError::Version { path, stage, found, expected: version });
+        let env = unsafe { EnvOpenOptions::new().max_dbs(4).map_size(map_bytes).open(path) }.map_err(wrap)?;
+        let (meta, even, odd, older) = roomy(&env, path, || {
+            let txn = env.write_txn().map_err(wrap)?;
+            let databases = env.create_databases_and_commit(txn, |opener, txn| {
+                let meta = opener.create_database::<Str, Str>(txn, Some("meta"))?;
+                let even = opener.create_database::<Bytes, Bytes>(txn, Some("versions-0"))?;
+                let odd = opener.create_database::<Bytes, Bytes>(txn, Some("versions-1"))?;
+                let older = opener.open_database::<Bytes, Bytes>(txn, Some(older::NAME))?;
+                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((meta, even, odd, older)))
+            });
+            Ok(databases.map_err(wrap)?.unwrap_commit())
+        })?;
+        let versions = Versions([even, odd]);
+        let written = format!("{LAYOUT}{version}");
+        roomy(&env, path, || {
+            let mut txn = env.write_txn().map_err(wrap)?;
+            match meta.get(&txn, VERSION).map_err(wrap)?.map(str::to_owned) {
+                Some(found) if found == written => {}
+                Some(found) if stage_version(&found) != version => {
+                    let (path, stage, found) = (path.to_owned(), stage.to_owned(), stage_version(&found));
+                    return Err(StoreError::Version { path, stage, found, expected: version });
+                }
+                found => {
+                    if found.is_some() {
+                        older::move_position(&mut txn, meta).map_err(wrap)?;
+                    }
+                    meta.put(&mut txn, VERSION, &written).map_err(wrap)?;
+                }
             }
+            txn.commit().map_err(wrap)
+        })?;
+        if let Some(older) = older {
+            while !roomy(&env, path, || older::move_some(&env, older, &versions).map_err(wrap))? {}
         }
-        txn.commit().map_err(wrap)?;
-        Ok(Self { env, meta, records, path: Arc::new(path.to_owned()) })
+        Ok(Self { env, meta, versions, path: Arc::new(path.to_owned()), rubbish: Arc::default() })
+    }
+
+    fn rubbish(&self) -> MutexGuard<'_, Rubbish> {
+        self.rubbish.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which snapshot is the last whole one.
+    fn generation(&self, txn: &RoTxn<'_>) -> Result<Generation, StoreError> {
+        let text = self.meta.get(txn, GENERATION).map_err(self.wrap())?;
+        let unreadable = |text: &str| std::io::Error::other(format!("the number of its snapshot is {text:?}"));
+        let parsed = |text: &str| text.parse().map_err(|_| unreadable(text));
+        text.map_or(Ok(0), parsed).map_err(|source| StoreError::Io { path: self.path.to_path_buf(), source })
     }
 
     fn wrap(&self) -> impl Fn(heed::Error) -> StoreError + '_ {
@@ -137,83 +189,68 @@ impl StateStore {
     ) -> Result<Option<Position>, E> {
         let wrap = self.wrap();
         let txn = self.env.read_txn().map_err(&wrap)?;
-        let Some(position) = self.meta.get(&txn, "position").map_err(&wrap)? else { return Ok(None) };
-        let position = position.parse().map_err(|error: crate::position::PositionError| StoreError::Damaged {
+        let position = self.meta.get(&txn, POSITION).map_err(&wrap)?.map(str::parse).transpose();
+        let position = position.map_err(|error: crate::position::PositionError| StoreError::Damaged {
             path: self.path.to_path_buf(),
             stage: stage.to_owned(),
             problem: error.to_string(),
         })?;
-        for item in self.records.iter(&txn).map_err(&wrap)? {
-            let (key, value) = item.map_err(&wrap)?;
-            record(key, value)?;
+        let writing = self.meta.get(&txn, WRITING).map_err(&wrap)?.map(str::to_owned);
+        let mut rubbish = Rubbish { whole: self.generation(&txn)?, writing, keys: Vec::new() };
+        for pair in self.versions.iter(&txn).map_err(&wrap)? {
+            let pair = pair.map_err(&wrap)?;
+            rubbish.note(&pair);
+            let (key, versions) = pair;
+            if let Some(value) = newest(versions, rubbish.whole).and_then(|version| version.value) {
+                record(key, value)?;
+            }
         }
         drop(txn);
         self.let_pages_go();
-        Ok(Some(position))
+        *self.rubbish() = rubbish;
+        Ok(position)
     }
 
-    /// Writes `records` and `position` in one transaction, if the store still stands at `before`.
+    /// Writes a whole snapshot in one transaction, if the store still stands at `before`.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] if another instance has written; others leave the store as it was.
-    pub fn commit(&self, before: Option<&Position>, position: &Position, records: &[Record]) -> Result<(), StoreError> {
-        loop {
-            match self.try_commit(before, position, records) {
-                Err(StoreError::Lmdb { source: heed::Error::Mdb(MdbError::MapFull), .. }) => self.grow()?,
-                result => {
-                    self.let_pages_go();
-                    return result;
-                }
-            }
-        }
-    }
-
-    fn try_commit(&self, before: Option<&Position>, position: &Position, records: &[Record]) -> Result<(), StoreError> {
-        let wrap = self.wrap();
-        let mut txn = self.env.write_txn().map_err(&wrap)?;
-        let found = self.meta.get(&txn, "position").map_err(&wrap)?.map(str::to_owned);
-        let expected = before.map(Position::to_string);
-        if found != expected {
-            return Err(StoreError::Fenced {
-                path: self.path.to_path_buf(),
-                found: found.unwrap_or_else(|| "nothing".into()),
-                expected: expected.unwrap_or_else(|| "nothing".into()),
-            });
-        }
-        for (key, value) in records {
-            match value {
-                Some(value) => self.records.put(&mut txn, key, value).map_err(&wrap)?,
-                None => {
-                    self.records.delete(&mut txn, key).map_err(&wrap)?;
-                }
-            }
-        }
-        self.meta.put(&mut txn, "position", &position.to_string()).map_err(&wrap)?;
-        txn.commit().map_err(&wrap)
+    pub fn commit(&self, before: Option<&Position>, position: &Position, records: &Records) -> Result<(), StoreError> {
+        self.finish(&mut self.begin(before), records, position)
     }
 
     fn let_pages_go(&self) {
-        // SAFETY: the environment is held, so it is not closed, and only `commit` resizes it: the stage loop runs one of them, or a
+        // SAFETY: the environment is held, so it is not closed, and only a snapshot's pieces resize it: the stage loop runs one of them, or a
         // `load`, at a time.
         unsafe { pages::let_go(&self.path.join("data.mdb")) };
-    }
-
-    fn grow(&self) -> Result<(), StoreError> {
-        let bytes = self.env.info().map_size;
-        if bytes >= MAP_BYTES_MAX {
-            let source = std::io::Error::other(format!("the map has grown to its bound of {MAP_BYTES_MAX} bytes"));
-            return Err(StoreError::Io { path: self.path.to_path_buf(), source });
-        }
-        tracing::info!(path = %self.path.display(), to_bytes = bytes * 2, "growing the state's map");
-        // SAFETY: no transaction of this process is active: `commit` and `load` finish theirs before they return, and
-        // the stage loop runs one of them at a time.
-        unsafe { self.env.resize(bytes * 2) }.map_err(self.wrap())
     }
 
     /// The file's size.
     pub fn bytes(&self) -> u64 {
         self.env.real_disk_size().unwrap_or(0)
     }
+}
+
+/// Does `write`, which is a transaction, with as much room for the map as it takes.
+fn roomy<T>(env: &Env, path: &Path, write: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    loop {
+        match write() {
+            Err(StoreError::Lmdb { source: heed::Error::Mdb(MdbError::MapFull), .. }) => grow(env, path)?,
+            result => return result,
+        }
+    }
+}
+
+fn grow(env: &Env, path: &Path) -> Result<(), StoreError> {
+    let bytes = env.info().map_size;
+    if bytes >= MAP_BYTES_MAX {
+        let source = std::io::Error::other(format!("the map has grown to its bound of {MAP_BYTES_MAX} bytes"));
+        return Err(StoreError::Io { path: path.to_owned(), source });
+    }
+    tracing::info!(path = %path.display(), to_bytes = bytes * 2, "growing the state's map");
+    // SAFETY: no transaction of this process is active: opening, writing and `load` finish theirs before they return, and the stage
+    // loop runs one of them at a time.
+    unsafe { env.resize(bytes * 2) }.map_err(|source| StoreError::Lmdb { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -243,8 +280,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap();
         assert_eq!(read(&store), (None, vec![]));
-        store.commit(None, &at(1), &[(b"a".to_vec(), Some(b"1".to_vec())), (b"b".to_vec(), Some(vec![]))]).unwrap();
-        store.commit(Some(&at(1)), &at(2), &[(b"b".to_vec(), None)]).unwrap();
+        store.commit(None, &at(1), &[("a", Some("1")), ("b", Some(""))].into_iter().collect()).unwrap();
+        store.commit(Some(&at(1)), &at(2), &[("b", None::<&str>)].into_iter().collect()).unwrap();
         drop(store);
         let store = StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap();
         assert_eq!(read(&store), (Some(at(2)), vec![(b"a".to_vec(), b"1".to_vec())]));
@@ -254,8 +291,8 @@ mod tests {
     fn a_second_writer_is_fenced() {
         let dir = tempfile::tempdir().unwrap();
         let store = StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap();
-        store.commit(None, &at(5), &[]).unwrap();
-        let error = store.commit(Some(&at(4)), &at(6), &[(b"a".to_vec(), Some(vec![1]))]).unwrap_err();
+        store.commit(None, &at(5), &Records::default()).unwrap();
+        let error = store.commit(Some(&at(4)), &at(6), &[("a", Some("1"))].into_iter().collect()).unwrap_err();
         assert!(matches!(error, StoreError::Fenced { .. }), "{error}");
         assert_eq!(read(&store), (Some(at(5)), vec![]));
     }
@@ -264,8 +301,7 @@ mod tests {
     fn the_map_grows() {
         let dir = tempfile::tempdir().unwrap();
         let store = StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap();
-        let record = (b"big".to_vec(), Some(vec![7; 5 << 20]));
-        store.commit(None, &at(1), std::slice::from_ref(&record)).unwrap();
+        store.commit(None, &at(1), &[("big", Some(vec![7; 5 << 20]))].into_iter().collect()).unwrap();
         assert_eq!(read(&store).1[0].1.len(), 5 << 20);
     }
 
@@ -275,5 +311,44 @@ mod tests {
         drop(StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap());
         let error = StateStore::open(dir.path(), "test", 2, 1 << 20).unwrap_err().to_string();
         assert!(error.contains("version 1") && error.contains("eddy-test recover"), "{error}");
+    }
+
+    #[test]
+    fn state_of_the_layout_before_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateStore::open(dir.path(), "test", 7, 64 << 20).unwrap();
+        let txn = store.env.write_txn().unwrap();
+        let older = store.env.create_databases_and_commit(txn, |opener, txn| {
+            let older = opener.create_database::<Bytes, Bytes>(txn, Some(older::NAME))?;
+            Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(older))
+        });
+        let older = older.unwrap().unwrap_commit();
+        let mut txn = store.env.write_txn().unwrap();
+        for n in 0..10_000_u32 {
+            older.put(&mut txn, &n.to_be_bytes(), &[7; 1_000]).unwrap();
+        }
+        store.meta.put(&mut txn, VERSION, "7").unwrap();
+        store.meta.put(&mut txn, older::OLDER_POSITION, &at(9).to_string()).unwrap();
+        txn.commit().unwrap();
+        drop(store);
+        check(dir.path(), "test", 7).unwrap();
+        assert!(matches!(StateStore::open(dir.path(), "test", 8, 64 << 20), Err(StoreError::Version { found: 7, .. })));
+        for _ in 0..2 {
+            // Its map is as large as its file, which is full.
+            let store = StateStore::open(dir.path(), "test", 7, 1 << 20).unwrap();
+            let (position, records) = read(&store);
+            assert_eq!((position, records.len()), (Some(at(9)), 10_000));
+            let txn = store.env.read_txn().unwrap();
+            let left = store.meta.get(&txn, older::OLDER_POSITION).unwrap().unwrap();
+            assert!(left.parse::<Position>().is_err(), "one of that release that still runs is fenced: {left}");
+            assert!(records.iter().all(|(_, value)| *value == [7; 1_000]));
+        }
+        let store = StateStore::open(dir.path(), "test", 7, 64 << 20).unwrap();
+        read(&store);
+        let changed = (0..10_u32).map(|n| (n.to_be_bytes(), Some("new"))).collect();
+        store.commit(Some(&at(9)), &at(10), &changed).unwrap();
+        let (position, records) = read(&store);
+        assert_eq!((position, records.len()), (Some(at(10)), 10_000));
+        assert!(records.iter().take(10).all(|(_, value)| value == b"new") && records[10].1 == [7; 1_000]);
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use eddy_runtime::{
     position::Position,
     reader::Kept,
-    state::{Record, StateStore, StoreError},
+    state::{Records, StateStore, StoreError},
 };
 
 /// The encoding of the records.
@@ -71,9 +71,9 @@ impl Ledger {
     /// If another process has written, or the disk refuses: nothing of it is written then.
     pub fn commit(&mut self, kept: &Kept, records: Vec<Kv>) -> Result<(), StoreError> {
         let position = |kept: &Kept| Position([(STREAM.to_owned(), kept.place.clone())].into());
-        let open = kept.open.iter().flat_map(|sequence| sequence.to_be_bytes()).collect();
-        let mut written: Vec<Record> = vec![(OPEN.to_vec(), Some(open))];
-        written.extend(records.into_iter().map(|(key, value)| ([RECORD, key.as_bytes()].concat(), Some(value))));
+        let open: Vec<u8> = kept.open.iter().flat_map(|sequence| sequence.to_be_bytes()).collect();
+        let records = records.into_iter().map(|(key, value)| ([RECORD, key.as_bytes()].concat(), Some(value)));
+        let written: Records = std::iter::once((OPEN.to_vec(), Some(open))).chain(records).collect();
         self.store.commit(self.written.as_ref().map(position).as_ref(), &position(kept), &written)?;
         self.written = Some(kept.clone());
         Ok(())

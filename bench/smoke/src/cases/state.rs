@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use eddy_runtime::{
     position::{Place, Position},
-    state::{Record, StateStore},
+    state::{Records, StateStore},
 };
 
 use crate::{
@@ -28,9 +28,9 @@ fn at(sequence: u64) -> Position {
 pub fn commit(folder: &Path) -> Result<u64> {
     let store = StateStore::open(&folder.join("state"), "smoke", 1, 64 << 20)?;
     let mut dice = Dice::new(1);
-    let mut records = || -> Vec<Record> {
+    let mut records = || -> Records {
         let mut value = || (0..BYTES / 8).flat_map(|_| dice.next().to_le_bytes()).collect::<Vec<u8>>();
-        (0..RECORDS).map(|number| (series(number).into_bytes(), Some(value()))).collect()
+        (0..RECORDS).map(|number| (series(number), Some(value()))).collect()
     };
     let (first, second) = (records(), records());
     store.commit(None, &at(1), &first)?;

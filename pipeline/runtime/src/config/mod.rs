@@ -131,6 +131,8 @@ pub struct StateConfig {
     pub commit_interval_ms: u64,
     /// Things (devices) whose records are collected between two pulls.
     pub collect_devices_max: usize,
+    /// Kilobytes of records that one transaction writes.
+    pub piece_kb: usize,
     /// Megabytes.
     pub map_size_mb: u64,
 }
@@ -210,6 +212,7 @@ impl CommonConfig {
         range("limits.full_backoff_ms", self.limits.full_backoff_ms, 1, 60_000);
         range("state.commit_interval_ms", self.state.commit_interval_ms, 0, 3_600_000);
         range("state.collect_devices_max", self.state.collect_devices_max as u64, 1, 10_000_000);
+        range("state.piece_kb", self.state.piece_kb as u64, 1, 1_000_000);
         range("state.map_size_mb", self.state.map_size_mb, 1, 65_536);
         range("telemetry.stall_after_s", self.telemetry.stall_after_s, 1, 86_400);
         if !eddy_schemas::names::is_valid(&self.site.name) {

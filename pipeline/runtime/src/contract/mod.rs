@@ -196,6 +196,7 @@ async fn live<S: Stage>(stage: S, bus: &MemoryBus, folder: &Path, dice: &mut Dic
     config.limits.full_backoff_ms = 1;
     config.state.commit_interval_ms = dice.below(15);
     config.state.collect_devices_max = 1 + dice.below(3) as usize;
+    config.state.piece_kb = 1;
     config.state.map_size_mb = 64;
     let (stop, stopped) = watch::channel(false);
     let clock = Arc::new(ManualClock::new(0));

@@ -2,33 +2,86 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    convert::Infallible,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::*;
-use crate::state::Record;
+use crate::state::{Pieces, Records};
 
-/// A snapshot of the stage's state whose records are being collected while the loop goes on.
-pub(super) struct Collecting {
-    before: Option<Position>,
+/// Pieces that wait for the disk. At the bound the stage is asked for no more.
+const PIECES_MAX: usize = 2;
+/// Until what could not be written is tried again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A snapshot of the stage's state, told by the stage and written while the loop goes on.
+pub(super) struct Saving {
     position: Position,
-    records: Vec<Record>,
-    /// Per input what the commit will allow to acknowledge.
+    /// Per input what it will allow to acknowledge.
     tokens: Vec<Option<AckToken>>,
     started: Instant,
+    /// What the stage has told and the writer has not taken; full but for the last.
+    told: Pieces,
+    is_told: bool,
+    /// To the writer; none once it has the last piece.
+    pieces: Option<mpsc::Sender<Piece>>,
+    writer: JoinHandle<Result<(), StoreError>>,
+    gives_up: Arc<AtomicBool>,
 }
 
-/// A commit that is being written while the loop goes on.
-pub(super) struct Commit {
-    before: Option<Position>,
-    position: Position,
-    records: Arc<Vec<Record>>,
-    /// Per input what the commit allows to acknowledge.
-    tokens: Vec<Option<AckToken>>,
-    started: Instant,
-    task: JoinHandle<Result<(), StoreError>>,
+/// A piece on its way to the writer.
+struct Piece {
+    records: Records,
+    is_last: bool,
+}
+
+impl Saving {
+    /// The next piece that the writer may have: a full one, or the last.
+    fn next(&mut self) -> Option<Piece> {
+        let is_last = self.is_told && self.told.len() <= 1;
+        let records = if is_last { Some(self.told.pop().unwrap_or_default()) } else { self.told.pop_full() };
+        records.map(|records| Piece { records, is_last })
+    }
+
+    /// Hands over what the writer has room for; whether all that is full went out.
+    fn hand_over(&mut self) -> bool {
+        while let Some(pieces) = self.pieces.clone() {
+            let Ok(place) = pieces.try_reserve() else { return false };
+            let Some(piece) = self.next() else { return true };
+            if piece.is_last {
+                self.pieces = None;
+            }
+            place.send(piece);
+        }
+        true
+    }
+
+    /// The same of everything, waiting for room, and then for the writer's end.
+    async fn written(&mut self) -> Result<(), StoreError> {
+        while let Some(pieces) = self.pieces.clone() {
+            // No more room at all: the writer has ended, and says why.
+            let (Ok(place), Some(piece)) = (pieces.reserve().await, self.next()) else { break };
+            if piece.is_last {
+                self.pieces = None;
+            }
+            place.send(piece);
+        }
+        (&mut self.writer).await.unwrap_or_else(|panic| {
+            let source = std::io::Error::other(format!("writing state panicked: {panic}"));
+            Err(StoreError::Io { path: "".into(), source })
+        })
+    }
+}
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        self.gives_up.store(true, Ordering::Relaxed);
+    }
 }
 
 impl<S: Stage, B: Bus> Runner<S, B> {
@@ -43,7 +96,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         self.collect(self.config.state.collect_devices_max);
         self.finish_commit(None).await?;
         let due = self.committed_at.elapsed() >= Duration::from_millis(self.config.state.commit_interval_ms);
-        if due && self.collecting.is_none() && self.commit.is_none() && self.saved.as_ref() != Some(&self.reached) {
+        if due && self.saving.is_none() && self.saved.as_ref() != Some(&self.reached) {
             self.start_commit(stop).await?;
         } else if self.reached.is_ahead_of(&self.checkpoint) || !self.waiting.is_empty() {
             self.flush(false, stop).await?;
@@ -55,94 +108,79 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     /// ahead of it. While conditions of devices wait to go out there is none: a replay would not report them again.
     pub(super) async fn start_commit(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
         self.flush(true, stop).await?;
-        if !self.health.is_empty() {
-            return Ok(());
-        }
-        self.stage.begin_save();
-        self.collecting = Some(Collecting {
-            before: self.saved.clone(),
+        let Some(store) = self.store.clone().filter(|_| self.health.is_empty()) else { return Ok(()) };
+        process::blocking(|| self.stage.begin_save());
+        let (pieces, taken) = mpsc::channel(PIECES_MAX);
+        let gives_up: Arc<AtomicBool> = Arc::default();
+        let (before, position, give_up) = (self.saved.clone(), self.reached.clone(), gives_up.clone());
+        self.saving = Some(Saving {
             position: self.reached.clone(),
-            records: Vec::new(),
             tokens: self.tokens.clone(),
             started: Instant::now(),
+            told: Pieces::of(self.config.state.piece_kb << 10),
+            is_told: false,
+            pieces: Some(pieces),
+            writer: tokio::task::spawn_blocking(move || write(&store, before.as_ref(), &position, taken, &give_up)),
+            gives_up,
         });
         self.committed_at = Instant::now();
         self.collect(self.config.state.collect_devices_max);
         Ok(())
     }
 
-    /// Goes on with a snapshot that is being collected; once it is whole it is written beside the loop.
+    /// Goes on with a snapshot that the stage is telling, as far as the writer keeps up.
     fn collect(&mut self, at_most: usize) {
-        let (Some(collecting), Some(store)) = (&mut self.collecting, &self.store) else { return };
-        let (stage, records) = (&mut self.stage, &mut collecting.records);
-        let mut tell = |key: &[u8], value: Option<&[u8]>| records.push((key.to_vec(), value.map(<[u8]>::to_vec)));
-        if !process::blocking(|| stage.save_some(at_most, &mut tell)) {
-            return;
+        let Some(saving) = self.saving.as_mut().filter(|saving| !saving.is_told) else { return };
+        if saving.hand_over() {
+            let stage = &mut self.stage;
+            saving.is_told =
+                process::blocking(|| stage.save_some(at_most, &mut |key, value| saving.told.push(key, value)));
         }
-        let store = store.clone();
-        let Some(Collecting { before, position, records, tokens, started }) = self.collecting.take() else { return };
-        let records = Arc::new(records);
-        let task = write(store, before.clone(), position.clone(), records.clone());
-        self.commit = Some(Commit { task, before, position, records, tokens, started });
     }
 
-    /// Collects the commit in flight if it is done, and acknowledges what it covers. With `wait` nothing is left to collect or to write
-    /// afterwards: what cannot be written is tried again until it is, or until the process is told to stop. Then the loop ends with
-    /// it, for nothing may be written behind a snapshot that is missing: the stage does not tell its records twice.
+    /// Finishes the snapshot in flight if all of it is on disk, and acknowledges what it covers. With `wait` nothing is left to tell or
+    /// to write afterwards: what cannot be written is tried again until it is, or until the process is told to stop. Then the loop ends
+    /// with it, for nothing may be written behind a snapshot that is missing: the stage does not tell its records twice.
     pub(super) async fn finish_commit(&mut self, wait: Option<&watch::Receiver<bool>>) -> Result<(), Interrupt> {
-        if wait.is_some() {
-            self.collect(usize::MAX);
+        let Some(saving) = &mut self.saving else { return Ok(()) };
+        saving.hand_over();
+        if wait.is_none() && !saving.writer.is_finished() {
+            return Ok(());
         }
-        loop {
-            let Some(commit) = &mut self.commit else { return Ok(()) };
-            if wait.is_none() && !commit.task.is_finished() {
-                return Ok(());
-            }
-            let result = (&mut commit.task).await;
-            let Some(commit) = self.commit.take() else { return Ok(()) };
-            match result.unwrap_or_else(|panic| {
-                let source = std::io::Error::other(format!("writing state panicked: {panic}"));
-                Err(StoreError::Io { path: self.config.state.dir.clone(), source })
-            }) {
-                Ok(()) => {
-                    self.telemetry.commit_seconds(commit.started.elapsed());
-                    self.telemetry.progress();
-                    self.saved = Some(commit.position);
-                    for token in commit.tokens.into_iter().flatten() {
-                        self.acknowledge(&token).await;
-                    }
-                    return Ok(());
+        if !saving.is_told && wait.is_some() {
+            let stage = &mut self.stage;
+            process::blocking(|| while !stage.save_some(usize::MAX, &mut |key, value| saving.told.push(key, value)) {});
+            saving.is_told = true;
+        }
+        let gives_up = saving.gives_up.clone();
+        let written = tokio::select! {
+            written = saving.written() => written,
+            never = give_up_at(wait, &gives_up) => match never {},
+        };
+        let Some(saving) = self.saving.take() else { return Ok(()) };
+        match written {
+            Ok(()) => {
+                self.telemetry.commit_seconds(saving.started.elapsed());
+                self.telemetry.progress();
+                self.saved = Some(saving.position.clone());
+                for token in saving.tokens.iter().flatten() {
+                    self.acknowledge(token).await;
                 }
-                Err(StoreError::Fenced { .. }) => return Err(self.refused()),
-                // A full disk: the records are kept and written again; inputs stay unacknowledged meanwhile, and the
-                // consumer's bound on those pushes back.
-                Err(error) => {
-                    tracing::error!(%error, "state could not be written; trying again");
-                    let Some(store) = self.store.clone() else { return Ok(()) };
-                    let Commit { before, position, records, .. } = &commit;
-                    let (before, position, records) = (before.clone(), position.clone(), records.clone());
-                    let task = async move {
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                        write(store, before, position, records).await.unwrap_or_else(|panic| {
-                            Err(StoreError::Io { path: "".into(), source: std::io::Error::other(panic.to_string()) })
-                        })
-                    };
-                    self.commit = Some(Commit { task: tokio::spawn(task), ..commit });
-                    if wait.is_some_and(|stop| *stop.borrow()) {
-                        // Once more, and no further: the state on disk is whole, and a restart replays what it lacks.
-                        self.abandon_commit().await;
-                        return Err(Interrupt::Stop);
-                    }
-                }
+                Ok(())
             }
+            Err(StoreError::Fenced { .. }) => Err(self.refused()),
+            // The state on disk is whole, and a restart replays what it lacks.
+            Err(_) if wait.is_some_and(|stop| *stop.borrow()) => Err(Interrupt::Stop),
+            Err(error) => Err(Interrupt::Recover(error.to_string())),
         }
     }
 
-    /// Forgets the commit in flight, but lets it come to its end: the store must be at rest before it is read.
+    /// Forgets the snapshot in flight, but lets its writer come to its end: the store must be at rest before it is read.
     pub(super) async fn abandon_commit(&mut self) {
-        self.collecting = None;
-        if let Some(commit) = self.commit.take() {
-            let _ = commit.task.await;
+        if let Some(mut saving) = self.saving.take() {
+            saving.gives_up.store(true, Ordering::Relaxed);
+            saving.pieces = None;
+            let _ = (&mut saving.writer).await;
         }
     }
 
@@ -169,13 +207,50 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     }
 }
 
+/// Lets a writer give up once `stop` says so.
+async fn give_up_at(stop: Option<&watch::Receiver<bool>>, gives_up: &AtomicBool) -> Infallible {
+    if let Some(stop) = stop
+        && stop.clone().wait_for(|stop| *stop).await.is_ok()
+    {
+        gives_up.store(true, Ordering::Relaxed);
+    }
+    std::future::pending().await
+}
+
+/// Writes a snapshot as its pieces come. What cannot be written (a full disk) is kept and written again; inputs stay unacknowledged
+/// meanwhile, and the consumer's bound on those pushes back. A snapshot whose last piece does not come stays unfinished.
 fn write(
-    store: StateStore,
-    before: Option<Position>,
-    position: Position,
-    records: Arc<Vec<Record>>,
-) -> JoinHandle<Result<(), StoreError>> {
-    tokio::task::spawn_blocking(move || store.commit(before.as_ref(), &position, &records))
+    store: &StateStore,
+    before: Option<&Position>,
+    position: &Position,
+    mut pieces: mpsc::Receiver<Piece>,
+    gives_up: &AtomicBool,
+) -> Result<(), StoreError> {
+    let mut snapshot = store.begin(before);
+    while let Some(Piece { records, is_last }) = pieces.blocking_recv() {
+        let mut is_last_try = false;
+        loop {
+            let written = match is_last {
+                true => store.finish(&mut snapshot, &records, position),
+                false => store.write(&mut snapshot, &records),
+            };
+            match written {
+                Ok(()) => break,
+                Err(error @ StoreError::Fenced { .. }) => return Err(error),
+                Err(error) if is_last_try => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "state could not be written; trying again");
+                    // Once more, and no further.
+                    is_last_try = gives_up.load(Ordering::Relaxed);
+                    std::thread::sleep(WRITE_AGAIN);
+                }
+            }
+        }
+        if is_last {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A delivery that is not acknowledged yet. A task of its own says for old ones that work goes on, so that a

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     bus::{Publication, PublishError, StreamState},
     position::{HEADER, Place},
+    state::Records,
 };
 
 /// The state folder of a stage instance.
@@ -274,7 +275,7 @@ pub async fn start_afresh<S: Stage, B: Bus>(
     if S::SPEC.stateful {
         // State at the same place, empty: the next start finds state and checkpoint in step.
         if let Some(store) = open_store::<S>(scope, config)? {
-            store.commit(None, &position, &[])?;
+            store.commit(None, &position, &Records::default())?;
         }
     }
     Ok(position)

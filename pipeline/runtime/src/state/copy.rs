@@ -7,7 +7,7 @@ use heed::{
     types::{Bytes, Str},
 };
 
-use super::StoreError;
+use super::{POSITION, StoreError, VERSION, older::OLDER_POSITION, stage_version};
 use crate::position::Position;
 
 /// The file of an environment in its folder.
@@ -56,7 +56,8 @@ fn position(file: &Path) -> Option<Position> {
     let flags = EnvFlags::READ_ONLY | EnvFlags::NO_SUB_DIR | EnvFlags::NO_LOCK;
     // SAFETY: the file was made by this process a moment ago, and nobody else knows of it.
     let env = unsafe { options.flags(flags).open(file) }.ok()?;
-    meta(&env, "position")?.parse().ok()
+    let found = |key| meta(&env, key)?.parse().ok();
+    found(POSITION).or_else(|| found(OLDER_POSITION))
 }
 
 /// Whether the state of `stage` in `folder` is of the layout `expected`; nothing is written. An environment that cannot be read, or holds
@@ -65,11 +66,12 @@ fn position(file: &Path) -> Option<Position> {
 /// # Errors
 /// That it is of another layout, with the way out.
 pub(crate) fn check(folder: &Path, stage: &str, expected: u32) -> Result<(), StoreError> {
-    let Some(found) = look(folder, |env| meta(env, "version")).ok().flatten() else { return Ok(()) };
-    if found == expected.to_string() {
+    let Some(found) = look(folder, |env| meta(env, VERSION)).ok().flatten() else { return Ok(()) };
+    let found = stage_version(&found);
+    if found == expected {
         return Ok(());
     }
-    let (path, stage, found) = (folder.to_owned(), stage.to_owned(), found.parse().unwrap_or(0));
+    let (path, stage) = (folder.to_owned(), stage.to_owned());
     Err(StoreError::Version { path, stage, found, expected })
 }
 
@@ -122,7 +124,7 @@ mod tests {
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         let store = StateStore::open(&from, "test", 1, 1 << 20).unwrap();
         let at = |sequence| Position([("S".to_owned(), Place::whole(1, sequence))].into());
-        store.commit(None, &at(7), &[(b"a".to_vec(), Some(vec![1; 5000]))]).unwrap();
+        store.commit(None, &at(7), &[("a", Some(vec![1; 5000]))].into_iter().collect()).unwrap();
         drop(store);
         std::fs::create_dir(&to).unwrap();
         let copied = copy(&from, &to.join("data.mdb")).unwrap();

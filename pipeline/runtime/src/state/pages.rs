@@ -38,7 +38,7 @@ mod tests {
     use super::*;
     use crate::{
         position::{Place, Position},
-        state::{StateStore, StoreError},
+        state::{Records, StateStore, StoreError},
     };
 
     /// Bytes of `file` that are mapped and present.
@@ -61,9 +61,8 @@ mod tests {
         let store = StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap();
         let file = dir.path().canonicalize().unwrap().join("data.mdb");
         let at = |sequence| Position([("S".to_owned(), Place::whole(1, sequence))].into());
-        let records = |turn: u8| -> Vec<_> {
-            (0..2_000_u32).map(|n| (n.to_be_bytes().to_vec(), Some(vec![turn; 9_000]))).collect()
-        };
+        let records =
+            |turn: u8| -> Records { (0..2_000_u32).map(|n| (n.to_be_bytes(), Some(vec![turn; 9_000]))).collect() };
         store.commit(None, &at(1), &records(1)).unwrap();
         for turn in 2..5 {
             store.commit(Some(&at(u64::from(turn) - 1)), &at(turn.into()), &records(turn)).unwrap();
