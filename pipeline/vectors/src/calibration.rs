@@ -26,9 +26,13 @@ const PRIOR_INDEX: f64 = 4.0;
 const COUNT_MAX: u32 = 40_000;
 
 /// The distribution of a head's standardised distances.
+///
+/// A gateway has hundreds of thousands of these, so only the bins between the first and the last that anything fell into are kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
-    bins: Box<[u16; BINS]>,
+    /// The first bin that is kept, and from there on.
+    first: u8,
+    bins: Box<[u16]>,
     count: u32,
     /// Where the tail begins, the part of the past at or above it, and its index: functions of the bins.
     tail_from: f32,
@@ -38,7 +42,8 @@ pub struct Calibration {
 
 impl Default for Calibration {
     fn default() -> Self {
-        Self { bins: Box::new([0; BINS]), count: 0, tail_from: f32::INFINITY, tail_share: 1.0, tail_index: PRIOR_INDEX }
+        let (tail_from, tail_share, tail_index) = (f32::INFINITY, 1.0, PRIOR_INDEX);
+        Self { first: 0, bins: Box::default(), count: 0, tail_from, tail_share, tail_index }
     }
 }
 
@@ -55,8 +60,12 @@ fn edge(bin: usize) -> f32 {
 impl Calibration {
     /// Takes in bins of distances ([`bin_of`]), then fits the tail once.
     pub fn extend(&mut self, bins: &[u8]) {
-        for bin in bins {
-            let bin = &mut self.bins[usize::from(*bin).min(BINS - 1)];
+        let wanted = bins.iter().map(|bin| usize::from(*bin).min(BINS - 1));
+        if let (Some(least), Some(most)) = (wanted.clone().min(), wanted.clone().max()) {
+            self.reach(least, most);
+        }
+        for bin in wanted {
+            let bin = &mut self.bins[bin - usize::from(self.first)];
             *bin = bin.saturating_add(1);
             self.count += 1;
         }
@@ -71,16 +80,42 @@ impl Calibration {
         self.count
     }
 
+    /// Keeps the bins from `least` to `most` too.
+    fn reach(&mut self, least: usize, most: usize) {
+        let (first, end) = self.kept();
+        if self.bins.is_empty() {
+            (self.first, self.bins) = (least as u8, vec![0; most + 1 - least].into());
+        } else if least < first || most >= end {
+            let (from, to) = (least.min(first), (most + 1).max(end));
+            let mut bins = vec![0; to - from];
+            bins[first - from..end - from].copy_from_slice(&self.bins);
+            (self.first, self.bins) = (from as u8, bins.into());
+        }
+    }
+
+    /// The first bin that is kept, and the one behind the last.
+    fn kept(&self) -> (usize, usize) {
+        (self.first.into(), usize::from(self.first) + self.bins.len())
+    }
+
+    /// What fell into a bin.
+    fn inside(&self, bin: usize) -> u32 {
+        bin.checked_sub(self.first.into()).and_then(|at| self.bins.get(at)).map_or(0, |bin| u32::from(*bin))
+    }
+
     fn above(&self, bin: usize) -> u32 {
-        self.bins[bin..].iter().map(|bin| u32::from(*bin)).sum()
+        let from = bin.saturating_sub(self.first.into()).min(self.bins.len());
+        self.bins[from..].iter().map(|bin| u32::from(*bin)).sum()
     }
 
     fn fit(&mut self) {
         self.count = self.above(0);
-        let (mut from, mut above) = (BINS, 0);
+        let (first, end) = self.kept();
+        // There is nothing above the last one.
+        let (mut from, mut above) = (end, 0);
         // Downwards to the last bin edge that keeps the share above it small; one more if that leaves too few.
         while from > 0 {
-            let next = above + u32::from(self.bins[from - 1]);
+            let next = above + self.inside(from - 1);
             if above >= TAIL_COUNT_MIN && f64::from(next) > TAIL_SHARE * f64::from(self.count) {
                 break;
             }
@@ -89,10 +124,10 @@ impl Calibration {
         self.tail_from = if from == 0 { f32::INFINITY } else { edge(from) };
         self.tail_share = f64::from(above + 1) / f64::from(self.count + 1);
         let (mut logs, base) = (0.0, f64::from(edge(from)).ln());
-        for bin in from..BINS {
-            if self.bins[bin] > 0 {
+        for bin in from.max(first)..end {
+            if self.inside(bin) > 0 {
                 let middle = (f64::from(edge(bin)) * f64::from(edge(bin + 1))).sqrt();
-                logs += f64::from(self.bins[bin]) * (middle.ln() - base);
+                logs += f64::from(self.inside(bin)) * (middle.ln() - base);
             }
         }
         self.tail_index = (f64::from(above) + PRIOR_COUNT) / (logs + PRIOR_COUNT / PRIOR_INDEX);
@@ -112,15 +147,16 @@ impl Calibration {
         let bin = usize::from(bin_of(distance));
         let (low, high) = (edge(bin), edge(bin + 1));
         let part = f64::from(((high - distance) / (high - low)).clamp(0.0, 1.0));
-        let above = f64::from(self.above(bin + 1)) + part * f64::from(self.bins[bin]);
+        let above = f64::from(self.above(bin + 1)) + part * f64::from(self.inside(bin));
         (above + 1.0) / (f64::from(self.count) + 1.0)
     }
 
     /// The distance that a part `share` of the past lies above; 0 where there is no past.
     pub fn quantile_above(&self, share: f64) -> f32 {
         let mut above = 0;
-        for bin in (0..BINS).rev() {
-            let inside = u32::from(self.bins[bin]);
+        let (first, end) = self.kept();
+        for bin in (first..end).rev() {
+            let inside = self.inside(bin);
             let wanted = share * f64::from(self.count);
             if f64::from(above + inside) >= wanted && inside > 0 {
                 let part = ((wanted - f64::from(above)) / f64::from(inside)) as f32;
@@ -138,8 +174,8 @@ impl Calibration {
     pub fn save(&self, record: &mut Vec<u8>) {
         let first = self.bins.iter().position(|bin| *bin > 0).unwrap_or(0);
         let end = self.bins.iter().rposition(|bin| *bin > 0).map_or(first, |last| last + 1);
-        record.put_u8(first as u8);
-        record.put_u8(end as u8);
+        record.put_u8(self.first + first as u8);
+        record.put_u8(self.first + end as u8);
         self.bins[first..end].iter().for_each(|bin| record.put_varint(u32::from(*bin)));
     }
 
@@ -153,11 +189,12 @@ impl Calibration {
         if first > end || end > BINS {
             return Err(record.error("a range of bins is not one"));
         }
-        for bin in first..end {
-            let count = record.varint()?;
-            calibration.bins[bin] = u16::try_from(count).map_err(|_| record.error("a count of a bin is too large"))?;
-        }
         if end > first {
+            calibration.reach(first, end - 1);
+            for bin in &mut calibration.bins {
+                let count = record.varint()?;
+                *bin = u16::try_from(count).map_err(|_| record.error("a count of a bin is too large"))?;
+            }
             calibration.fit();
         }
         Ok(calibration)

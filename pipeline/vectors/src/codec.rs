@@ -123,6 +123,8 @@ pub trait Put {
     fn put_u16(&mut self, value: u16) {
         self.put(&value.to_le_bytes());
     }
+    /// Many of two bytes, at once.
+    fn put_u16s(&mut self, values: impl ExactSizeIterator<Item = u16>);
     /// Four bytes.
     fn put_u32(&mut self, value: u32) {
         self.put(&value.to_le_bytes());
@@ -165,6 +167,13 @@ pub trait Put {
 impl Put for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
+    }
+
+    fn put_u16s(&mut self, values: impl ExactSizeIterator<Item = u16>) {
+        let start = self.len();
+        self.resize(start + 2 * values.len(), 0);
+        let (places, _) = self[start..].as_chunks_mut::<2>();
+        places.iter_mut().zip(values).for_each(|(place, value)| *place = value.to_le_bytes());
     }
 }
 

@@ -163,6 +163,11 @@ impl VectorCoreset {
         self.seen = kept.iter().map(|index| self.seen[*index]).collect();
     }
 
+    /// Counts as changed.
+    pub fn touch(&mut self) {
+        self.dirty = true;
+    }
+
     /// Whether it changed since it was last asked; a new one has.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty)
@@ -173,7 +178,7 @@ impl VectorCoreset {
         record.put_f32(self.scale);
         record.put_f32(self.epsilon);
         record.put_count(self.len());
-        self.seen.iter().for_each(|seen| record.put_u16(*seen));
+        record.put_u16s(self.seen.iter().copied());
         self.rows.save(record);
     }
 

@@ -88,6 +88,14 @@ impl History {
         }
     }
 
+    /// Counts as changed.
+    pub fn touch(&mut self) {
+        match self {
+            Self::Scalar(coreset) => coreset.touch(),
+            Self::Vector(coreset) => coreset.touch(),
+        }
+    }
+
     /// Appends it to a record.
     pub fn save(&self, record: &mut Vec<u8>) {
         match self {

@@ -121,6 +121,11 @@ impl ScalarCoreset {
         }
     }
 
+    /// Counts as changed.
+    pub fn touch(&mut self) {
+        self.dirty = true;
+    }
+
     /// Whether it changed since it was last asked; a new one has.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty)
@@ -131,7 +136,7 @@ impl ScalarCoreset {
         record.put_f32(self.scale);
         record.put_f32(self.epsilon);
         record.put_count(self.values.len());
-        self.values.iter().for_each(|value| record.put_u16(value.to_bits()));
+        record.put_u16s(self.values.iter().map(|value| value.to_bits()));
     }
 
     /// Reads what [`Self::save`] wrote into an empty coreset of the same budget.

@@ -14,7 +14,7 @@ use crate::{
     episode::{Episode, Rules},
     joint::Joint,
     plan::Plan,
-    series::Series,
+    series::{Changed, Series},
 };
 
 /// A refractory time is at most that part of the time in which the budget allows one alert.
@@ -74,6 +74,15 @@ impl Device {
             changed: true,
             listed: false,
             pending: false,
+        }
+    }
+
+    /// All of its records are to be saved.
+    pub fn touch(&mut self) {
+        (self.changed, self.joint.changed_cold) = (true, true);
+        for series in &mut self.channels {
+            series.changed = Changed { hot: true, delays: true, calibrations: true };
+            series.heads.iter_mut().for_each(|state| state.history.touch());
         }
     }
 

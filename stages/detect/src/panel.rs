@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use eddy_runtime::{
     bundle::{BundleError, Library},
     stage::{AlertMessage, Outbox, SaveRecord, StateError},
+    state::Pieces,
 };
 use eddy_schemas::{ControlKind, Embeddings, HeadColumn, ScoresBuilder, ShadowReport, alert::Phase};
 
 use crate::{
     judge::{Court, Judge, Row},
     plan::Plan,
-    registry::Record,
 };
 
 /// The record of the roles: a line with the active judge's place; per place a line with its judge's bundle, whether it joined another
@@ -61,7 +61,7 @@ pub(crate) struct Panel {
     /// Keys of judges that are gone, until they are saved.
     gone: Vec<Vec<u8>>,
     /// Records of the snapshot that is being told, under their keys there.
-    early: Vec<Record>,
+    early: Pieces,
     /// Ends of episodes that such judges told of, subject and event, and whether that is to be saved.
     farewell: (VecDeque<(String, String)>, bool),
     is_saved: bool,
@@ -79,7 +79,7 @@ impl Panel {
             active: 0,
             tally: Tally::default(),
             gone: Vec::new(),
-            early: Vec::new(),
+            early: Pieces::default(),
             farewell: Default::default(),
             is_saved: false,
             is_loaded: false,
@@ -208,9 +208,11 @@ impl Panel {
                 self.farewell.0.push_back((event.subject, String::from_utf8_lossy(&event.payload).into_owned()));
                 self.farewell.1 = true;
             }
-            let (keys, early) = judge.registry.remove_all(&judge.plan);
+            let (keys, mut early) = judge.registry.remove_all(&judge.plan);
             self.gone.extend(keys.into_iter().map(|key| placed(place, &key)));
-            self.early.extend(early.into_iter().map(|(key, value)| (placed(place, &key), value)));
+            while let Some(piece) = early.pop() {
+                piece.iter().for_each(|(key, value)| self.early.push(&placed(place, key), value));
+            }
         }
     }
 
@@ -287,7 +289,7 @@ impl Panel {
     /// What has changed so far is one snapshot from here on.
     pub(crate) fn begin_save(&mut self) {
         // What was removed first: a judge that came to its place since writes over it.
-        self.early.extend(self.gone.drain(..).map(|key| (key, None)));
+        self.gone.drain(..).for_each(|key| self.early.push(&key, None));
         if !std::mem::replace(&mut self.is_saved, true) {
             let line = |judge: &Option<Judge>| {
                 let joined = |judge: &Judge| if judge.joined { JOINED } else { FIRST };
@@ -298,18 +300,20 @@ impl Panel {
             let [first, second] = self.places.each_ref().map(line);
             let Tally { rows, opened, told } = self.tally;
             let text = format!("{}\n{first}\n{second}\n{rows} {opened} {told}\n", self.active);
-            self.early.push((ROLES.to_vec(), Some(text.into_bytes())));
+            self.early.push(ROLES, Some(text.as_bytes()));
         }
         if std::mem::take(&mut self.farewell.1) {
             let json = serde_json::to_vec(&self.farewell.0).expect("pairs of texts always serialize");
-            self.early.push((FAREWELL.to_vec(), (!self.farewell.0.is_empty()).then_some(json)));
+            self.early.push(FAREWELL, (!self.farewell.0.is_empty()).then_some(&json));
         }
         self.places.iter_mut().flatten().for_each(|judge| judge.registry.begin_save(&judge.plan));
     }
 
     /// Tells a part of the snapshot, the records of up to `at_most` devices; whether all of it is told.
     pub(crate) fn save_some(&mut self, mut at_most: usize, tell: &mut SaveRecord<'_>) -> bool {
-        self.early.drain(..).for_each(|(key, value)| tell(&key, value.as_deref()));
+        while let Some(piece) = self.early.pop() {
+            piece.iter().for_each(|(key, value)| tell(key, value));
+        }
         let mut whole = true;
         for (place, judge) in self.places.iter_mut().enumerate() {
             if let Some(judge) = judge {

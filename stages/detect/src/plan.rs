@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use arrayvec::ArrayVec;
 use eddy_runtime::bundle::{Head, HeadInput, HeadScope, Manifest, Memory, Metric, Spread};
 use eddy_schemas::HeadColumn;
 use eddy_vectors::{calibration::Calibration, delay::Delay, history::History, running::Running};
@@ -53,6 +54,8 @@ pub struct Plan {
     pub every: usize,
     /// Histories that share a record: ranges of `series`.
     pub groups: Vec<Range<usize>>,
+    /// What the records of each are called: `m` and its number.
+    pub group_kinds: Vec<String>,
     /// The one that judges all channels of a device together.
     pub joint: Option<usize>,
     /// The one-dimensional head whose running deviation is the series' spread.
@@ -84,11 +87,13 @@ impl Plan {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let groups = groups(manifest, &series, every.len());
         Ok(Self {
             digest: digest.to_owned(),
             heads: manifest.heads.iter().map(head_plan).collect(),
             every: every.len(),
-            groups: groups(manifest, &series, every.len()),
+            group_kinds: (0..groups.len()).map(|group| format!("m{group}")).collect(),
+            groups,
             series,
             joint: joint.first().copied(),
             value,
@@ -177,7 +182,7 @@ pub struct HeadState {
     /// How often distances were exceeded.
     pub calibration: Calibration,
     /// Bins of distances that wait for it.
-    pub pending: Vec<u8>,
+    pub pending: ArrayVec<u8, PENDING_MAX>,
     /// Mean and deviation of the distances.
     pub distances: Running,
     /// The 0.99 quantile of the distances of commissioning; 0 before it is known.
@@ -191,7 +196,7 @@ impl HeadState {
             history: History::new(plan.dimensions, plan.history_bytes),
             delay: Delay::new(plan.dimensions, plan.exclusion),
             calibration: Calibration::default(),
-            pending: Vec::new(),
+            pending: ArrayVec::new(),
             distances: Running::default(),
             commissioned: 0.0,
         }
@@ -199,8 +204,10 @@ impl HeadState {
 
     /// Adds a calibrated value; returns whether the calibration changed.
     pub fn calibrate(&mut self, value: f32) -> bool {
+        // It is never full here, but in a record that says so.
+        let was_full = self.pending.is_full() && self.flush();
         self.pending.push(eddy_vectors::calibration::bin_of(value));
-        self.pending.len() >= PENDING_MAX && self.flush()
+        self.pending.is_full() && self.flush() || was_full
     }
 
     /// Hands what waits to the calibration; returns whether anything did.

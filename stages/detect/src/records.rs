@@ -1,15 +1,16 @@
-//! State records. Keys are a letter and a name; what changes with every row stands close together.
+//! State records. A key is `a` or `b`, or a device's or series' name and, behind a zero byte, a kind; what is of one device lies
+//! together, and what changes with every row stands close together in it.
 //!
 //! | key | what | changes |
 //! |---|---|---|
 //! | `a` | which judge is at which place, and which is active ([`crate::panel`]) | when bundles change |
 //! | `b` | digest of the bundle that all of it was made with | never |
-//! | `d<device>` | episode, budget, maintenance, the joint's newest round | every row |
-//! | `h<series>` | running statistics, newest evidence, scalar vectors that wait | every row |
-//! | `q<series>` | longer vectors that wait | every few rows |
-//! | `c<series>` | calibrations | every 16 rows |
-//! | `j<device>` | the joint's history or buffers | rarely, once commissioned |
-//! | `m<group>,<series>` | the histories of some heads | when something new is kept |
+//! | `d` of a device | episode, budget, maintenance, the joint's newest round | every row |
+//! | `h` of a series | running statistics, newest evidence, scalar vectors that wait | every row |
+//! | `q` | longer vectors that wait | every few rows |
+//! | `c` | calibrations | every 16 rows |
+//! | `j` of a device | the joint's history or buffers | rarely, once commissioned |
+//! | `m<group>` of a series | the histories of some heads | when something new is kept |
 //!
 //! The records of the second place are the same, `~` before their keys.
 //!
@@ -30,7 +31,7 @@ use crate::{
     device::Device,
     episode::Episode,
     joint::{Joined, Joint, Phase},
-    plan::{HeadPlan, HeadState, PENDING_MAX, Plan},
+    plan::{HeadPlan, HeadState, Plan},
     series::{HELD_ROWS_MAX, Series, held_bytes},
     told::Told,
 };
@@ -64,10 +65,10 @@ fn get_head(state: &mut HeadState, record: &mut Get<'_>) -> Result<(), CodecErro
         return Err(record.error("a distance of commissioning is none"));
     }
     let pending = usize::from(record.u8()?);
-    if pending > PENDING_MAX {
+    let Ok(pending) = record.bytes(pending)?.try_into() else {
         return Err(record.error("too many distances wait for the calibration"));
-    }
-    state.pending = record.bytes(pending)?.to_vec();
+    };
+    state.pending = pending;
     Ok(())
 }
 

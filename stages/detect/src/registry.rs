@@ -1,8 +1,11 @@
 //! All devices and series of a shard, by slot, and what of them is to be saved.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use eddy_runtime::stage::{SaveRecord, StateError};
+use eddy_runtime::{
+    stage::{SaveRecord, StateError},
+    state::Pieces,
+};
 use eddy_schemas::{SeriesName, Timestamp};
 use eddy_vectors::codec::{CodecError, Get, Put};
 
@@ -14,6 +17,11 @@ use crate::{
 
 /// A device of more channels than this is no device; a record that says so is refused before there is room for them.
 pub const CHANNELS_MAX: usize = 4096;
+
+/// What the keys of records of devices and series begin with ...
+const NAMED: &str = "r";
+/// ... and what stands between a name, which has none of it, and the record's kind.
+const BEFORE_KIND: &str = "\0";
 
 /// Where a series stands: its device and its place among its channels.
 pub type Slot = (u32, u16);
@@ -27,15 +35,22 @@ pub struct Registry {
     by_series: HashMap<String, Slot>,
     listed: Vec<u32>,
     gone: Vec<Vec<u8>>,
+    /// Devices of which records came under keys of an earlier release: they are told anew, under their own.
+    older: BTreeSet<u32>,
     is_stamped: bool,
     /// Devices of the snapshot that is being told, whose records are not told yet ...
     pending: Vec<u32>,
     /// ... and records of it that had to be made ahead of their turn.
-    early: Vec<Record>,
+    early: Pieces,
+    scratch: Scratch,
 }
 
-/// A record of a snapshot: its key, and its value or `None` if it is gone.
-pub type Record = (Vec<u8>, Option<Vec<u8>>);
+/// Where records are made.
+#[derive(Debug, Default)]
+struct Scratch {
+    key: Vec<u8>,
+    record: Vec<u8>,
+}
 
 impl Registry {
     /// How many series there are.
@@ -132,19 +147,20 @@ impl Registry {
     pub fn remove(&mut self, plan: &Plan, slot: u32) {
         self.keep(plan, slot);
         let Some(device) = self.devices[slot as usize].take() else { return };
-        self.gone.extend([key(b'd', &device.token), key(b'j', &device.token)]);
+        self.gone.extend([key(&device.token, "d"), key(&device.token, "j")]);
         for series in &device.channels {
             self.by_series.remove(&series.name);
-            self.gone.extend([b'h', b'q', b'c'].map(|kind| key(kind, &series.name)));
-            self.gone.extend((0..plan.groups.len()).map(|group| histories_key(group, &series.name)));
+            self.gone.extend(["h", "q", "c"].map(|kind| key(&series.name, kind)));
+            self.gone.extend(plan.group_kinds.iter().map(|kind| key(&series.name, kind)));
         }
         self.by_token.remove(&device.token);
         self.listed.retain(|listed| *listed != slot);
+        self.older.remove(&slot);
         self.free.push(slot);
     }
 
     /// Forgets all devices; the keys of all records that there may be, and what is left to tell of a snapshot.
-    pub fn remove_all(&mut self, plan: &Plan) -> (Vec<Vec<u8>>, Vec<Record>) {
+    pub fn remove_all(&mut self, plan: &Plan) -> (Vec<Vec<u8>>, Pieces) {
         self.slots().into_iter().for_each(|slot| self.remove(plan, slot));
         self.gone.push(b"b".to_vec());
         self.is_stamped = false;
@@ -177,14 +193,23 @@ impl Registry {
     /// What has changed so far is one snapshot from here on.
     pub fn begin_save(&mut self, plan: &Plan) {
         if !self.is_stamped {
-            self.early.push((b"b".to_vec(), Some(plan.digest.as_bytes().to_vec())));
+            self.early.push(b"b", Some(plan.digest.as_bytes()));
             self.is_stamped = true;
         }
+        for slot in std::mem::take(&mut self.older) {
+            self.change(plan, slot).touch();
+        }
         // What was removed first: a device that came again since writes over it.
-        self.early.extend(self.gone.drain(..).map(|key| (key, None)));
+        self.gone.drain(..).for_each(|key| self.early.push(&key, None));
         self.pending.append(&mut self.listed);
-        for slot in &self.pending {
-            if let Some(device) = &mut self.devices[*slot as usize] {
+        // By name, so that what is written together lies together; the last is told first.
+        let Self { devices, pending, .. } = self;
+        let token = |slot: u32| devices[slot as usize].as_ref().map(|device| device.token.as_str());
+        let mut named: Vec<_> = pending.iter().map(|slot| (token(*slot), *slot)).collect();
+        named.sort_unstable_by(|a, b| b.cmp(a));
+        *pending = named.into_iter().map(|(_, slot)| slot).collect();
+        for slot in pending {
+            if let Some(device) = &mut devices[*slot as usize] {
                 (device.listed, device.pending) = (false, true);
             }
         }
@@ -193,15 +218,17 @@ impl Registry {
     /// Tells of the snapshot what had to be made early, and the records of up to `at_most` devices, of which it takes off those that it
     /// told. Returns whether all is told.
     pub fn save_some(&mut self, plan: &Plan, at_most: &mut usize, tell: &mut SaveRecord<'_>) -> bool {
-        self.early.drain(..).for_each(|(key, value)| tell(&key, value.as_deref()));
-        let mut record = Vec::new();
+        // First all of these: they may say that a device is gone which came again.
+        while let Some(piece) = self.early.pop() {
+            piece.iter().for_each(|(key, value)| tell(key, value));
+        }
         while *at_most > 0
             && let Some(slot) = self.pending.pop()
         {
             // It may be gone, or told, or another one by now.
             if let Some(device) = self.devices[slot as usize].as_mut().filter(|device| device.pending) {
                 device.pending = false;
-                save_device(plan, device, &mut record, tell);
+                save_device(plan, device, &mut self.scratch, tell);
                 *at_most -= 1;
             }
         }
@@ -210,11 +237,10 @@ impl Registry {
 
     /// Before a device changes: its records go into the snapshot as they are, if they are still to be told.
     fn keep(&mut self, plan: &Plan, slot: u32) {
-        let Self { devices, early, .. } = self;
+        let Self { devices, early, scratch, .. } = self;
         if let Some(device) = devices[slot as usize].as_mut().filter(|device| device.pending) {
             device.pending = false;
-            let mut tell = |key: &[u8], value: Option<&[u8]>| early.push((key.to_vec(), value.map(<[u8]>::to_vec)));
-            save_device(plan, device, &mut Vec::new(), &mut tell);
+            save_device(plan, device, scratch, &mut |key, value| early.push(key, value));
         }
     }
 
@@ -237,8 +263,18 @@ impl Registry {
             };
         }
         let text = std::str::from_utf8(key).map_err(|error| wrong(error.to_string()))?;
-        let (kind, name) = text.split_at_checked(1).ok_or_else(|| wrong("the key is empty".into()))?;
-        self.load_named(plan, kind, name, &mut Get::new(value)).map_err(|error| wrong(error.to_string()))
+        let own = text.strip_prefix(NAMED);
+        let (kind, name) = match own {
+            Some(own) => own.rsplit_once(BEFORE_KIND).map(|(name, kind)| (kind.to_owned(), name)),
+            None => older_kind(text),
+        }
+        .ok_or_else(|| wrong("the key is of no record".into()))?;
+        self.load_named(plan, &kind, name, &mut Get::new(value)).map_err(|error| wrong(error.to_string()))?;
+        if own.is_none() {
+            self.gone.push(key.to_vec());
+            self.older.extend(self.device(SeriesName::device_token(name)));
+        }
+        Ok(())
     }
 
     fn load_named(&mut self, plan: &Plan, kind: &str, name: &str, record: &mut Get<'_>) -> Result<(), CodecError> {
@@ -246,6 +282,7 @@ impl Registry {
         if name.is_empty() {
             return Err(record.error("a record of a device or series without a name"));
         }
+        let (kind, group) = kind.split_at_checked(1).unwrap_or((kind, ""));
         match (kind, joint) {
             ("d", _) => {
                 let slot = self.device_or_new(name);
@@ -265,10 +302,6 @@ impl Registry {
                 record.count(0)?;
             }
             ("h" | "q" | "c" | "m", _) => {
-                let (group, name) = match name.split_once(',') {
-                    Some((group, name)) if kind == "m" => (group.parse::<usize>().ok(), name),
-                    _ => (None, name),
-                };
                 let place = record.u16()?;
                 if SeriesName::parse(name).is_none() {
                     return Err(record.error("a series that is not called device/channel"));
@@ -281,7 +314,7 @@ impl Registry {
                 self.put_channel(plan, device, name, place);
                 let series = &mut self.get_mut(device).channels[usize::from(place)];
                 series.changed = Changed::default();
-                match (kind, group.and_then(|group| plan.groups.get(group))) {
+                match (kind, group.parse().ok().and_then(|group: usize| plan.groups.get(group))) {
                     ("h", _) => series.load_hot(plan, record)?,
                     ("q", _) => series.load_delays(plan, record)?,
                     ("c", _) => series.load_calibrations(plan, record)?,
@@ -300,35 +333,38 @@ impl Registry {
     }
 }
 
-fn save_device(plan: &Plan, device: &mut Device, record: &mut Vec<u8>, tell: &mut SaveRecord<'_>) {
-    let mut write = |key: Vec<u8>, put: &mut dyn FnMut(&mut Vec<u8>)| {
+fn save_device(plan: &Plan, device: &mut Device, scratch: &mut Scratch, tell: &mut SaveRecord<'_>) {
+    let Scratch { key, record } = scratch;
+    let mut write = |name: &str, kind: &str, put: &mut dyn FnMut(&mut Vec<u8>)| {
+        key.clear();
         record.clear();
+        [NAMED, name, BEFORE_KIND, kind].iter().for_each(|part| key.extend_from_slice(part.as_bytes()));
         put(record);
-        tell(&key, Some(record));
+        tell(key, Some(record));
     };
     if std::mem::take(&mut device.changed) {
-        write(key(b'd', &device.token), &mut |record| device.save_hot(record));
+        write(&device.token, "d", &mut |record| device.save_hot(record));
     }
     if std::mem::take(&mut device.joint.changed_cold) {
-        write(key(b'j', &device.token), &mut |record| device.joint.save_cold(record));
+        write(&device.token, "j", &mut |record| device.joint.save_cold(record));
     }
     for (place, series) in device.channels.iter_mut().enumerate() {
         let place = place as u16;
         let changed = std::mem::take(&mut series.changed);
         if changed.hot {
-            write(key(b'h', &series.name), &mut |record| {
+            write(&series.name, "h", &mut |record| {
                 record.put_u16(place);
                 series.save_hot(plan, record);
             });
         }
         if changed.delays {
-            write(key(b'q', &series.name), &mut |record| {
+            write(&series.name, "q", &mut |record| {
                 record.put_u16(place);
                 series.save_delays(record);
             });
         }
         if changed.calibrations {
-            write(key(b'c', &series.name), &mut |record| {
+            write(&series.name, "c", &mut |record| {
                 record.put_u16(place);
                 series.save_calibrations(record);
             });
@@ -337,7 +373,7 @@ fn save_device(plan: &Plan, device: &mut Device, record: &mut Vec<u8>, tell: &mu
             let Some(heads) = series.heads.get_mut(group.clone()) else { continue };
             // Each is asked, so that none tells the same change again.
             if heads.iter_mut().fold(false, |changed, state| state.history.take_dirty() | changed) {
-                write(histories_key(at, &series.name), &mut |record| {
+                write(&series.name, &plan.group_kinds[at], &mut |record| {
                     record.put_u16(place);
                     heads.iter().for_each(|state| state.history.save(record));
                 });
@@ -346,10 +382,16 @@ fn save_device(plan: &Plan, device: &mut Device, record: &mut Vec<u8>, tell: &mu
     }
 }
 
-fn key(kind: u8, name: &str) -> Vec<u8> {
-    [&[kind], name.as_bytes()].concat()
+/// The key of a record of a device or series: what is of one device lies together.
+fn key(name: &str, kind: &str) -> Vec<u8> {
+    [NAMED, name, BEFORE_KIND, kind].concat().into_bytes()
 }
 
-fn histories_key(group: usize, series: &str) -> Vec<u8> {
-    format!("m{group},{series}").into_bytes()
+/// Kind and name in a key of an earlier release, `<kind><name>`, or `m<group>,<name>` of histories.
+fn older_kind(key: &str) -> Option<(String, &str)> {
+    let (kind, name) = key.split_at_checked(1)?;
+    match name.split_once(',').filter(|_| kind == "m") {
+        Some((group, name)) => Some((format!("m{group}"), name)),
+        None => Some((kind.to_owned(), name)),
+    }
 }

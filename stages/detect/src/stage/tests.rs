@@ -19,6 +19,7 @@ use source::{Event, Item, Source};
 mod bursts;
 mod damaged;
 mod forgiven;
+mod older;
 mod peaks;
 mod slow;
 mod source;

@@ -39,7 +39,7 @@ fn a_device_of_one_channel_stops_collecting_and_begins_again_when_another_one_co
     let (mut stage, mut records) = (detect(), Records::new());
     run(&mut stage, &alone, 500, false);
     save(&mut stage, &mut records);
-    let joint = records.iter().find(|(key, _)| key.starts_with(b"j")).map(|(_, value)| value.len());
+    let joint = records.iter().find(|(key, _)| key.ends_with(b"\0j")).map(|(_, value)| value.len());
     assert_eq!(joint, Some(6), "a count of channels and one of buffers");
     // The second channel is commissioned from row 900 on, while the first goes on.
     let late = |item: Item| match item {
