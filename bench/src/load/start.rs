@@ -1,6 +1,12 @@
 //! How a process was started, so that it can be started again.
 
-use std::{ffi::OsString, fs::File, os::unix::ffi::OsStringExt as _, path::PathBuf, process::Command};
+use std::{
+    ffi::OsString,
+    fs::File,
+    os::unix::{ffi::OsStringExt as _, process::CommandExt as _},
+    path::PathBuf,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -10,6 +16,8 @@ use super::process::Owned;
 #[derive(Debug)]
 pub(super) struct Start {
     binary: PathBuf,
+    /// What it was called: a file of many programs goes by that.
+    name: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
 }
@@ -22,9 +30,12 @@ impl Start {
     pub(super) fn of(pid: u32) -> Result<Self> {
         let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).context(format!("process {pid}: {name}"));
         let binary = std::fs::read_link(format!("/proc/{pid}/exe")).context(format!("process {pid}: exe"))?;
+        let line = read("cmdline")?;
+        let mut line = pieces(&line);
         Ok(Self {
             binary,
-            arguments: pieces(&read("cmdline")?).skip(1).collect(),
+            name: line.next().unwrap_or_default(),
+            arguments: line.collect(),
             environment: pieces(&read("environ")?).filter_map(pair).collect(),
         })
     }
@@ -41,7 +52,11 @@ impl Start {
     /// If it cannot be started.
     pub(super) fn again(&self, log: File) -> Result<Owned> {
         let mut command = Command::new(&self.binary);
-        command.args(&self.arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .arg0(&self.name)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         Owned::start(command.stdout(log.try_clone()?).stderr(log))
     }
 }
