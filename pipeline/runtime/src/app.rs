@@ -20,6 +20,7 @@ use tokio::{
 
 pub use self::hold::Hold;
 use crate::{
+    allocator,
     bus::nats::NatsBus,
     clock::SystemClock,
     config::{self, CommonConfig, ConfigError},
@@ -167,6 +168,7 @@ pub fn run_with<S: Stage, D: DirectSources<S>>() -> ExitCode {
 
 /// Reads the command line, does what it says, and tells how it ended.
 pub(crate) fn main(name: &str, act: impl FnOnce(Command, Option<&Path>) -> Result<(), Failure>) -> ExitCode {
+    allocator::keep_little();
     let arguments = Arguments::parse();
     let file = arguments.config.as_deref();
     let hold = Hold::of(matches!(arguments.command, Command::Run { hold: true }), file);
