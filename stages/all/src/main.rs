@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn every_program_is_linked_where_files_are_laid_out() {
         let script = include_str!("../../../compose/lay-out.sh");
-        let line = script.lines().find_map(|line| line.strip_prefix("for name in ")).unwrap_or_default();
+        let line = script.lines().find_map(|line| line.trim_start().strip_prefix("for name in ")).unwrap_or_default();
         let linked: Vec<_> = line.trim_end_matches("; do").split(' ').collect();
         assert_eq!(linked, PROGRAMS.map(|(name, _)| name));
     }
