@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use eddy_runtime::position::Position;
@@ -60,6 +61,25 @@ fn goes_on_from_its_state(folder: &Path) {
     }
 }
 
+/// Whether a release takes the state of its stages that another one wrote. One that does not says so and how to begin anew, before it
+/// touches anything: the changelog tells of such a release, and a backup of before is the way back.
+fn opens(eddy: &Path, state: &Path) -> bool {
+    let answers = ["preprocess", "embed", "detect"].map(|stage| {
+        let mut check = Command::new(eddy.with_file_name(format!("eddy-{stage}")));
+        check
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .env_remove(PREVIOUS_BIN)
+            .env("EDDY_STATE_DIR", state);
+        let ran = check.arg("check").output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        let refuses = ran.status.code() == Some(70) && said.contains("has version") && said.contains("recover");
+        assert!(ran.status.success() || refuses, "{stage}: {:?} {said}", ran.status);
+        ran.status.success()
+    });
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    answers[0]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_release_before_and_this_one_go_on_from_each_others_state() {
     let Some(previous) = std::env::var_os(PREVIOUS_BIN).map(PathBuf::from) else {
@@ -74,7 +94,12 @@ async fn the_release_before_and_this_one_go_on_from_each_others_state() {
     let run = async |name: &str, binaries: &[&Path]| through(&folder.path().join(name), &config, binaries).await;
     let (of_previous, _) = run("previous", &[&previous]).await;
     let (of_this, _) = run("this", &[&this]).await;
-    let (mixed, accounted) = run("mixed", &[&previous, &this, &previous]).await;
+    let (there, _) = run("there", &[&previous, &this]).await;
+    let goes_back = opens(&previous, &folder.path().join("there/state"));
+    println!("the release before {} what this one wrote", if goes_back { "opens" } else { "refuses" });
+    let back: &[&Path] = if goes_back { &[&previous, &this, &previous] } else { &[&previous, &this, &this] };
+    let (mixed, accounted) = run("mixed", back).await;
+    assert!(!there.alerts.is_empty());
     assert_eq!(accounted, (0, 0), "nothing is lost or doubled across releases");
     assert!(!mixed.alerts.is_empty());
     if of_previous == of_this {
