@@ -9,7 +9,7 @@ const MAPPED_BYTES: libc::c_int = 256 << 10;
 const ARENAS: libc::c_int = 2;
 
 /// Has it keep little of what is freed. Before there are other threads.
-pub(crate) fn keep_little() {
+pub fn keep_little() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt takes two numbers and changes the allocator's settings; it must not run beside other threads that allocate, and at the
     // beginning of `main` there are none. A setting that it refuses stays as it was.

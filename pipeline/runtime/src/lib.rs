@@ -8,7 +8,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod allocator;
+pub mod allocator;
 pub mod app;
 pub mod audit;
 pub mod bundle;

@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use eddy_runtime::{
+    allocator,
     app::{Hold, asked_to_stop, well},
     bus::nats::NatsBus,
     clock::{Clock, SystemClock},
@@ -106,6 +107,7 @@ struct Planned {
 
 /// The whole `main`.
 pub fn main() -> ExitCode {
+    allocator::keep_little();
     let arguments = Arguments::parse();
     let file = arguments.config.as_deref();
     crate::tls::install();
