@@ -110,6 +110,7 @@ pub struct StateStore {
     meta: Database<'static, Str, Str>,
     versions: Versions,
     path: Arc<PathBuf>,
+    stage: Arc<str>,
     /// What the next snapshot removes before it begins.
     rubbish: Arc<Mutex<Rubbish>>,
 }
@@ -158,7 +159,7 @@ impl StateStore {
         if let Some(older) = older {
             while !roomy(&env, path, || older::move_some(&env, older, &versions).map_err(wrap))? {}
         }
-        Ok(Self { env, meta, versions, path: Arc::new(path.to_owned()), rubbish: Arc::default() })
+        Ok(Self { env, meta, versions, path: Arc::new(path.to_owned()), stage: stage.into(), rubbish: Arc::default() })
     }
 
     fn rubbish(&self) -> MutexGuard<'_, Rubbish> {
@@ -168,9 +169,12 @@ impl StateStore {
     /// Which snapshot is the last whole one.
     fn generation(&self, txn: &RoTxn<'_>) -> Result<Generation, StoreError> {
         let text = self.meta.get(txn, GENERATION).map_err(self.wrap())?;
-        let unreadable = |text: &str| std::io::Error::other(format!("the number of its snapshot is {text:?}"));
-        let parsed = |text: &str| text.parse().map_err(|_| unreadable(text));
-        text.map_or(Ok(0), parsed).map_err(|source| StoreError::Io { path: self.path.to_path_buf(), source })
+        let damaged = |text: &str| StoreError::Damaged {
+            path: self.path.to_path_buf(),
+            stage: self.stage.to_string(),
+            problem: format!("the number of its snapshot is {text:?}"),
+        };
+        text.map_or(Ok(0), |text| text.parse().map_err(|_| damaged(text)))
     }
 
     fn wrap(&self) -> impl Fn(heed::Error) -> StoreError + '_ {
@@ -311,6 +315,24 @@ mod tests {
         drop(StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap());
         let error = StateStore::open(dir.path(), "test", 2, 1 << 20).unwrap_err().to_string();
         assert!(error.contains("version 1") && error.contains("eddy-test recover"), "{error}");
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_damage_and_nothing_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap();
+        store.commit(None, &at(1), &[("a", Some("1"))].into_iter().collect()).unwrap();
+        let put = |text: &str| {
+            let mut txn = store.env.write_txn().unwrap();
+            store.meta.put(&mut txn, GENERATION, text).unwrap();
+            txn.commit().unwrap();
+        };
+        put("x");
+        let error = store.load::<StoreError>("test", |_, _| Ok(())).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert!(store.commit(Some(&at(1)), &at(2), &Records::default()).is_err());
+        put("1");
+        assert_eq!(read(&store).1.len(), 1);
     }
 
     #[test]
