@@ -9,11 +9,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::{
     sys::signal::{Signal, kill},
+    time::ClockId,
     unistd::Pid,
 };
 
-/// Linux tells CPU time in hundredths of a second, whatever the kernel's own tick is.
-const TICKS_A_SECOND: f64 = 100.0;
 /// How long a process may take after SIGTERM: `eddy up` stops its stages, then its server; a bench that is a part of another stops such a
 /// gateway first.
 const GRACE: Duration = Duration::from_secs(45);
@@ -89,9 +88,11 @@ pub(super) fn memory(pid: u32) -> Option<Memory> {
     parse_memory(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
 }
 
-/// CPU time so far, user and system, in seconds.
+/// CPU time so far, user and system, of all its threads, in seconds. From its clock, in nanoseconds: `/proc/<pid>/stat` counts in
+/// hundredths of a second, in which the work of a small measurement may be none.
 pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
-    parse_cpu(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
+    Some(Duration::from(clock.now().ok()?).as_secs_f64())
 }
 
 fn parse_memory(rollup: &str) -> Option<Memory> {
@@ -100,13 +101,6 @@ fn parse_memory(rollup: &str) -> Option<Memory> {
         Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
     };
     Some(Memory { pss: bytes("Pss:")?, anonymous: bytes("Pss_Anon:")? })
-}
-
-/// Fields 14 and 15. The name in field 2 may hold blanks and brackets, so counting starts behind its last bracket.
-fn parse_cpu(stat: &str) -> Option<f64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((user + system) as f64 / TICKS_A_SECOND)
 }
 
 #[cfg(test)]
@@ -122,11 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn cpu_is_read_behind_a_name_with_brackets() {
-        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 5 0 100 1 2";
-        assert_eq!(parse_cpu(stat), Some(3.0));
-        assert_eq!(parse_cpu("7 (x) S 1"), None);
-        assert!(cpu_seconds(std::process::id()).is_some());
+    fn the_least_work_of_another_process_is_told() {
+        let owned = Owned::start(Command::new("/bin/sleep").arg("600")).unwrap();
+        assert!(cpu_seconds(owned.pid()).is_some_and(|seconds| seconds > 0.0 && seconds < 1.0));
+        assert_eq!(cpu_seconds(u32::MAX), None);
     }
 
     #[test]
