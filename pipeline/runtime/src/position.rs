@@ -66,6 +66,34 @@ impl FromStr for Place {
     }
 }
 
+/// How far a part of a stage's state has come in the stage's one input: it has seen the first `rows` rows of message `sequence`, and what
+/// came before that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// The message; 0 where nothing was seen.
+    pub sequence: u64,
+    /// How many of its rows.
+    pub rows: u64,
+}
+
+impl Seen {
+    /// Up to and with row `row` of message `sequence`.
+    pub fn row(sequence: u64, row: usize) -> Self {
+        Self { sequence, rows: row as u64 + 1 }
+    }
+
+    /// Whether row `row` of message `sequence` was seen.
+    pub fn covers(&self, sequence: u64, row: usize) -> bool {
+        Self::row(sequence, row) <= *self
+    }
+}
+
+impl From<&Place> for Seen {
+    fn from(place: &Place) -> Self {
+        Self { sequence: place.sequence, rows: place.row }
+    }
+}
+
 /// A position is not written as [`Position`] writes it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a position like READINGS@1700000000000000000:42 or READINGS@1700000000000000000:42.7")]
@@ -148,6 +176,13 @@ mod tests {
         let place = Place { incarnation: 1, sequence: 7, row: 3 };
         assert!(place.covers(6, 99) && place.covers(7, 2) && !place.covers(7, 3) && !place.covers(8, 0));
         assert_eq!((place.next_sequence(), Place::whole(1, 7).next_sequence()), (7, 8));
+    }
+
+    #[test]
+    fn a_part_has_seen_what_lies_before_its_place() {
+        let seen = Seen::row(7, 2);
+        assert!(seen.covers(7, 2) && seen.covers(6, 99) && !seen.covers(7, 3) && !seen.covers(8, 0));
+        assert!(Seen::from(&Place::whole(1, 7)).covers(7, 99) && !Seen::default().covers(1, 0));
     }
 
     #[test]

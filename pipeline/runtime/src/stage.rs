@@ -23,7 +23,7 @@ use eddy_schemas::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::telemetry::Tails;
+use crate::{position::Seen, telemetry::Tails};
 
 /// One message of an input stream.
 #[derive(Clone, Debug)]
@@ -357,13 +357,16 @@ pub trait Stage: Sized + Send + Sync + 'static {
     /// Tells every record that changed since the last call (or since [`Self::load`]).
     fn save(&mut self, _record: &mut SaveRecord<'_>) {}
 
-    /// What has changed so far is one snapshot from here on, which [`Self::save_some`] tells in parts while rows are processed: for
-    /// stages whose records take long to make.
+    /// A snapshot begins: of what has changed so far, which [`Self::save_some`] tells in parts while rows are processed. For stages
+    /// whose records take long to make.
     fn begin_save(&mut self) {}
 
-    /// Tells a part of the snapshot, every record as it was at [`Self::begin_save`]: those of `at_most` things (devices) and of what
-    /// has changed since. Returns whether all of it is told. Called at once after [`Self::begin_save`], so that a stage that keeps no
-    /// snapshot tells everything there.
+    /// Tells a part of the snapshot, the records of `at_most` things (devices), and returns whether all of it is told. Each thing is told
+    /// once, as it is at its turn, with how far it has come ([`Seen`]): a replay begins where the snapshot began, and must leave out
+    /// the rows that the thing has seen. What depends on more than one thing's rows must be told as it was at [`Self::begin_save`], or say
+    /// itself up to which row it counts. A stage that tells like this has one input.
+    ///
+    /// Called at once after [`Self::begin_save`], so that a stage that does nothing of this tells everything there.
     fn save_some(&mut self, _at_most: usize, record: &mut SaveRecord<'_>) -> bool {
         self.save(record);
         true
@@ -376,6 +379,9 @@ pub trait Stage: Sized + Send + Sync + 'static {
     fn load(&mut self, key: &[u8], _value: &[u8]) -> Result<(), StateError> {
         Err(StateError { key: String::from_utf8_lossy(key).into_owned(), problem: "this stage keeps no state".into() })
     }
+
+    /// All records are taken back. Some of them may have seen rows of the input up to `seen` that come again, none of them more.
+    fn loaded(&mut self, _seen: Seen) {}
 
     /// Back to the state of a new stage.
     fn clear(&mut self) {}

@@ -88,10 +88,21 @@ pub enum StoreError {
 const VERSION: &str = "version";
 /// ... the position that the last whole snapshot reflects, ...
 const POSITION: &str = "reached";
+/// ... the position past which none of its records has seen anything, ...
+const SEEN: &str = "seen";
 /// ... its number, ...
 const GENERATION: &str = "generation";
 /// ... and the mark of the one that is being written.
 const WRITING: &str = "writing";
+/// What the records of a store reflect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// All of them what came up to here: a restart replays from here on.
+    pub all: Position,
+    /// Some of them what came up to here, and none of them more: not before `all`.
+    pub some: Position,
+}
+
 /// What a version of this layout begins with; that of one database had none.
 const LAYOUT: &str = "2/";
 
@@ -181,8 +192,7 @@ impl StateStore {
         |source| StoreError::Lmdb { path: self.path.to_path_buf(), source }
     }
 
-    /// Reads everything in one snapshot: `record` is called per record; the position is the one that they reflect.
-    /// `None`: nothing was ever written.
+    /// Reads everything in one snapshot: `record` is called per record. `None`: nothing was ever written.
     ///
     /// # Errors
     /// If the store is damaged, or `record` fails.
@@ -190,15 +200,20 @@ impl StateStore {
         &self,
         stage: &str,
         mut record: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
-    ) -> Result<Option<Position>, E> {
+    ) -> Result<Option<Coverage>, E> {
         let wrap = self.wrap();
         let txn = self.env.read_txn().map_err(&wrap)?;
-        let position = self.meta.get(&txn, POSITION).map_err(&wrap)?.map(str::parse).transpose();
-        let position = position.map_err(|error: crate::position::PositionError| StoreError::Damaged {
-            path: self.path.to_path_buf(),
-            stage: stage.to_owned(),
-            problem: error.to_string(),
-        })?;
+        let position = |key| -> Result<Option<Position>, StoreError> {
+            let parsed = self.meta.get(&txn, key).map_err(&wrap)?.map(str::parse).transpose();
+            parsed.map_err(|error: crate::position::PositionError| StoreError::Damaged {
+                path: self.path.to_path_buf(),
+                stage: stage.to_owned(),
+                problem: error.to_string(),
+            })
+        };
+        let (all, some) = (position(POSITION)?, position(SEEN)?);
+        // A release before wrote all of a snapshot as of one position.
+        let coverage = all.map(|all| Coverage { some: some.unwrap_or_else(|| all.clone()), all });
         let writing = self.meta.get(&txn, WRITING).map_err(&wrap)?.map(str::to_owned);
         let mut rubbish = Rubbish { whole: self.generation(&txn)?, writing, keys: Vec::new() };
         for pair in self.versions.iter(&txn).map_err(&wrap)? {
@@ -212,15 +227,16 @@ impl StateStore {
         drop(txn);
         self.let_pages_go();
         *self.rubbish() = rubbish;
-        Ok(position)
+        Ok(coverage)
     }
 
-    /// Writes a whole snapshot in one transaction, if the store still stands at `before`.
+    /// Writes a whole snapshot, of one position, in one transaction, if the store still stands at `before`.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] if another instance has written; others leave the store as it was.
     pub fn commit(&self, before: Option<&Position>, position: &Position, records: &Records) -> Result<(), StoreError> {
-        self.finish(&mut self.begin(before), records, position)
+        let coverage = Coverage { all: position.clone(), some: position.clone() };
+        self.finish(&mut self.begin(before), records, &coverage)
     }
 
     fn let_pages_go(&self) {
@@ -276,7 +292,7 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        (position, records)
+        (position.map(|coverage| coverage.all), records)
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One device: its channels, their evidence taken together, and its episode.
 
+use eddy_runtime::position::Seen;
 use eddy_schemas::{
     Timestamp,
     alert::{Alert, CloudEvent, Phase, Share},
@@ -41,6 +42,8 @@ pub struct Device {
     pub maintenance: Option<Timestamp>,
     /// Time of its newest row.
     pub newest: Timestamp,
+    /// Where that row, or one that came later, stood in the input.
+    pub seen: Seen,
     /// Whether its record is to be saved.
     pub changed: bool,
     /// Whether it stands in the list of what is to be saved.
@@ -71,6 +74,7 @@ impl Device {
             budget: Budget::default(),
             maintenance: None,
             newest: i64::MIN,
+            seen: Seen::default(),
             changed: true,
             listed: false,
             pending: false,

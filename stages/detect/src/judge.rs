@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use eddy_runtime::{
+    position::Seen,
     stage::{AlertMessage, Incoming, Outbox},
     telemetry::Tails,
 };
@@ -149,12 +150,16 @@ impl Judge {
         optional > 0 && optional == self.plan.series.len() - self.plan.every
     }
 
-    /// One embedding's row, for a judge that tells. Returns whether an alert opened.
+    /// One embedding's row, for a judge that tells, unless its device has seen it. Returns whether an alert opened.
     pub(crate) fn take(&mut self, court: &Court, at: Row<'_>, out: &mut Outbox<ScoresBuilder>) -> bool {
         let Some((device, place)) = self.slot(court, at, out) else { return false };
+        let Row { message, input, row, .. } = at;
+        if self.registry.has_seen(device, message.sequence, row) {
+            return false;
+        }
         let spectrum = self.read_vectors(at);
-        let Row { input, row, .. } = at;
-        let device = self.registry.change(&self.plan, device);
+        let device = self.registry.change(device);
+        device.seen = Seen::row(message.sequence, row);
         let series = &device.channels[usize::from(place)];
         let before = series.newest;
         let learns_late = self.joined && series.is_learning(&self.plan);
@@ -220,14 +225,14 @@ impl Judge {
     }
 
     /// The same for a judge in the shadow: nothing goes out but the end of what it told while it was not. `None`: the series is
-    /// still being commissioned, or has no room; else whether an alert would have opened.
+    /// still being commissioned, has no room, or has seen the row; else whether an alert would have opened.
     pub(crate) fn take_in_shadow(
         &mut self,
         court: &Court,
         at: Row<'_>,
         out: &mut Outbox<ScoresBuilder>,
     ) -> Option<bool> {
-        let Row { input, row, .. } = at;
+        let Row { message, input, row, .. } = at;
         // What has no room is rejected by the judge that tells.
         let entry = input.rows.series[row] as usize;
         let name = input.rows.name(row);
@@ -239,8 +244,12 @@ impl Judge {
         }
         let (device, place) = known.unwrap_or_else(|| self.registry.add(&self.plan, name));
         self.slots[entry] = Some((device, place));
+        if self.registry.has_seen(device, message.sequence, row) {
+            return None;
+        }
         let spectrum = self.read_vectors(at);
-        let device = self.registry.change(&self.plan, device);
+        let device = self.registry.change(device);
+        device.seen = Seen::row(message.sequence, row);
         if device.episode.hand_over(false) == Step::Closed {
             tell(out, device.event(&self.plan, &court.config, &court.site, Phase::Closed, device.newest));
         }
@@ -268,7 +277,7 @@ impl Judge {
     pub(crate) fn farewell(&mut self, court: &Court) -> Vec<AlertMessage> {
         let mut events = Vec::new();
         for slot in self.registry.slots() {
-            let device = self.registry.change(&self.plan, slot);
+            let device = self.registry.change(slot);
             if device.episode.hand_over(false) == Step::Closed {
                 let event = device.event(&self.plan, &court.config, &court.site, Phase::Closed, device.newest);
                 events.push(AlertMessage { subject: event.nats_subject(), payload: event.to_json() });
@@ -308,7 +317,8 @@ impl Judge {
             _ => false,
         };
         let (plan, config) = (&self.plan, &court.config);
-        let device = self.registry.change(&self.plan, slot);
+        self.registry.tell_early(plan, slot);
+        let device = self.registry.change(slot);
         let ends = match kind {
             ControlKind::Label { label, .. } => (is_own || meant && device.episode.open) && label == "normal",
             ControlKind::Maintenance { on, .. } => *on,
@@ -353,7 +363,7 @@ impl Judge {
     /// The device is under maintenance, whether it has been seen or not.
     pub(crate) fn maintain_unseen(&mut self, court: &Court, token: &str, until: Timestamp) {
         if let Some(slot) = self.registry.expect_device(token, court.config.series_max) {
-            self.registry.change(&self.plan, slot).maintenance = Some(until);
+            self.registry.change(slot).maintenance = Some(until);
         }
     }
 }

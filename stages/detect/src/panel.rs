@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use eddy_runtime::{
     bundle::{BundleError, Library},
+    position::Seen,
     stage::{AlertMessage, Outbox, SaveRecord, StateError},
     state::Pieces,
 };
@@ -18,8 +19,10 @@ use crate::{
 };
 
 /// The record of the roles: a line with the active judge's place; per place a line with its judge's bundle, whether it joined another
-/// one and whether it was active before, empty where there is none; a line with the [`Tally`]. It sorts before all others.
+/// one and whether it was active before, empty where there is none. It sorts before all others.
 const ROLES: &[u8] = b"a";
+/// The record of the [`Tally`]: its three numbers, and message and rows up to which it was kept; told behind all rows that a device told.
+const TALLY: &[u8] = b"t";
 const JOINED: &str = "joined";
 const FIRST: &str = "first";
 const WAS_ACTIVE: &str = "was-active";
@@ -56,8 +59,14 @@ pub(crate) struct Panel {
     configured: Plan,
     places: [Option<Judge>; 2],
     active: usize,
-    /// Since the one in the shadow joined.
+    /// Since the one in the shadow joined, and whether it is to be saved.
     tally: Tally,
+    is_tally_saved: bool,
+    /// Rows up to here stood in the tally when it was loaded; and the newest row.
+    counted: Seen,
+    newest: Seen,
+    /// A snapshot is being told whose devices have not all had their turn.
+    is_telling: bool,
     /// Keys of judges that are gone, until they are saved.
     gone: Vec<Vec<u8>>,
     /// Records of the snapshot that is being told, under their keys there.
@@ -78,6 +87,10 @@ impl Panel {
             places: [Some(first), None],
             active: 0,
             tally: Tally::default(),
+            is_tally_saved: true,
+            counted: Seen::default(),
+            newest: Seen::default(),
+            is_telling: false,
             gone: Vec::new(),
             early: Pieces::default(),
             farewell: Default::default(),
@@ -162,6 +175,8 @@ impl Panel {
                 format!("rows of bundle {digest} came, which cannot be had: {missing}: bring it back, and this stage goes on")
             })?);
         }
+        // A replay begins with the roles that were, and comes through this again.
+        self.tell_all_early();
         if self.active().plan.digest != batch.bundle {
             self.active_mut().was_active = true;
         }
@@ -181,7 +196,7 @@ impl Panel {
             judge.count_warm();
         }
         self.tally = Tally::default();
-        self.is_saved = false;
+        (self.is_saved, self.is_tally_saved) = (false, false);
         Ok(())
     }
 
@@ -252,11 +267,12 @@ impl Panel {
             beside = judge.take_in_shadow(court, Row { heads: &vectors.heads, ..at }, out);
         }
         let told = self.active_mut().take(court, at, out);
-        if let Some(opened) = beside {
+        self.newest = Seen::row(at.message.sequence, at.row);
+        if let Some(opened) = beside.filter(|_| self.newest > self.counted) {
             self.tally.rows += 1;
             self.tally.opened += u64::from(opened);
             self.tally.told += u64::from(told);
-            self.is_saved = false;
+            self.is_tally_saved = false;
         }
     }
 
@@ -286,8 +302,9 @@ impl Panel {
         }
     }
 
-    /// What has changed so far is one snapshot from here on.
+    /// A snapshot begins, of what has changed so far: what is not of one device is told at once, but for the tally.
     pub(crate) fn begin_save(&mut self) {
+        self.is_telling = true;
         // What was removed first: a judge that came to its place since writes over it.
         self.gone.drain(..).for_each(|key| self.early.push(&key, None));
         if !std::mem::replace(&mut self.is_saved, true) {
@@ -298,8 +315,7 @@ impl Panel {
                 judge.as_ref().map_or_else(String::new, words)
             };
             let [first, second] = self.places.each_ref().map(line);
-            let Tally { rows, opened, told } = self.tally;
-            let text = format!("{}\n{first}\n{second}\n{rows} {opened} {told}\n", self.active);
+            let text = format!("{}\n{first}\n{second}\n", self.active);
             self.early.push(ROLES, Some(text.as_bytes()));
         }
         if std::mem::take(&mut self.farewell.1) {
@@ -321,13 +337,44 @@ impl Panel {
                 whole &= judge.registry.save_some(&judge.plan, &mut at_most, &mut tell);
             }
         }
+        if whole && std::mem::take(&mut self.is_telling) {
+            self.save_tally(tell);
+        }
         whole
+    }
+
+    /// Once all devices are told, so that no row that one of them has seen is counted again.
+    fn save_tally(&mut self, tell: &mut SaveRecord<'_>) {
+        if !std::mem::replace(&mut self.is_tally_saved, true) {
+            let Tally { rows, opened, told } = self.tally;
+            let counted = self.newest.max(self.counted);
+            let text = format!("{rows} {opened} {told} {} {}\n", counted.sequence, counted.rows);
+            tell(TALLY, Some(text.as_bytes()));
+        }
+    }
+
+    /// Tells all that is left of a snapshot as it is now.
+    fn tell_all_early(&mut self) {
+        self.places.iter_mut().flatten().for_each(|judge| judge.registry.tell_all_early(&judge.plan));
+        if std::mem::take(&mut self.is_telling) {
+            let mut early = std::mem::take(&mut self.early);
+            self.save_tally(&mut |key, value| early.push(key, value));
+            self.early = early;
+        }
+    }
+
+    /// All records are back.
+    pub(crate) fn loaded(&mut self, seen: Seen) {
+        self.places.iter_mut().flatten().for_each(|judge| judge.registry.loaded(seen));
     }
 
     pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
         let wrong = |problem: String| StateError { key: String::from_utf8_lossy(key).into_owned(), problem };
         if key == ROLES {
             return self.load_roles(value).map_err(wrong);
+        }
+        if key == TALLY {
+            return self.load_tally(value).map_err(wrong);
         }
         if key == FAREWELL {
             self.farewell.0 = serde_json::from_slice(value).map_err(|error| wrong(error.to_string()))?;
@@ -367,12 +414,12 @@ impl Panel {
                 }
             };
         }
-        let numbers: Vec<u64> =
-            lines.next().into_iter().flat_map(|line| line.split(' ')).flat_map(str::parse).collect();
-        let &[rows, opened, told] = numbers.as_slice() else {
-            return Err("expected three numbers in its last line".into());
-        };
-        self.tally = Tally { rows, opened, told };
+        // A release before has a line more: the tally as of the same position as all else.
+        if let Some(line) = lines.next() {
+            let [rows, opened, told] = numbers(line)?;
+            self.tally = Tally { rows, opened, told };
+            self.is_tally_saved = false;
+        }
         self.is_loaded = true;
         if self.places[self.active].is_none() {
             return Err(format!("place {} is the active one, and empty", self.active));
@@ -381,16 +428,32 @@ impl Panel {
         Ok(())
     }
 
+    fn load_tally(&mut self, value: &[u8]) -> Result<(), String> {
+        let [rows, opened, told, sequence, seen] =
+            numbers(std::str::from_utf8(value).map_err(|error| error.to_string())?)?;
+        (self.tally, self.counted) = (Tally { rows, opened, told }, Seen { sequence, rows: seen });
+        self.is_tally_saved = true;
+        Ok(())
+    }
+
     /// Back to the configured bundle alone, nothing known of any device.
     pub(crate) fn clear(&mut self) {
         self.places = [Some(Judge::new(self.configured.clone(), false)), None];
         self.active = 0;
-        self.tally = Tally::default();
+        (self.tally, self.is_tally_saved) = (Tally::default(), true);
+        (self.counted, self.newest) = (Seen::default(), Seen::default());
+        self.is_telling = false;
         self.gone.clear();
         self.early.clear();
         self.farewell = Default::default();
         self.is_saved = false;
     }
+}
+
+/// All numbers of a line.
+fn numbers<const N: usize>(line: &str) -> Result<[u64; N], String> {
+    let all: Option<Vec<u64>> = line.trim_end().split(' ').map(|number| number.parse().ok()).collect();
+    all.and_then(|all| all.try_into().ok()).ok_or_else(|| format!("expected {N} numbers, found {line:?}"))
 }
 
 /// A record's key at its place.

@@ -1,11 +1,13 @@
-//! State records. A key is `a` or `b`, or a device's or series' name and, behind a zero byte, a kind; what is of one device lies
+//! State records. A key is `a`, `b`, `e` or `t`, or a device's or series' name and, behind a zero byte, a kind; what is of one device lies
 //! together, and what changes with every row stands close together in it.
 //!
 //! | key | what | changes |
 //! |---|---|---|
 //! | `a` | which judge is at which place, and which is active ([`crate::panel`]) | when bundles change |
 //! | `b` | digest of the bundle that all of it was made with | never |
-//! | `d` of a device | episode, budget, maintenance, the joint's newest round | every row |
+//! | `e` | what is left to tell of judges that are gone | with rows, after a change of bundles |
+//! | `t` | how two judges of the same rows compare, and up to which row | with rows, while there are two |
+//! | `d` of a device | episode, budget, maintenance, the joint's newest round, how far in the input it has come | every row |
 //! | `h` of a series | running statistics, newest evidence, scalar vectors that wait | every row |
 //! | `q` | longer vectors that wait | every few rows |
 //! | `c` | calibrations | every 16 rows |
@@ -18,6 +20,7 @@
 //!
 //! Every record of a series begins with its place among its device's channels, so records can come in any order.
 
+use eddy_runtime::position::Seen;
 use eddy_vectors::{
     calibration::Calibration,
     codec::{CodecError, Get, Put},
@@ -200,6 +203,8 @@ impl Device {
         record.put_i64(self.maintenance.unwrap_or_default());
         record.put_i64(self.newest);
         self.joint.save_hot(record);
+        record.put_u64(self.seen.sequence);
+        record.put_u64(self.seen.rows);
     }
 
     /// Reads what [`Self::save_hot`] wrote; the joint's other record may come before or after.
@@ -213,7 +218,13 @@ impl Device {
         let until = record.i64()?;
         self.maintenance = maintained.then_some(until);
         self.newest = record.i64()?;
-        self.joint.load_hot(plan, record)
+        self.joint.load_hot(plan, record)?;
+        // A release before told all devices as of one position.
+        self.seen = match record.end() {
+            Ok(()) => Seen::default(),
+            Err(_) => Seen { sequence: record.u64()?, rows: record.u64()? },
+        };
+        Ok(())
     }
 }
 

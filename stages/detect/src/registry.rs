@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use eddy_runtime::{
+    position::Seen,
     stage::{SaveRecord, StateError},
     state::Pieces,
 };
@@ -38,10 +39,12 @@ pub struct Registry {
     /// Devices of which records came under keys of an earlier release: they are told anew, under their own.
     older: BTreeSet<u32>,
     is_stamped: bool,
-    /// Devices of the snapshot that is being told, whose records are not told yet ...
+    /// Devices of the snapshot that is being told, whose turn has not come ...
     pending: Vec<u32>,
-    /// ... and records of it that had to be made ahead of their turn.
+    /// ... and records of it that were made ahead of their device's turn.
     early: Pieces,
+    /// Rows up to here may come again, and have been seen by some devices.
+    seen: Seen,
     scratch: Scratch,
 }
 
@@ -76,7 +79,8 @@ impl Registry {
     /// Adds a series that is not known.
     pub fn add(&mut self, plan: &Plan, series: &str) -> Slot {
         let device = self.device_or_new(SeriesName::device_token(series));
-        self.keep(plan, device);
+        // A replay meets as many series as there were.
+        self.tell_early(plan, device);
         let place = self.get(device).channels.len() as u16;
         self.put_channel(plan, device, series, place);
         (device, place)
@@ -132,8 +136,7 @@ impl Registry {
     }
 
     /// The same, about to change: it will be saved.
-    pub fn change(&mut self, plan: &Plan, slot: u32) -> &mut Device {
-        self.keep(plan, slot);
+    pub fn change(&mut self, slot: u32) -> &mut Device {
         let device = self.devices[slot as usize].as_mut().expect("a slot is used only while its device is there");
         device.changed = true;
         if !device.listed {
@@ -145,7 +148,7 @@ impl Registry {
 
     /// Forgets a device wholly.
     pub fn remove(&mut self, plan: &Plan, slot: u32) {
-        self.keep(plan, slot);
+        self.tell_early(plan, slot);
         let Some(device) = self.devices[slot as usize].take() else { return };
         self.gone.extend([key(&device.token, "d"), key(&device.token, "j")]);
         for series in &device.channels {
@@ -190,14 +193,24 @@ impl Registry {
         found
     }
 
-    /// What has changed so far is one snapshot from here on.
+    /// Rows up to `seen` may come again, and have been seen by some devices.
+    pub fn loaded(&mut self, seen: Seen) {
+        self.seen = seen;
+    }
+
+    /// Whether a device has seen a row of message `sequence` before, when it came for the first time.
+    pub fn has_seen(&self, slot: u32, sequence: u64, row: usize) -> bool {
+        self.seen.covers(sequence, row) && self.get(slot).seen.covers(sequence, row)
+    }
+
+    /// A snapshot begins, of what has changed so far.
     pub fn begin_save(&mut self, plan: &Plan) {
         if !self.is_stamped {
             self.early.push(b"b", Some(plan.digest.as_bytes()));
             self.is_stamped = true;
         }
         for slot in std::mem::take(&mut self.older) {
-            self.change(plan, slot).touch();
+            self.change(slot).touch();
         }
         // What was removed first: a device that came again since writes over it.
         self.gone.drain(..).for_each(|key| self.early.push(&key, None));
@@ -235,8 +248,14 @@ impl Registry {
         self.pending.is_empty()
     }
 
-    /// Before a device changes: its records go into the snapshot as they are, if they are still to be told.
-    fn keep(&mut self, plan: &Plan, slot: u32) {
+    /// All devices whose turn has not come.
+    pub fn tell_all_early(&mut self, plan: &Plan) {
+        std::mem::take(&mut self.pending).into_iter().for_each(|slot| self.tell_early(plan, slot));
+    }
+
+    /// A device's records go into the snapshot as they are, if its turn has not come: what changes it next is no row of its own, and
+    /// a replay does it again.
+    pub fn tell_early(&mut self, plan: &Plan, slot: u32) {
         let Self { devices, early, scratch, .. } = self;
         if let Some(device) = devices[slot as usize].as_mut().filter(|device| device.pending) {
             device.pending = false;

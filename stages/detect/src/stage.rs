@@ -6,7 +6,7 @@
 //! had one as large, and the device by all its channels: see [`crate::judge`], [`crate::series`], [`crate::joint`],
 //! [`crate::device`]. Each bundle that embed runs has a judge of its own: see [`crate::panel`].
 //!
-//! State: [`crate::records`]. Ordering: a series' rows in time order, as embed gives them. Redelivery: none, the loop
+//! State: [`crate::records`], told device by device while rows come: a replay leaves out the rows that a device has seen. Ordering: a series' rows in time order, as embed gives them. Redelivery: none, the loop
 //! suppresses it. A device's rows and alerts depend on that device's rows and on controls alone, in their order: on no
 //! other device, no batch and no clock.
 
@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use eddy_runtime::{
     bundle::{Bundle, Library, Manifest},
+    position::Seen,
     stage::{Incoming, Input, Outbox, SaveRecord, Scope, Spec, Stage, StateError},
 };
 use eddy_schemas::{ControlKind, Embeddings, LayoutError, ScoresBuilder, side::Reason};
@@ -144,6 +145,10 @@ impl Stage for Detect {
 
     fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
         self.panel.load(key, value)
+    }
+
+    fn loaded(&mut self, seen: Seen) {
+        self.panel.loaded(seen);
     }
 
     fn clear(&mut self) {

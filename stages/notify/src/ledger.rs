@@ -46,7 +46,7 @@ impl Ledger {
     /// If the store is damaged.
     pub fn load(&mut self) -> Result<(Option<Kept>, Vec<Kv>), StoreError> {
         let (mut open, mut records) = (Vec::new(), Vec::new());
-        let position = self.store.load::<StoreError>(STAGE, |key, value| {
+        let coverage = self.store.load::<StoreError>(STAGE, |key, value| {
             if key == OPEN {
                 let (sequences, _) = value.as_chunks::<8>();
                 open = sequences.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect();
@@ -55,7 +55,7 @@ impl Ledger {
             }
             Ok(())
         })?;
-        let place = position.as_ref().and_then(|position| position.place(STREAM)).cloned();
+        let place = coverage.as_ref().and_then(|coverage| coverage.all.place(STREAM)).cloned();
         self.written = place.map(|place| Kept { place, open });
         Ok((self.written.clone(), records))
     }

@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::*;
-use crate::state::{Pieces, Records};
+use crate::state::{Coverage, Pieces, Records};
 
 /// Pieces that wait for the disk. At the bound the stage is asked for no more.
 const PIECES_MAX: usize = 2;
@@ -21,13 +21,15 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A snapshot of the stage's state, told by the stage and written while the loop goes on.
 pub(super) struct Saving {
+    /// Where the stage was when it began: all of the snapshot reflects what came before.
     position: Position,
     /// Per input what it will allow to acknowledge.
     tokens: Vec<Option<AckToken>>,
     started: Instant,
     /// What the stage has told and the writer has not taken; full but for the last.
     told: Pieces,
-    is_told: bool,
+    /// Where the stage was when it had told all, if it has: none of the snapshot reflects more.
+    told_at: Option<Position>,
     /// To the writer; none once it has the last piece.
     pieces: Option<mpsc::Sender<Piece>>,
     writer: JoinHandle<Result<(), StoreError>>,
@@ -37,23 +39,29 @@ pub(super) struct Saving {
 /// A piece on its way to the writer.
 struct Piece {
     records: Records,
-    is_last: bool,
+    /// The last one has it.
+    coverage: Option<Coverage>,
 }
 
 impl Saving {
-    /// The next piece that the writer may have: a full one, or the last.
-    fn next(&mut self) -> Option<Piece> {
-        let is_last = self.is_told && self.told.len() <= 1;
-        let records = if is_last { Some(self.told.pop().unwrap_or_default()) } else { self.told.pop_full() };
-        records.map(|records| Piece { records, is_last })
+    /// The next piece that the writer may have: a full one, or the last, once what it reflects is out.
+    fn next(&mut self, checkpoint: &Position) -> Option<Piece> {
+        match self.told_at.as_ref().filter(|_| self.told.len() <= 1) {
+            None => self.told.pop_full().map(|records| Piece { records, coverage: None }),
+            Some(told_at) if told_at.is_ahead_of(checkpoint) => None,
+            Some(told_at) => {
+                let coverage = Coverage { all: self.position.clone(), some: told_at.clone() };
+                Some(Piece { records: self.told.pop().unwrap_or_default(), coverage: Some(coverage) })
+            }
+        }
     }
 
     /// Hands over what the writer has room for; whether all that is full went out.
-    fn hand_over(&mut self) -> bool {
+    fn hand_over(&mut self, checkpoint: &Position) -> bool {
         while let Some(pieces) = self.pieces.clone() {
             let Ok(place) = pieces.try_reserve() else { return false };
-            let Some(piece) = self.next() else { return true };
-            if piece.is_last {
+            let Some(piece) = self.next(checkpoint) else { return true };
+            if piece.coverage.is_some() {
                 self.pieces = None;
             }
             place.send(piece);
@@ -61,12 +69,12 @@ impl Saving {
         true
     }
 
-    /// The same of everything, waiting for room, and then for the writer's end.
-    async fn written(&mut self) -> Result<(), StoreError> {
+    /// The same of everything, which is out by now, waiting for room, and then for the writer's end.
+    async fn written(&mut self, checkpoint: &Position) -> Result<(), StoreError> {
         while let Some(pieces) = self.pieces.clone() {
             // No more room at all: the writer has ended, and says why.
-            let (Ok(place), Some(piece)) = (pieces.reserve().await, self.next()) else { break };
-            if piece.is_last {
+            let (Ok(place), Some(piece)) = (pieces.reserve().await, self.next(checkpoint)) else { break };
+            if piece.coverage.is_some() {
                 self.pieces = None;
             }
             place.send(piece);
@@ -104,7 +112,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         Ok(())
     }
 
-    /// Begins a snapshot of the stage's changed records, to be written beside the loop. The checkpoint comes first: state is never
+    /// Begins a snapshot of the stage's changed records, told and written beside the loop. The checkpoint comes first: state is never
     /// ahead of it. While conditions of devices wait to go out there is none: a replay would not report them again.
     pub(super) async fn start_commit(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
         self.flush(true, stop).await?;
@@ -112,15 +120,15 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         process::blocking(|| self.stage.begin_save());
         let (pieces, taken) = mpsc::channel(PIECES_MAX);
         let gives_up: Arc<AtomicBool> = Arc::default();
-        let (before, position, give_up) = (self.saved.clone(), self.reached.clone(), gives_up.clone());
+        let (before, give_up) = (self.saved.clone(), gives_up.clone());
         self.saving = Some(Saving {
             position: self.reached.clone(),
             tokens: self.tokens.clone(),
             started: Instant::now(),
             told: Pieces::of(self.config.state.piece_kb << 10),
-            is_told: false,
+            told_at: None,
             pieces: Some(pieces),
-            writer: tokio::task::spawn_blocking(move || write(&store, before.as_ref(), &position, taken, &give_up)),
+            writer: tokio::task::spawn_blocking(move || write(&store, before.as_ref(), taken, &give_up)),
             gives_up,
         });
         self.committed_at = Instant::now();
@@ -130,31 +138,43 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 
     /// Goes on with a snapshot that the stage is telling, as far as the writer keeps up.
     fn collect(&mut self, at_most: usize) {
-        let Some(saving) = self.saving.as_mut().filter(|saving| !saving.is_told) else { return };
-        if saving.hand_over() {
+        let Some(saving) = self.saving.as_mut().filter(|saving| saving.told_at.is_none()) else { return };
+        if saving.hand_over(&self.checkpoint) {
             let stage = &mut self.stage;
-            saving.is_told =
-                process::blocking(|| stage.save_some(at_most, &mut |key, value| saving.told.push(key, value)));
+            let all = process::blocking(|| stage.save_some(at_most, &mut |key, value| saving.told.push(key, value)));
+            saving.told_at = all.then(|| furthest(&self.reached, self.seen.as_ref()));
         }
+    }
+
+    /// Tells all that is left of a snapshot, and publishes what it reflects.
+    async fn tell_rest(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        if let Some(saving) = self.saving.as_mut().filter(|saving| saving.told_at.is_none()) {
+            let stage = &mut self.stage;
+            process::blocking(|| while !stage.save_some(usize::MAX, &mut |key, value| saving.told.push(key, value)) {});
+            saving.told_at = Some(furthest(&self.reached, self.seen.as_ref()));
+        }
+        let told_at = self.saving.as_ref().and_then(|saving| saving.told_at.as_ref());
+        if told_at.is_some_and(|told_at| told_at.is_ahead_of(&self.checkpoint)) {
+            self.flush(true, stop).await?;
+        }
+        Ok(())
     }
 
     /// Finishes the snapshot in flight if all of it is on disk, and acknowledges what it covers. With `wait` nothing is left to tell or
     /// to write afterwards: what cannot be written is tried again until it is, or until the process is told to stop. Then the loop ends
     /// with it, for nothing may be written behind a snapshot that is missing: the stage does not tell its records twice.
     pub(super) async fn finish_commit(&mut self, wait: Option<&watch::Receiver<bool>>) -> Result<(), Interrupt> {
+        if let Some(stop) = wait {
+            self.tell_rest(stop).await?;
+        }
         let Some(saving) = &mut self.saving else { return Ok(()) };
-        saving.hand_over();
+        saving.hand_over(&self.checkpoint);
         if wait.is_none() && !saving.writer.is_finished() {
             return Ok(());
         }
-        if !saving.is_told && wait.is_some() {
-            let stage = &mut self.stage;
-            process::blocking(|| while !stage.save_some(usize::MAX, &mut |key, value| saving.told.push(key, value)) {});
-            saving.is_told = true;
-        }
         let gives_up = saving.gives_up.clone();
         let written = tokio::select! {
-            written = saving.written() => written,
+            written = saving.written(&self.checkpoint) => written,
             never = give_up_at(wait, &gives_up) => match never {},
         };
         let Some(saving) = self.saving.take() else { return Ok(()) };
@@ -163,6 +183,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
                 self.telemetry.commit_seconds(saving.started.elapsed());
                 self.telemetry.progress();
                 self.saved = Some(saving.position.clone());
+                self.seen = saving.told_at.clone();
                 for token in saving.tokens.iter().flatten() {
                     self.acknowledge(token).await;
                 }
@@ -207,6 +228,12 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     }
 }
 
+/// Of where the stage is and what some records have seen the one that is further: while it replays, those that are not told again have
+/// seen more.
+fn furthest(reached: &Position, seen: Option<&Position>) -> Position {
+    seen.filter(|seen| seen.is_ahead_of(reached)).unwrap_or(reached).clone()
+}
+
 /// Lets a writer give up once `stop` says so.
 async fn give_up_at(stop: Option<&watch::Receiver<bool>>, gives_up: &AtomicBool) -> Infallible {
     if let Some(stop) = stop
@@ -222,17 +249,16 @@ async fn give_up_at(stop: Option<&watch::Receiver<bool>>, gives_up: &AtomicBool)
 fn write(
     store: &StateStore,
     before: Option<&Position>,
-    position: &Position,
     mut pieces: mpsc::Receiver<Piece>,
     gives_up: &AtomicBool,
 ) -> Result<(), StoreError> {
     let mut snapshot = store.begin(before);
-    while let Some(Piece { records, is_last }) = pieces.blocking_recv() {
+    while let Some(Piece { records, coverage }) = pieces.blocking_recv() {
         let mut is_last_try = false;
         loop {
-            let written = match is_last {
-                true => store.finish(&mut snapshot, &records, position),
-                false => store.write(&mut snapshot, &records),
+            let written = match &coverage {
+                Some(coverage) => store.finish(&mut snapshot, &records, coverage),
+                None => store.write(&mut snapshot, &records),
             };
             match written {
                 Ok(()) => break,
@@ -246,7 +272,7 @@ fn write(
                 }
             }
         }
-        if is_last {
+        if coverage.is_some() {
             break;
         }
     }

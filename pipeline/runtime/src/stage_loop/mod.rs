@@ -186,8 +186,10 @@ struct Runner<S: Stage, B: Bus> {
     reached: Position,
     /// What its output covers.
     checkpoint: Position,
-    /// What the state on disk reflects.
+    /// What all of the state on disk reflects ...
     saved: Option<Position>,
+    /// ... and what some of it does.
+    seen: Option<Position>,
     saving: Option<commit::Saving>,
     committed_at: Instant,
     checkpointed_at: Instant,
@@ -240,6 +242,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             reached: Position::default(),
             checkpoint: Position::default(),
             saved: None,
+            seen: None,
             saving: None,
             committed_at: now,
             checkpointed_at: now,

@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     bus::{Publication, PublishError, StreamState},
-    position::{HEADER, Place},
-    state::Records,
+    position::{HEADER, Place, Seen},
+    state::{Coverage, Records},
 };
 
 /// The state folder of a stage instance.
@@ -162,16 +162,19 @@ impl<S: Stage, B: Bus> Runner<S, B> {
 
     fn load_state(&mut self) -> Result<(), Interrupt> {
         self.stage.clear();
-        self.saved = None;
-        if let Some(store) = &self.store {
-            let stage = &mut self.stage;
-            let loaded = store.load::<LoopError>(S::SPEC.name, |key, value| {
-                stage.load(key, value).map_err(|error| {
-                    LoopError::Contract(format!("{error}; run `eddy-{} recover` to start afresh", S::SPEC.name))
-                })
-            });
-            self.saved = loaded?;
-        }
+        (self.saved, self.seen) = (None, None);
+        let Some(store) = &self.store else { return Ok(()) };
+        let stage = &mut self.stage;
+        let loaded = store.load::<LoopError>(S::SPEC.name, |key, value| {
+            stage.load(key, value).map_err(|error| {
+                LoopError::Contract(format!("{error}; run `eddy-{} recover` to start afresh", S::SPEC.name))
+            })
+        })?;
+        let Some(Coverage { all, some }) = loaded else { return Ok(()) };
+        // A stage that tells its state while rows come has one input.
+        let place = S::SPEC.inputs.iter().find_map(|input| some.place(input.stream));
+        stage.loaded(place.map(Seen::from).unwrap_or_default());
+        (self.saved, self.seen) = (Some(all), Some(some));
         Ok(())
     }
 
@@ -181,7 +184,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         let way_out = format!("run `eddy-{name} recover` to accept it: {name} forgets its state and starts afresh");
         for (source, stream) in self.sources.iter().zip(streams) {
             let input = &source.stream;
-            let positions = [("its checkpoint", Some(&self.checkpoint)), ("its state", self.saved.as_ref())];
+            let (saved, seen) = (self.saved.as_ref(), self.seen.as_ref());
+            let positions = [("its checkpoint", Some(&self.checkpoint)), ("its state", saved), ("its state", seen)];
             for (what, place) in positions.iter().filter_map(|(what, p)| Some((what, p.and_then(|p| p.place(input))?)))
             {
                 if place.incarnation != stream.incarnation {
@@ -208,9 +212,11 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     fn check_state(&self, input: &str, stream: &StreamState, way_out: &str) -> Result<(), LoopError> {
         let name = S::SPEC.name;
         let out = S::SPEC.output_stream;
+        let seen = self.seen.as_ref().or(self.saved.as_ref());
         match &self.saved {
-            Some(saved) if saved.is_ahead_of(&self.checkpoint) => Err(LoopError::Contract(format!(
-                "{name}'s state reaches {saved}, but its checkpoint in {out} only {:?}: the output was lost; {way_out}",
+            Some(saved) if seen.unwrap_or(saved).is_ahead_of(&self.checkpoint) => Err(LoopError::Contract(format!(
+                "{name}'s state reaches {}, but its checkpoint in {out} only {:?}: the output was lost; {way_out}",
+                seen.unwrap_or(saved),
                 self.checkpoint.to_string()
             ))),
             Some(saved) => {

@@ -135,7 +135,10 @@ mod tests {
             records.push((key.to_vec(), value.len()));
             Ok(())
         });
-        assert_eq!((position.unwrap(), records), (Some(at(7)), vec![(b"a".to_vec(), 5000)]));
+        assert_eq!(
+            (position.unwrap().map(|coverage| coverage.all), records),
+            (Some(at(7)), vec![(b"a".to_vec(), 5000)])
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use heed::RwTxn;
 
 use super::{
-    GENERATION, POSITION, Records, StateStore, StoreError, WRITING, roomy, sweep::Rubbish, versions::Generation,
+    Coverage, GENERATION, POSITION, Records, SEEN, StateStore, StoreError, WRITING, roomy, sweep::Rubbish,
+    versions::Generation,
 };
 use crate::position::Position;
 
@@ -41,12 +42,12 @@ impl StateStore {
         self.piece(snapshot, records, None).map(drop)
     }
 
-    /// Writes the last piece of a snapshot: from now on it is what the store holds, at `position`.
+    /// Writes the last piece of a snapshot: from now on it is what the store holds.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub fn finish(&self, snapshot: &mut Snapshot, records: &Records, position: &Position) -> Result<(), StoreError> {
-        let whole = self.piece(snapshot, records, Some(position))? + 1;
+    pub fn finish(&self, snapshot: &mut Snapshot, records: &Records, coverage: &Coverage) -> Result<(), StoreError> {
+        let whole = self.piece(snapshot, records, Some(coverage))? + 1;
         *self.rubbish() = Rubbish { whole, writing: None, keys: std::mem::take(&mut snapshot.gone) };
         Ok(())
     }
@@ -56,7 +57,7 @@ impl StateStore {
         &self,
         snapshot: &mut Snapshot,
         records: &Records,
-        last: Option<&Position>,
+        last: Option<&Coverage>,
     ) -> Result<Generation, StoreError> {
         let mark = new_mark();
         let written = roomy(&self.env, &self.path, || {
@@ -78,7 +79,7 @@ impl StateStore {
         snapshot: &Snapshot,
         mark: &str,
         records: &Records,
-        last: Option<&Position>,
+        last: Option<&Coverage>,
     ) -> Result<(Generation, Vec<Vec<u8>>), StoreError> {
         let wrap = self.wrap();
         let mut txn = self.env.write_txn().map_err(&wrap)?;
@@ -91,8 +92,9 @@ impl StateStore {
         }
         match last {
             None => self.meta.put(&mut txn, WRITING, mark).map_err(&wrap)?,
-            Some(position) => {
-                self.meta.put(&mut txn, POSITION, &position.to_string()).map_err(&wrap)?;
+            Some(Coverage { all, some }) => {
+                self.meta.put(&mut txn, POSITION, &all.to_string()).map_err(&wrap)?;
+                self.meta.put(&mut txn, SEEN, &some.to_string()).map_err(&wrap)?;
                 self.meta.put(&mut txn, GENERATION, &(whole + 1).to_string()).map_err(&wrap)?;
                 self.meta.delete(&mut txn, WRITING).map_err(&wrap)?;
             }
@@ -133,6 +135,10 @@ mod tests {
         Position([("S".to_owned(), Place::whole(1, sequence))].into())
     }
 
+    fn whole(sequence: u64) -> Coverage {
+        Coverage { all: at(sequence), some: at(sequence) }
+    }
+
     fn records<const N: usize>(told: [(&str, Option<&str>); N]) -> Records {
         told.into_iter().collect()
     }
@@ -144,7 +150,7 @@ mod tests {
             found.push((text(key), text(value)));
             Ok(())
         });
-        (position.unwrap(), found)
+        (position.unwrap().map(|coverage| coverage.all), found)
     }
 
     fn owned<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
@@ -168,7 +174,7 @@ mod tests {
         assert_eq!(read(&store), before);
         store.write(&mut snapshot, &records([("b", None), ("a", Some("3"))])).unwrap();
         assert_eq!(read(&store), before);
-        store.finish(&mut snapshot, &records([("d", None), ("e", Some("2"))]), &at(2)).unwrap();
+        store.finish(&mut snapshot, &records([("d", None), ("e", Some("2"))]), &whole(2)).unwrap();
         assert_eq!(read(&store), (Some(at(2)), owned([("a", "3"), ("c", "1"), ("e", "2")])));
         // Word of what is gone is swept by the next one: two versions of a, one of c and one of e are left, and that of f.
         store.commit(Some(&at(2)), &at(3), &records([("f", Some("3"))])).unwrap();
@@ -208,8 +214,8 @@ mod tests {
             let fenced = store.write(&mut first, &records([("c", Some("first"))])).unwrap_err();
             assert!(matches!(fenced, StoreError::Fenced { .. }), "{fenced}");
         }
-        store.finish(&mut second, &Records::default(), &at(2)).unwrap();
-        let fenced = store.finish(&mut first, &Records::default(), &at(3)).unwrap_err();
+        store.finish(&mut second, &Records::default(), &whole(2)).unwrap();
+        let fenced = store.finish(&mut first, &Records::default(), &whole(3)).unwrap_err();
         assert!(matches!(fenced, StoreError::Fenced { .. }), "{fenced}");
         assert_eq!(taken, (Some(at(1)), owned([("a", "1")])));
         assert_eq!(read(&store), (Some(at(2)), owned([("a", "1"), ("b", "second")])));
@@ -241,11 +247,25 @@ mod tests {
         assert_eq!(read(&store), (None, vec![]));
         // It has been read as rubbish, but is finished before that is swept.
         let seen = std::mem::take(&mut *store.rubbish());
-        store.finish(&mut first, &Records::default(), &at(1)).unwrap();
+        store.finish(&mut first, &Records::default(), &whole(1)).unwrap();
         *store.rubbish() = seen;
         let fenced = store.commit(None, &at(2), &records([("b", Some("2"))])).unwrap_err();
         assert!(matches!(fenced, StoreError::Fenced { .. }), "{fenced}");
         assert_eq!(read(&store), (Some(at(1)), owned([("a", "1")])));
+    }
+
+    #[test]
+    fn what_some_records_have_seen_is_kept_beside_what_all_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateStore::open(dir.path(), "test", 1, 1 << 20).unwrap();
+        let coverage = |store: &StateStore| store.load::<StoreError>("test", |_, _| Ok(())).unwrap();
+        let apart = Coverage { all: at(1), some: at(3) };
+        store.finish(&mut store.begin(None), &Records::default(), &apart).unwrap();
+        assert_eq!(coverage(&store), Some(apart));
+        // What goes on is what all of them have seen.
+        assert!(store.commit(Some(&at(3)), &at(4), &Records::default()).is_err());
+        store.commit(Some(&at(1)), &at(4), &Records::default()).unwrap();
+        assert_eq!(coverage(&store), Some(whole(4)));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod peaks;
 mod slow;
 mod source;
 mod switched;
+mod turns;
 mod windows;
 
 const DIGEST: &str = "digest";
@@ -168,13 +169,13 @@ fn run(stage: &mut Detect, items: &[Item], rows: usize, reload: bool) -> Told {
 
 fn run_messages(stage: &mut Detect, messages: Vec<Message>, reload: Option<&dyn Fn() -> Detect>) -> Told {
     let (mut told, mut records) = (Told::default(), Records::new());
-    for message in messages {
+    for (message, sequence) in messages.into_iter().zip(1..) {
         if let Some(open) = reload {
             save(stage, &mut records);
             *stage = open();
             records.iter().for_each(|(key, value)| stage.load(key, value).unwrap());
         }
-        let message = incoming(&message);
+        let message = Incoming { sequence, ..incoming(&message) };
         let input = stage.decode(&message).unwrap();
         let mut out = Outbox::new(stage.outputs(), usize::MAX);
         let reached = stage.process(&message, &input, 0..Detect::rows(&input), &mut out);

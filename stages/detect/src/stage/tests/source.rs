@@ -74,7 +74,7 @@ impl Source {
         ordinary + added.sum::<f32>()
     }
 
-    fn row(&self, channel: usize, row: i64, since: i64) -> Item {
+    pub(super) fn row(&self, channel: usize, row: i64, since: i64) -> Item {
         let window: Vec<f32> = (row - 63..=row).map(|at| self.value(channel, at.max(since))).collect();
         let recent = &window[44..];
         let mean = recent.iter().sum::<f32>() / 20.0;

@@ -11,15 +11,25 @@ use super::*;
 const FIRST: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// A folder with one more bundle, and its digest.
-struct Further {
+pub(super) struct Further {
     folder: tempfile::TempDir,
-    digest: String,
+    pub(super) digest: String,
 }
 
 impl Further {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    pub(super) fn new() -> Self {
+        Self::of(manifest_text("further", &blake3::hash(b"graph").to_hex()))
+    }
+
+    /// Whose series are at work after so many rows.
+    pub(super) fn commissioned_by(rows: i64) -> Self {
+        let of = |rows| format!("commissioning_rows = {rows}");
         let text = manifest_text("further", &blake3::hash(b"graph").to_hex());
+        Self::of(text.replace(&of(COMMISSIONING_ROWS), &of(rows)))
+    }
+
+    fn of(text: String) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let digest = blake3::hash(text.as_bytes()).to_hex().to_string();
         let place = folder.path().join(&digest);
         std::fs::create_dir(&place).unwrap();
@@ -28,25 +38,33 @@ impl Further {
         Self { folder, digest }
     }
 
-    fn detect(&self) -> Detect {
+    pub(super) fn detect(&self) -> Detect {
+        self.detect_with(config())
+    }
+
+    pub(super) fn detect_with(&self, config: Config) -> Detect {
         let scope = Scope { site: "site".into(), shard: 0, shards: 1 };
-        let config = Config { bundles: self.folder.path().to_owned(), allow_unsigned: true, ..config() };
+        let config = Config { bundles: self.folder.path().to_owned(), allow_unsigned: true, ..config };
         Detect::with_manifest(config, &scope, &manifest(), FIRST).unwrap()
     }
 
-    fn say(&self, row: i64, action: BundleAction) -> Event {
+    pub(super) fn say(&self, row: i64, action: BundleAction) -> Event {
         Event::Say(row, ControlKind::Bundle { digest: self.digest.clone(), action })
     }
 
-    fn back(&self, row: i64) -> Event {
+    pub(super) fn back(&self, row: i64) -> Event {
         Event::Say(row, ControlKind::Bundle { digest: FIRST.into(), action: Activate })
     }
 
-    /// As embed cuts them: what stands behind a control about bundles is another message.
     fn messages(&self, source: &Source, rows: usize) -> Vec<Message> {
+        self.messages_of(source.items(), rows)
+    }
+
+    /// As embed cuts them: what stands behind a control about bundles is another message.
+    pub(super) fn messages_of(&self, items: Vec<Item>, rows: usize) -> Vec<Message> {
         let (mut active, mut shadow) = (FIRST.to_owned(), None::<String>);
         let (mut all, mut part) = (Vec::new(), Vec::new());
-        let mut items = source.items().into_iter().peekable();
+        let mut items = items.into_iter().peekable();
         while let Some(item) = items.next() {
             let switch = match &item {
                 Item::Control(Control { kind: ControlKind::Bundle { digest, action }, .. }) => {
@@ -264,7 +282,7 @@ fn what_is_retired_leaves_no_record_and_its_place_is_free_again() {
         stage.process(&message, &input, 0..Detect::rows(&input), &mut Outbox::new(stage.outputs(), usize::MAX));
         save(&mut stage, &mut records);
     }
-    let first = |key: &&Vec<u8>| key[0] != b'~' && key[0] != b'a';
+    let first = |key: &&Vec<u8>| !matches!(key[0], b'~' | b'a' | b't');
     assert_eq!(records.keys().filter(first).count(), 0, "the first bundle's place is empty");
     let again = {
         let mut stage = further.detect();
