@@ -27,7 +27,12 @@ pub struct Faults {
     pub full: u32,
     /// A feed loses its place.
     pub feed_lost: u32,
+    /// A publish takes its time before it is stored, and its answer too.
+    pub slow: u32,
 }
+
+/// What is slow takes so long.
+const SLOW: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Debug)]
 struct Message {
@@ -169,24 +174,8 @@ impl MemoryBus {
     }
 }
 
-impl Bus for MemoryBus {
-    type Feed = MemoryFeed;
-
-    async fn stream(&self, name: &str) -> Result<StreamState, BusError> {
-        let mut server = self.lock();
-        let stream = server.stream(name)?;
-        let first = stream.messages.first().map_or(stream.last + 1, |m| m.sequence);
-        Ok(StreamState { incarnation: stream.incarnation, first_sequence: first, last_sequence: stream.last })
-    }
-
-    async fn last(&self, stream: &str, subject: &str) -> Result<Option<Stored>, BusError> {
-        let mut server = self.lock();
-        let found = server.stream(stream)?.messages.iter().rev().find(|m| m.subject == subject).cloned();
-        Ok(found.map(|m| Stored { sequence: m.sequence, headers: m.headers, payload: m.payload }))
-    }
-
-    async fn publish(&self, messages: Vec<Publication>) -> Result<u64, PublishError> {
-        tokio::task::yield_now().await;
+impl MemoryBus {
+    fn store_all(&self, messages: Vec<Publication>) -> Result<u64, PublishError> {
         let mut server = self.lock();
         let Some(last) = messages.last() else { return Err(PublishError::Fatal("nothing to publish".into())) };
         let (name, subject) = (last.stream.clone(), last.subject.clone());
@@ -215,6 +204,40 @@ impl Bus for MemoryBus {
             stream.messages.push(Message { sequence: stream.last, subject, headers, payload, guard });
         }
         if answer_lost { Err(ambiguous) } else { Ok(stream.last) }
+    }
+}
+
+impl Bus for MemoryBus {
+    type Feed = MemoryFeed;
+
+    async fn stream(&self, name: &str) -> Result<StreamState, BusError> {
+        let mut server = self.lock();
+        let stream = server.stream(name)?;
+        let first = stream.messages.first().map_or(stream.last + 1, |m| m.sequence);
+        Ok(StreamState { incarnation: stream.incarnation, first_sequence: first, last_sequence: stream.last })
+    }
+
+    async fn last(&self, stream: &str, subject: &str) -> Result<Option<Stored>, BusError> {
+        let mut server = self.lock();
+        let found = server.stream(stream)?.messages.iter().rev().find(|m| m.subject == subject).cloned();
+        Ok(found.map(|m| Stored { sequence: m.sequence, headers: m.headers, payload: m.payload }))
+    }
+
+    async fn publish(&self, messages: Vec<Publication>) -> Result<u64, PublishError> {
+        tokio::task::yield_now().await;
+        let is_slow = {
+            let mut server = self.lock();
+            let slow = server.faults.slow;
+            server.chance(slow)
+        };
+        if is_slow {
+            tokio::time::sleep(SLOW).await;
+        }
+        let result = self.store_all(messages);
+        if is_slow {
+            tokio::time::sleep(SLOW).await;
+        }
+        result
     }
 
     async fn open(&self, source: &Source, from: u64) -> Result<MemoryFeed, BusError> {

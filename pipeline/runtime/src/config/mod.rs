@@ -129,8 +129,10 @@ pub struct StateConfig {
     pub dir: PathBuf,
     /// Milliseconds.
     pub commit_interval_ms: u64,
-    /// Things (devices) whose records are collected between two pulls.
+    /// Things (devices) whose records are collected at once.
     pub collect_devices_max: usize,
+    /// Milliseconds from that to the next.
+    pub collect_every_ms: u64,
     /// Kilobytes of records that one transaction writes.
     pub piece_kb: usize,
     /// Megabytes.
@@ -211,6 +213,7 @@ impl CommonConfig {
         range("limits.poison_tries", u64::from(self.limits.poison_tries), 1, 100);
         range("limits.full_backoff_ms", self.limits.full_backoff_ms, 1, 60_000);
         range("state.commit_interval_ms", self.state.commit_interval_ms, 0, 3_600_000);
+        range("state.collect_every_ms", self.state.collect_every_ms, 0, 60_000);
         range("state.collect_devices_max", self.state.collect_devices_max as u64, 1, 10_000_000);
         range("state.piece_kb", self.state.piece_kb as u64, 1, 1_000_000);
         range("state.map_size_mb", self.state.map_size_mb, 1, 65_536);

@@ -167,6 +167,7 @@ async fn disturbed<S: Stage>(make: &impl Fn() -> S, messages: &[Message], seed: 
         publish_lost: dice.below(100) as u32,
         full: dice.below(100) as u32,
         feed_lost: dice.below(100) as u32,
+        slow: dice.below(500) as u32,
     };
     let bus = MemoryBus::new(seed + 1, faults);
     for stream in S::SPEC.inputs.iter().map(|input| input.stream).chain([S::SPEC.output_stream, "SIDE", "HEALTH"]) {
@@ -196,6 +197,7 @@ async fn live<S: Stage>(stage: S, bus: &MemoryBus, folder: &Path, dice: &mut Dic
     config.limits.full_backoff_ms = 1;
     config.state.commit_interval_ms = dice.below(15);
     config.state.collect_devices_max = 1 + dice.below(3) as usize;
+    config.state.collect_every_ms = dice.below(2);
     config.state.piece_kb = 1;
     config.state.map_size_mb = 64;
     let (stop, stopped) = watch::channel(false);

@@ -12,7 +12,10 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::*;
-use crate::state::{Coverage, Pieces, Records};
+use crate::{
+    config::StateConfig,
+    state::{Coverage, Pieces, Records},
+};
 
 /// Pieces that wait for the disk. At the bound the stage is asked for no more.
 const PIECES_MAX: usize = 2;
@@ -30,6 +33,7 @@ pub(super) struct Saving {
     told: Pieces,
     /// Where the stage was when it had told all, if it has: none of the snapshot reflects more.
     told_at: Option<Position>,
+    collected_at: Instant,
     /// To the writer; none once it has the last piece.
     pieces: Option<mpsc::Sender<Piece>>,
     writer: JoinHandle<Result<(), StoreError>>,
@@ -56,6 +60,14 @@ impl Saving {
         }
     }
 
+    /// How long the loop may wait for input: while there is something to tell, until the next part of it.
+    pub(super) fn wait(&self, config: &StateConfig) -> Duration {
+        match &self.told_at {
+            None => Duration::from_millis(config.collect_every_ms.max(1)).min(PULL_WAIT),
+            Some(_) => PULL_WAIT,
+        }
+    }
+
     /// Hands over what the writer has room for; whether all that is full went out.
     fn hand_over(&mut self, checkpoint: &Position) -> bool {
         while let Some(pieces) = self.pieces.clone() {
@@ -79,6 +91,8 @@ impl Saving {
             }
             place.send(piece);
         }
+        // It waits for no more.
+        self.pieces = None;
         (&mut self.writer).await.unwrap_or_else(|panic| {
             let source = std::io::Error::other(format!("writing state panicked: {panic}"));
             Err(StoreError::Io { path: "".into(), source })
@@ -101,12 +115,12 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             }
             return Ok(());
         }
-        self.collect(self.config.state.collect_devices_max);
+        self.collect_in_turn();
         self.finish_commit(None).await?;
         let due = self.committed_at.elapsed() >= Duration::from_millis(self.config.state.commit_interval_ms);
         if due && self.saving.is_none() && self.saved.as_ref() != Some(&self.reached) {
             self.start_commit(stop).await?;
-        } else if self.reached.is_ahead_of(&self.checkpoint) || !self.waiting.is_empty() {
+        } else if self.on_its_way.is_none() && self.reached.is_ahead_of(&self.checkpoint) {
             self.flush(false, stop).await?;
         }
         Ok(())
@@ -127,6 +141,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             started: Instant::now(),
             told: Pieces::of(self.config.state.piece_kb << 10),
             told_at: None,
+            collected_at: Instant::now(),
             pieces: Some(pieces),
             writer: tokio::task::spawn_blocking(move || write(&store, before.as_ref(), taken, &give_up)),
             gives_up,
@@ -142,7 +157,16 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         if saving.hand_over(&self.checkpoint) {
             let stage = &mut self.stage;
             let all = process::blocking(|| stage.save_some(at_most, &mut |key, value| saving.told.push(key, value)));
+            saving.collected_at = Instant::now();
             saving.told_at = all.then(|| furthest(&self.reached, self.seen.as_ref()));
+        }
+    }
+
+    /// The same, if the last part was long enough ago.
+    pub(super) fn collect_in_turn(&mut self) {
+        let every = Duration::from_millis(self.config.state.collect_every_ms);
+        if self.saving.as_ref().is_some_and(|saving| saving.collected_at.elapsed() >= every) {
+            self.collect(self.config.state.collect_devices_max);
         }
     }
 
@@ -273,10 +297,11 @@ fn write(
             }
         }
         if coverage.is_some() {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    let source = std::io::Error::other("its last piece did not come");
+    Err(StoreError::Io { path: "".into(), source })
 }
 
 /// A delivery that is not acknowledged yet. A task of its own says for old ones that work goes on, so that a
@@ -348,5 +373,18 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::furthest;
+    use crate::position::{Place, Position};
+
+    #[test]
+    fn what_some_records_have_seen_is_never_forgotten() {
+        let at = |sequence| Position([("S".to_owned(), Place::whole(1, sequence))].into());
+        assert_eq!(furthest(&at(2), Some(&at(3))), at(3), "while it replays");
+        assert_eq!((furthest(&at(4), Some(&at(3))), furthest(&at(4), None)), (at(4), at(4)));
     }
 }

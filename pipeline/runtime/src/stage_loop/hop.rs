@@ -139,9 +139,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         leaving
     }
 
-    /// The output is acknowledged.
-    pub(super) fn left(&self, leaving: &Leaving) {
-        let now = self.clock.now();
+    /// The output was acknowledged at `now`.
+    pub(super) fn left(&self, leaving: &Leaving, now: Timestamp) {
         let trace = leaving.open.as_ref().and_then(|open| open.contexts().first());
         if let Some(arrived) = leaving.arrived.filter(|_| leaving.rows > 0) {
             self.telemetry.age((now - arrived) as f64 / 1e9, trace, now);

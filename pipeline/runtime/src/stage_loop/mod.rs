@@ -7,9 +7,10 @@
 //! The order, and what a crash at each point does:
 //! 1. pull, decode, process: nothing is out; the messages come again.
 //! 2. side outputs, guarded on their own subjects: what of them is out is not published again (their header says how far).
-//! 3. ONE merged output, guarded: out or not; if out it is the checkpoint, and the replay of its input is silent.
-//! 4. state and position, in one LMDB transaction, never ahead of the checkpoint: the replay starts here.
-//! 5. the ack, once the transaction is committed: the ack floor is the oldest position that a restart needs.
+//! 3. ONE merged output, guarded: out or not; if out it is the checkpoint, and the replay of its input is silent. A stage with state
+//!    pulls and processes meanwhile; what comes of that waits until it is known which.
+//! 4. state and position, whole with the last of its transactions, never ahead of the checkpoint: the replay starts here.
+//! 5. the ack, once that is committed: the ack floor is the oldest position that a restart needs.
 
 mod commit;
 mod direct;
@@ -122,6 +123,14 @@ async fn run_traced<S: Stage, B: Bus>(
     Ok(())
 }
 
+/// Waits for the answer to an output, for ever if none is on its way.
+async fn answered(output: &mut Option<publish::OnItsWay>) {
+    match output {
+        Some(output) => output.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Between half and one and a half times `wait`: two instances that take the consumer from each other must not do so in step,
 /// or neither ever comes to publish, which is what tells them apart.
 fn jittered(wait: Duration) -> Duration {
@@ -193,6 +202,10 @@ struct Runner<S: Stage, B: Bus> {
     saving: Option<commit::Saving>,
     committed_at: Instant,
     checkpointed_at: Instant,
+    /// The output that is not acknowledged yet.
+    on_its_way: Option<publish::OnItsWay>,
+    /// When the pull in hand came, or the last output of it left.
+    held_since: Instant,
     ticked_at: Instant,
     /// Per input the token of the last message that is processed; acking it acks all before.
     tokens: Vec<Option<AckToken>>,
@@ -246,6 +259,8 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             saving: None,
             committed_at: now,
             checkpointed_at: now,
+            on_its_way: None,
+            held_since: now,
             ticked_at: now,
             late: Vec::new(),
             rejected: Vec::new(),
@@ -283,9 +298,14 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             self.drain(stop).await?;
             return Err(Interrupt::Stop);
         }
-        let mut pulled = self.pull().await?;
+        let Some(mut pulled) = self.pull().await? else {
+            self.arrived(stop).await?;
+            self.note_idle();
+            return Ok(());
+        };
         if !pulled.is_empty() {
             let started = Instant::now();
+            self.held_since = started;
             self.telemetry.busy();
             self.arrive(&mut pulled);
             match pulled {
@@ -293,38 +313,46 @@ impl<S: Stage, B: Bus> Runner<S, B> {
                     self.note_pull(input, &deliveries);
                     for delivery in deliveries {
                         self.take(input, delivery, stop).await?;
+                        self.send_ripe(stop).await?;
+                        self.collect_in_turn();
                     }
                 }
                 Pulled::Direct(requests) => self.take_direct(requests, stop).await?,
             }
-            self.flush(false, stop).await?;
+            self.send(stop).await?;
             self.telemetry.batch_seconds(started.elapsed());
-            if self.left.iter().all(|left| *left == 0) {
-                self.telemetry.idle();
-            }
-        } else if self.left.iter().all(|left| *left == 0) {
-            self.telemetry.caught_up();
         }
+        self.note_idle();
         self.tick().await;
         self.settle(stop).await?;
         current::set(None);
         Ok(())
     }
 
-    /// What is pending on whichever input has something first.
-    async fn pull(&mut self) -> Result<Pulled<S::Input>, Interrupt> {
+    /// Notes that nothing is left to do, if that is so.
+    fn note_idle(&self) {
+        if self.on_its_way.is_none() && self.left.iter().all(|left| *left == 0) {
+            self.telemetry.idle();
+        }
+    }
+
+    /// What is pending on whichever input has something first; `None`: the output on its way is answered.
+    async fn pull(&mut self) -> Result<Option<Pulled<S::Input>>, Interrupt> {
         let limits = &self.config.limits;
         let bounds = PullBounds { messages: limits.pull_messages_max, bytes: limits.pull_bytes_max };
+        let wait = self.saving.as_ref().map_or(PULL_WAIT, |saving| saving.wait(&self.config.state));
         // A pull that loses the race is dropped while it waits for its first message: nothing was taken from its feed.
-        let pulls = self.feeds.iter_mut().map(|feed| Box::pin(feed.pull(bounds, PULL_WAIT)));
+        let pulls = self.feeds.iter_mut().map(|feed| Box::pin(feed.pull(bounds, wait)));
         tokio::select! {
             (result, input, _) = select_all(pulls) => match result {
-                Ok(deliveries) => Ok(Pulled::Stream(input, deliveries)),
+                Ok(deliveries) => Ok(Some(Pulled::Stream(input, deliveries))),
                 Err(error) => Err(Interrupt::from_bus(error)),
             },
             first = self.direct.next() => {
-                Ok(Pulled::Direct(self.direct.gather(first, limits.ack_pending_max as usize, limits.pull_bytes_max).await))
+                let requests = self.direct.gather(first, limits.ack_pending_max as usize, limits.pull_bytes_max).await;
+                Ok(Some(Pulled::Direct(requests)))
             }
+            () = answered(&mut self.on_its_way) => Ok(None),
         }
     }
 
@@ -346,7 +374,11 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         self.ticked_at = Instant::now();
         let now: Timestamp = self.clock.now();
         let health = self.stage.tick(now);
-        self.publish_health(health).await;
+        // A device's conditions go out in their order.
+        match &mut self.on_its_way {
+            Some(output) => output.add(health),
+            None => self.publish_health(health).await,
+        }
         self.telemetry.in_flight(self.in_flight.len() as u64);
         self.telemetry.bundles(self.stage.bundles());
         if let Some(store) = &self.store {

@@ -58,7 +58,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         }
         while row < rows {
             if self.is_full() {
-                self.flush(false, stop).await?;
+                self.send(stop).await?;
             }
             let out_already = match self.checkpoint.place(&message.stream) {
                 Some(place) if place.sequence > message.sequence => rows,

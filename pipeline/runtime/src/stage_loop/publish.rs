@@ -1,17 +1,77 @@
-//! Publishing: side outputs first, then the one guarded output that is the checkpoint.
+//! Publishing: side outputs first, then the one guarded output that is the checkpoint. A stage with state goes on while one output is on
+//! its way ([`Runner::send`]); the next one leaves once that is acknowledged, so that a guard always stands on what is there.
 
 use bytes::Bytes;
 use eddy_schemas::{ReadingsBuilder, health::Health};
+use tokio::task::{JoinError, JoinSet};
 
 use super::{hop::Leaving, *};
 use crate::{
     bus::{Publication, PublishError, Stored},
     position::{HEADER, Place},
-    stage::Batch,
+    stage::{Batch, Scored},
 };
 
 /// Tells this instance's publishes from another's.
 const INSTANCE: &str = "Eddy-Instance";
+
+/// After so long an output leaves although its pull has more: about what an fsync and a round trip take where others work too.
+const RIPE: Duration = Duration::from_millis(10);
+
+/// An output of which it is not known yet whether it is there.
+pub(super) struct OnItsWay {
+    messages: Vec<Publication>,
+    position: Position,
+    leaving: Leaving,
+    counted: Counted,
+    started: Instant,
+    /// The first try, given up if this is; and its answer.
+    first: JoinSet<Answer>,
+    answer: Option<Answer>,
+}
+
+/// The answer to a publish, and when it came.
+struct Answer {
+    result: Result<u64, PublishError>,
+    at: (Instant, Timestamp),
+}
+
+/// What is counted once an output is out.
+struct Counted {
+    rows: u64,
+    alerts: u64,
+    received: u64,
+    duplicates: u64,
+    decisions: Vec<(&'static str, u64)>,
+    scored: Option<Scored>,
+    health: Vec<Health>,
+}
+
+impl OnItsWay {
+    /// Waits for the answer, and keeps it. Nothing is lost if the wait is given up.
+    pub(super) async fn wait(&mut self) {
+        if let Some(joined) = self.first.join_next().await {
+            self.keep(joined);
+        }
+    }
+
+    /// Adds conditions that are told once it is out.
+    pub(super) fn add(&mut self, health: Vec<Health>) {
+        self.counted.health.extend(health);
+    }
+
+    fn is_answered(&mut self) -> bool {
+        if let Some(joined) = self.first.try_join_next() {
+            self.keep(joined);
+        }
+        self.first.is_empty()
+    }
+
+    /// A try that panicked is no answer: it is made again.
+    fn keep(&mut self, joined: Result<Answer, JoinError>) {
+        self.answer = joined.inspect_err(|error| tracing::error!(%error, "publishing was given up")).ok();
+    }
+}
 
 /// What a guarded publish came to.
 enum Outcome {
@@ -22,55 +82,100 @@ enum Outcome {
 }
 
 impl<S: Stage, B: Bus> Runner<S, B> {
-    /// Publishes what is in the outbox. With nothing in it, an empty checkpoint if `force` or if the last one is old.
+    /// Publishes what is in the outbox, and waits until all is out. With nothing in it, an empty checkpoint if `force` or if the last
+    /// one is old.
     pub(super) async fn flush(&mut self, force: bool, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
-        self.flush_sides(stop).await?;
-        self.outbox.begin_output();
+        self.prepare(stop).await?;
         let progressed = self.reached.is_ahead_of(&self.checkpoint);
         if !self.has_output() && !(progressed && (force || self.checkpointed_at.elapsed() >= TICK)) {
             self.answer_direct();
             return Ok(());
         }
-        let started = Instant::now();
-        let (rows, alerts) = (self.outbox.main.iter().map(Batch::rows).sum::<usize>(), self.outbox.alerts.len());
-        self.publish_output(self.reached.clone(), stop).await?;
+        self.start_output(self.reached.clone());
+        self.arrived(stop).await?;
         self.answer_direct();
-        self.telemetry.publish_seconds(started.elapsed());
-        self.telemetry.received_rows(std::mem::take(&mut self.rows));
-        self.telemetry.emitted(rows as u64, alerts as u64);
-        self.telemetry.progress();
-        self.telemetry.duplicates(std::mem::take(&mut self.outbox.duplicates));
-        for (kind, n) in std::mem::take(&mut self.outbox.decisions) {
-            self.telemetry.decision(kind, n);
-        }
-        if let Some(scored) = self.outbox.scored.take() {
-            self.telemetry.scored(&scored.tails);
-            self.telemetry.newest_event(scored.newest);
-        }
-        let health = std::mem::take(&mut self.outbox.health);
-        self.publish_health(health).await;
         if self.store.is_none() {
             self.ack_stateless().await;
         }
         Ok(())
     }
 
+    /// The same, but goes on while it is on its way: only a stage with state, which acknowledges its input later and answers nobody.
+    pub(super) async fn send(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        if self.store.is_none() {
+            return self.flush(false, stop).await;
+        }
+        self.prepare(stop).await?;
+        if !self.has_output() {
+            return self.flush(false, stop).await;
+        }
+        self.start_output(self.reached.clone());
+        Ok(())
+    }
+
+    /// Sends what there is while more of a pull is left, once that has taken a while and the way is free: its first rows do not wait
+    /// for its last.
+    pub(super) async fn send_ripe(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        let is_free = self.on_its_way.as_mut().is_none_or(OnItsWay::is_answered);
+        if self.store.is_some() && is_free && self.held_since.elapsed() >= RIPE && self.has_output() {
+            return self.send(stop).await;
+        }
+        Ok(())
+    }
+
+    /// What comes before an output: the one before is there, and side outputs are out.
+    async fn prepare(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        self.arrived(stop).await?;
+        self.flush_sides(stop).await?;
+        self.outbox.begin_output();
+        Ok(())
+    }
+
     /// Publishes although there is nothing to say, so that another instance's guard no longer holds, or ours shows that it
     /// does not.
     pub(super) async fn claim(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        self.arrived(stop).await?;
         if self.has_output() {
             return self.flush(true, stop).await;
         }
         // A stage that still replays is behind its checkpoint, which must not go back.
         let furthest = if self.checkpoint.is_ahead_of(&self.reached) { &self.checkpoint } else { &self.reached };
-        self.publish_output(furthest.clone(), stop).await
+        self.start_output(furthest.clone());
+        self.arrived(stop).await
     }
 
-    /// Publishes the outbox as the checkpoint at `position`.
-    async fn publish_output(&mut self, position: Position, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+    /// Sends the outbox on its way as the checkpoint at `position`; none is on its way yet.
+    fn start_output(&mut self, position: Position) {
+        let (rows, alerts) = (self.outbox.main.iter().map(Batch::rows).sum::<usize>(), self.outbox.alerts.len());
         let leaving = self.leave();
         let messages = self.merged_output(&position, &leaving);
-        match self.publish_guarded(S::SPEC.output_stream, messages, &position.to_string(), stop).await? {
+        let counted = Counted {
+            rows: rows as u64,
+            alerts: alerts as u64,
+            received: std::mem::take(&mut self.rows),
+            duplicates: std::mem::take(&mut self.outbox.duplicates),
+            decisions: std::mem::take(&mut self.outbox.decisions),
+            scored: self.outbox.scored.take(),
+            health: std::mem::take(&mut self.outbox.health),
+        };
+        let (bus, clock, first) = (self.bus.clone(), self.clock.clone(), messages.clone());
+        let first = JoinSet::from_iter([async move {
+            let result = bus.publish(first).await;
+            Answer { result, at: (Instant::now(), clock.now()) }
+        }]);
+        let started = Instant::now();
+        self.held_since = started;
+        self.on_its_way = Some(OnItsWay { messages, position, leaving, counted, started, first, answer: None });
+    }
+
+    /// Waits until the output on its way, if there is one, is the checkpoint.
+    pub(super) async fn arrived(&mut self, stop: &watch::Receiver<bool>) -> Result<(), Interrupt> {
+        let Some(mut output) = self.on_its_way.take() else { return Ok(()) };
+        output.wait().await;
+        let OnItsWay { messages, position, leaving, counted, started, answer, .. } = output;
+        let at = answer.as_ref().filter(|answer| answer.result.is_ok()).map(|answer| answer.at);
+        let first = answer.map(|answer| answer.result);
+        match self.publish_guarded(S::SPEC.output_stream, messages, &position.to_string(), first, stop).await? {
             Outcome::Stored(last) => {
                 let outputs = self.outputs.len() as u64;
                 for (index, output) in self.outputs.iter_mut().enumerate() {
@@ -81,8 +186,35 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         }
         self.checkpoint = position;
         self.checkpointed_at = Instant::now();
-        self.left(&leaving);
+        let (answered, now) = at.unwrap_or_else(|| (Instant::now(), self.clock.now()));
+        self.left(&leaving, now);
+        self.telemetry.publish_seconds(answered - started);
+        self.tell(counted).await;
         Ok(())
+    }
+
+    /// What an output counted, once it is out.
+    async fn tell(&mut self, counted: Counted) {
+        self.telemetry.received_rows(counted.received);
+        self.telemetry.emitted(counted.rows, counted.alerts);
+        self.telemetry.progress();
+        self.telemetry.duplicates(counted.duplicates);
+        for (kind, n) in counted.decisions {
+            self.telemetry.decision(kind, n);
+        }
+        if let Some(scored) = counted.scored {
+            self.telemetry.scored(&scored.tails);
+            self.telemetry.newest_event(scored.newest);
+        }
+        self.publish_health(counted.health).await;
+    }
+
+    /// Forgets the output on its way, once it is there or not; but not the conditions that it came with: if it is there, a replay is silent.
+    pub(super) async fn abandon_output(&mut self) {
+        if let Some(mut output) = self.on_its_way.take() {
+            output.wait().await;
+            self.publish_health(output.counted.health).await;
+        }
     }
 
     /// Alerts first, then one message per shard; every shard's guard is checked, so that a twin that writes another
@@ -122,20 +254,25 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         ]
     }
 
-    /// Publishes until the outcome is known: waits while the stream is full or the bus away, and after an answer that
-    /// was lost looks what is there instead of trying blindly.
+    /// Publishes until the outcome is known, `first` being the answer to a try that was made: waits while the stream is full or
+    /// the bus away, and after an answer that was lost looks what is there instead of trying blindly.
     async fn publish_guarded(
         &mut self,
         stream: &str,
         messages: Vec<Publication>,
         position: &str,
+        mut first: Option<Result<u64, PublishError>>,
         stop: &watch::Receiver<bool>,
     ) -> Result<Outcome, Interrupt> {
         let Some(guarded) = messages.last() else { return Ok(Outcome::Stored(0)) };
         let (subject, guard) = (guarded.subject.clone(), guarded.guard.unwrap_or(0));
         let mut wait = Duration::from_millis(self.config.limits.full_backoff_ms);
         loop {
-            match self.bus.publish(messages.clone()).await {
+            let answer = match first.take() {
+                Some(first) => first,
+                None => self.bus.publish(messages.clone()).await,
+            };
+            match answer {
                 Ok(sequence) => {
                     self.telemetry.has_room();
                     return Ok(Outcome::Stored(sequence));
@@ -270,7 +407,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
                 payload: payload.clone(),
                 guard: Some(guard),
             };
-            let outcome = self.publish_guarded("SIDE", vec![message], &reaches.to_string(), stop).await?;
+            let outcome = self.publish_guarded("SIDE", vec![message], &reaches.to_string(), None, stop).await?;
             let reached = reaches.clone();
             let side = if dead { &mut self.dead_side } else { &mut self.late_side };
             match outcome {

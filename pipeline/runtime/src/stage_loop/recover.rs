@@ -67,6 +67,7 @@ impl<S: Stage, B: Bus> Runner<S, B> {
     pub(super) async fn recover(&mut self) -> Result<(), Interrupt> {
         // A commit in flight belongs to the memory that is given up; its outcome shows in the store.
         self.abandon_commit().await;
+        self.abandon_output().await;
         self.outbox.clear();
         self.hop.clear();
         self.late.clear();

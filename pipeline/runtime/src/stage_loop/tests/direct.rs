@@ -101,7 +101,7 @@ fn counts(bus: &MemoryBus) -> BTreeMap<String, usize> {
 async fn what_is_answered_is_out_once_whatever_the_bus_loses_and_streams_go_on_beside_it() {
     for seed in 0..20 {
         let folder = tempfile::tempdir().unwrap();
-        let faults = Faults { answer_lost: 100, publish_lost: 100, full: 50, feed_lost: 50 };
+        let faults = Faults { answer_lost: 100, publish_lost: 100, full: 50, feed_lost: 50, slow: 100 };
         let bus = MemoryBus::new(seed, faults);
         ["READINGS", "DETECTIONS", "SIDE", "HEALTH"].iter().for_each(|stream| bus.create(stream, 7));
         let (door, instance) = open(&bus, folder.path(), 1_000);
