@@ -50,11 +50,13 @@ impl<S: Stage, B: Bus> Runner<S, B> {
         first: usize,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), Interrupt> {
-        let (rows, mut row) = (S::rows(decoded), first);
-        if self.poison.get(&(input, message.sequence)).is_some_and(|tries| *tries >= self.config.limits.poison_tries) {
-            let detail = format!("the stage panicked on it {} times", self.config.limits.poison_tries);
-            self.put_aside(input, message, row, Reason::Panic, detail);
-            return self.settle_poison(stop).await;
+        let (mut rows, mut row) = (S::rows(decoded), first);
+        let tries = self.poison.get(&(input, message.sequence)).copied().unwrap_or(0);
+        let is_poison = tries >= self.config.limits.poison_tries;
+        if is_poison {
+            // The part of it that is out is part of the state too.
+            let out = self.checkpoint.place(&message.stream).filter(|place| place.sequence == message.sequence);
+            rows = out.filter(|place| place.row != Place::WHOLE).map_or(row, |place| place.row as usize);
         }
         while row < rows {
             if self.is_full() {
@@ -80,6 +82,11 @@ impl<S: Stage, B: Bus> Runner<S, B> {
             row = reached;
             let place = Place { incarnation: self.incarnations[input], sequence: message.sequence, row: row as u64 };
             self.reached.set(&message.stream, place);
+        }
+        if is_poison {
+            let detail = format!("the stage panicked on it {tries} times");
+            self.put_aside(input, message, row, Reason::Panic, detail);
+            return self.settle_poison(stop).await;
         }
         self.reached.set(&message.stream, Place::whole(self.incarnations[input], message.sequence));
         Ok(())

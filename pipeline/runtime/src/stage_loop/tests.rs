@@ -224,6 +224,23 @@ async fn a_message_that_panics_is_put_aside_after_three_tries_and_the_rest_goes_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_message_that_panics_behind_a_part_that_is_out_the_rest_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = gateway(&[], Faults::default());
+    let values: Vec<f64> = (1..=40).map(f64::from).chain([666.0, 1.0]).collect();
+    bus.store("READINGS", "readings.site.0", batch(values.clone(), 50));
+    bus.store("READINGS", "readings.site.0", batch([7.0], 1));
+    let instance = start(&bus, folder.path(), |config| config.limits.output_bytes_max = 400);
+    reaches(&bus, 2).await;
+    instance.stop().await.unwrap();
+    let letters = DeadLetter::read(&bus.payloads("SIDE", "deadletter").last().unwrap()[..]).unwrap();
+    let last = letters.last().unwrap();
+    assert_eq!((last.rejection.reason, last.sequence), (Reason::Panic, 1));
+    // The first series had 1 in the part that is out.
+    assert!(sums(&bus).last().unwrap().contains("value=8.0"), "{:?}", sums(&bus).last());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_instances_one_stops_and_nothing_is_doubled() {
     let (mine, yours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let bus = gateway(&[1.0; 50], Faults::default());
