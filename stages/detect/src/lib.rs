@@ -18,6 +18,7 @@ mod records;
 mod registry;
 pub mod series;
 mod stage;
+mod tally;
 pub mod told;
 mod turn;
 

@@ -16,13 +16,12 @@ use eddy_schemas::{ControlKind, Embeddings, HeadColumn, ScoresBuilder, ShadowRep
 use crate::{
     judge::{Court, Judge, Row},
     plan::Plan,
+    tally::{TALLY, Tally},
 };
 
 /// The record of the roles: a line with the active judge's place; per place a line with its judge's bundle, whether it joined another
 /// one and whether it was active before, empty where there is none. It sorts before all others.
 const ROLES: &[u8] = b"a";
-/// The record of the [`Tally`]: its three numbers, and message and rows up to which it was kept; told behind all rows that a device told.
-const TALLY: &[u8] = b"t";
 const JOINED: &str = "joined";
 const FIRST: &str = "first";
 const WAS_ACTIVE: &str = "was-active";
@@ -45,26 +44,13 @@ enum Missing {
     Unfit(String),
 }
 
-/// What both judges made of the rows of series that the one in the shadow is commissioned for.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Tally {
-    rows: u64,
-    opened: u64,
-    told: u64,
-}
-
 /// The judges, by place.
 pub(crate) struct Panel {
     library: Library,
     configured: Plan,
     places: [Option<Judge>; 2],
     active: usize,
-    /// Since the one in the shadow joined, and whether it is to be saved.
     tally: Tally,
-    is_tally_saved: bool,
-    /// Rows up to here stood in the tally when it was loaded; and the newest row.
-    counted: Seen,
-    newest: Seen,
     /// A snapshot is being told whose devices have not all had their turn.
     is_telling: bool,
     /// Keys of judges that are gone, until they are saved.
@@ -87,9 +73,6 @@ impl Panel {
             places: [Some(first), None],
             active: 0,
             tally: Tally::default(),
-            is_tally_saved: true,
-            counted: Seen::default(),
-            newest: Seen::default(),
             is_telling: false,
             gone: Vec::new(),
             early: Pieces::default(),
@@ -195,8 +178,8 @@ impl Panel {
         if let Some(judge) = &mut self.places[1 - self.active] {
             judge.count_warm();
         }
-        self.tally = Tally::default();
-        (self.is_saved, self.is_tally_saved) = (false, false);
+        self.tally.begin();
+        self.is_saved = false;
         Ok(())
     }
 
@@ -267,19 +250,13 @@ impl Panel {
             beside = judge.take_in_shadow(court, Row { heads: &vectors.heads, ..at }, out);
         }
         let told = self.active_mut().take(court, at, out);
-        self.newest = Seen::row(at.message.sequence, at.row);
-        if let Some(opened) = beside.filter(|_| self.newest > self.counted) {
-            self.tally.rows += 1;
-            self.tally.opened += u64::from(opened);
-            self.tally.told += u64::from(told);
-            self.is_tally_saved = false;
-        }
+        self.tally.count(Seen::row(at.message.sequence, at.row), beside, told);
     }
 
     /// How the judge in the shadow does, if there is one.
     pub(crate) fn report(&self) -> Option<ShadowReport> {
         let judge = self.shadow()?;
-        let Tally { rows, opened, told } = self.tally;
+        let Tally { rows, opened, told, .. } = self.tally;
         let (bundle, series) = (judge.plan.digest.clone(), judge.registry.len() as u64);
         Some(ShadowReport { bundle, series, warm: judge.warm, rows, opened, told, was_active: judge.was_active })
     }
@@ -338,28 +315,17 @@ impl Panel {
             }
         }
         if whole && std::mem::take(&mut self.is_telling) {
-            self.save_tally(tell);
+            self.tally.save(tell);
         }
         whole
-    }
-
-    /// Once all devices are told, so that no row that one of them has seen is counted again.
-    fn save_tally(&mut self, tell: &mut SaveRecord<'_>) {
-        if !std::mem::replace(&mut self.is_tally_saved, true) {
-            let Tally { rows, opened, told } = self.tally;
-            let counted = self.newest.max(self.counted);
-            let text = format!("{rows} {opened} {told} {} {}\n", counted.sequence, counted.rows);
-            tell(TALLY, Some(text.as_bytes()));
-        }
     }
 
     /// Tells all that is left of a snapshot as it is now.
     fn tell_all_early(&mut self) {
         self.places.iter_mut().flatten().for_each(|judge| judge.registry.tell_all_early(&judge.plan));
         if std::mem::take(&mut self.is_telling) {
-            let mut early = std::mem::take(&mut self.early);
-            self.save_tally(&mut |key, value| early.push(key, value));
-            self.early = early;
+            let Self { tally, early, .. } = self;
+            tally.save(&mut |key, value| early.push(key, value));
         }
     }
 
@@ -374,7 +340,8 @@ impl Panel {
             return self.load_roles(value).map_err(wrong);
         }
         if key == TALLY {
-            return self.load_tally(value).map_err(wrong);
+            self.tally = Tally::load(value).map_err(wrong)?;
+            return Ok(());
         }
         if key == FAREWELL {
             self.farewell.0 = serde_json::from_slice(value).map_err(|error| wrong(error.to_string()))?;
@@ -414,11 +381,8 @@ impl Panel {
                 }
             };
         }
-        // A release before has a line more: the tally as of the same position as all else.
         if let Some(line) = lines.next() {
-            let [rows, opened, told] = numbers(line)?;
-            self.tally = Tally { rows, opened, told };
-            self.is_tally_saved = false;
+            self.tally = Tally::load_older(line)?;
         }
         self.is_loaded = true;
         if self.places[self.active].is_none() {
@@ -428,32 +392,17 @@ impl Panel {
         Ok(())
     }
 
-    fn load_tally(&mut self, value: &[u8]) -> Result<(), String> {
-        let [rows, opened, told, sequence, seen] =
-            numbers(std::str::from_utf8(value).map_err(|error| error.to_string())?)?;
-        (self.tally, self.counted) = (Tally { rows, opened, told }, Seen { sequence, rows: seen });
-        self.is_tally_saved = true;
-        Ok(())
-    }
-
     /// Back to the configured bundle alone, nothing known of any device.
     pub(crate) fn clear(&mut self) {
         self.places = [Some(Judge::new(self.configured.clone(), false)), None];
         self.active = 0;
-        (self.tally, self.is_tally_saved) = (Tally::default(), true);
-        (self.counted, self.newest) = (Seen::default(), Seen::default());
+        self.tally = Tally::default();
         self.is_telling = false;
         self.gone.clear();
         self.early.clear();
         self.farewell = Default::default();
         self.is_saved = false;
     }
-}
-
-/// All numbers of a line.
-fn numbers<const N: usize>(line: &str) -> Result<[u64; N], String> {
-    let all: Option<Vec<u64>> = line.trim_end().split(' ').map(|number| number.parse().ok()).collect();
-    all.and_then(|all| all.try_into().ok()).ok_or_else(|| format!("expected {N} numbers, found {line:?}"))
 }
 
 /// A record's key at its place.

@@ -148,11 +148,18 @@ pub fn assert_stage_contract<S: Stage>(make: impl Fn() -> S, messages: &[Message
     }
 }
 
-/// xorshift64*.
-struct Dice(u64);
+/// Random numbers that a seed repeats (xorshift64*).
+#[derive(Debug)]
+pub struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
+    /// Other numbers for each seed.
+    pub fn of(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// The next one, below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -161,7 +168,7 @@ impl Dice {
 }
 
 async fn disturbed<S: Stage>(make: &impl Fn() -> S, messages: &[Message], seed: u64) -> Made {
-    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut dice = Dice::of(seed);
     let faults = Faults {
         answer_lost: dice.below(150) as u32,
         publish_lost: dice.below(100) as u32,

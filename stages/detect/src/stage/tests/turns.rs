@@ -1,6 +1,6 @@
 //! State is told device by device while rows come: whatever dies, and wherever a turn stands then, a replay tells the same.
 
-use eddy_runtime::position::Seen;
+use eddy_runtime::{contract::Dice, position::Seen};
 use eddy_schemas::{
     BundleAction::{Activate, Retire, Stage as Begin},
     Control,
@@ -36,18 +36,6 @@ struct Disk {
     seen: Seen,
 }
 
-/// xorshift64*.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
-    }
-}
-
 fn load(open: &dyn Fn() -> Detect, disk: &Disk) -> Detect {
     let mut stage = open();
     disk.records.iter().for_each(|(key, value)| stage.load(key, value).unwrap());
@@ -64,7 +52,7 @@ fn put(records: &mut Records, key: &[u8], value: Option<&[u8]>) {
 
 /// Runs all messages a few rows at a time, `deaths` times from what is on disk then, and how often that was told while rows came.
 fn run(open: &dyn Fn() -> Detect, messages: &[Message], seed: u64, mut deaths: u32) -> (Out, u32) {
-    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut dice = Dice::of(seed);
     let (mut told, mut disk, mut across) = (Out::default(), Disk::default(), 0);
     let (mut stage, mut turn) = (open(), None::<Disk>);
     let (mut at, mut checkpoint) = ((0, 0), (0, 0));
@@ -153,7 +141,7 @@ fn fleet(further: &Further) -> Vec<Source> {
 
 /// Devices whose channels come and go, under maintenance for a while now and then, and a second bundle that comes and goes.
 fn churn(further: &Further, rows: i64) -> Vec<Item> {
-    let mut dice = Dice(77);
+    let mut dice = Dice::of(77);
     let sources = ["u", "v", "w", "x"].map(|name| Source::new(name, 3, rows));
     let (mut items, mut is_beside) = (Vec::new(), false);
     for row in 0..rows {
