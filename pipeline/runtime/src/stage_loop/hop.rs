@@ -71,6 +71,11 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
+    /// The trace that it is logged with: its first.
+    pub(super) fn trace(&self) -> Option<u128> {
+        self.open.as_ref().map_or(&self.passed, Open::contexts).first().map(|context| context.trace)
+    }
+
     /// Headers of the alert at `index`.
     pub(super) fn alert_headers(&self, index: usize, headers: &mut Vec<(String, String)>) {
         if let Some((open, _)) = self.alerts.get(index) {

@@ -1,8 +1,9 @@
 //! The stage loop: the only place that knows in which order a stage pulls, publishes, saves and acknowledges.
 //!
 //! Read in this order: [`run`] and `Runner::session` (the loop), `recover.rs` (where a stage goes on), `process.rs` (one
-//! message), `direct.rs` (input without a stream), `publish.rs` (the guarded output that is the checkpoint), `health.rs`
-//! (conditions, beside it), `commit.rs` (state, then acks); `hop.rs` says in headers where an output comes from.
+//! message), `direct.rs` (input without a stream), `publish.rs` (the guarded output that is the checkpoint), `on_its_way.rs` (the loop
+//! goes on meanwhile), `health.rs` (conditions, beside it), `commit.rs` (state, then acks); `hop.rs` says in headers where an output
+//! comes from.
 //!
 //! The order, and what a crash at each point does:
 //! 1. pull, decode, process: nothing is out; the messages come again.
@@ -17,6 +18,7 @@ mod direct;
 mod health;
 mod hop;
 mod interrupt;
+mod on_its_way;
 mod process;
 mod publish;
 mod recover;
@@ -124,7 +126,7 @@ async fn run_traced<S: Stage, B: Bus>(
 }
 
 /// Waits for the answer to an output, for ever if none is on its way.
-async fn answered(output: &mut Option<publish::OnItsWay>) {
+async fn answered(output: &mut Option<on_its_way::OnItsWay>) {
     match output {
         Some(output) => output.wait().await,
         None => std::future::pending().await,
@@ -203,7 +205,7 @@ struct Runner<S: Stage, B: Bus> {
     committed_at: Instant,
     checkpointed_at: Instant,
     /// The output that is not acknowledged yet.
-    on_its_way: Option<publish::OnItsWay>,
+    on_its_way: Option<on_its_way::OnItsWay>,
     /// When the pull in hand came, or the last output of it left.
     held_since: Instant,
     ticked_at: Instant,

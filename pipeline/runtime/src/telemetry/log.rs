@@ -24,7 +24,11 @@ pub fn start(config: &TelemetryConfig, stage: &str, shard: u32) -> Result<(), St
     subscriber(config, stage, shard, ansi, std::io::stderr)?.try_init().map_err(|error| error.to_string())
 }
 
-fn subscriber<W>(
+/// The same for one thread, or for a test, to `writer`.
+///
+/// # Errors
+/// If the filter is not one.
+pub(crate) fn subscriber<W>(
     config: &TelemetryConfig,
     stage: &str,
     shard: u32,

@@ -6,7 +6,7 @@
 mod age;
 mod gateway;
 mod http;
-mod log;
+pub(crate) mod log;
 mod metric;
 mod openmetrics;
 mod process;

@@ -16,6 +16,11 @@ pub fn set(trace: Option<u128>) {
     let _ = TRACE.try_with(|current| current.set(trace));
 }
 
+/// The same, and says what it had in hand until now.
+pub fn replace(trace: Option<u128>) -> Option<u128> {
+    TRACE.try_with(|current| current.replace(trace)).ok().flatten()
+}
+
 /// The trace that this task has in hand.
 pub fn trace() -> Option<u128> {
     TRACE.try_with(Cell::get).ok().flatten()
@@ -34,6 +39,7 @@ mod tests {
             tokio::task::yield_now().await;
             assert_eq!(trace(), Some(7));
             assert_eq!(tokio::spawn(scope(async { trace() })).await.unwrap(), None);
+            assert_eq!((replace(Some(8)), trace()), (Some(7), Some(8)));
             set(None);
             assert_eq!(trace(), None);
         })

@@ -104,7 +104,10 @@ struct Rig {
 
 impl Rig {
     fn new(per_second: f64) -> Self {
-        let bus = MemoryBus::new(7, Faults::default());
+        Self::on(MemoryBus::new(7, Faults::default()), per_second)
+    }
+
+    fn on(bus: MemoryBus, per_second: f64) -> Self {
         ["INGEST", "READINGS", "DETECTIONS", "SIDE", "HEALTH"].iter().for_each(|stream| bus.create(stream, 7));
         let clock = Arc::new(ManualClock::new(10 * SECOND));
         let telemetry = Arc::new(Telemetry::for_tests());
@@ -218,6 +221,33 @@ async fn in_each_trace_an_output_begins_when_that_trace_came() {
     let spans = rig.spans();
     let starts: Vec<_> = spans.iter().filter(|span| span.name == "door").map(|span| span.start / SECOND).collect();
     assert_eq!(starts, [10, 20], "{spans:?}");
+}
+
+#[tokio::test]
+async fn what_is_logged_of_an_output_names_its_trace_although_the_loop_has_gone_on() {
+    let rig = Rig::on(MemoryBus::new(7, Faults { slow: 1_000, ..Faults::default() }), 0.0);
+    let mut config = CommonConfig::for_tests(rig._folder.path()).telemetry;
+    config.log = "eddy_runtime=debug".into();
+    let path = rig._folder.path().join("log");
+    let file = Arc::new(std::fs::File::create(&path).unwrap());
+    let subscriber = crate::telemetry::log::subscriber(&config, "sums", 0, false, file).unwrap();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let stage = rig.start(Sums::default(), |_| {});
+    // The seventh would be late.
+    for n in 1..=6 {
+        store(&rig, 1.0, &Provenance { arrived: None, contexts: [context(n)].into_iter().collect() });
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    rig.rows(6).await;
+    stage.stop().await.unwrap();
+    let outputs = rig.outputs();
+    let first = outputs.iter().filter_map(|output| output.contexts.first());
+    let told: Vec<String> = first.map(|context| format!("sums/0 trace_id={}", context.trace_id())).collect();
+    let log = std::fs::read_to_string(path).unwrap();
+    let lines = log.lines().filter(|line| line.contains("an output with a trace is out"));
+    let named: Vec<String> = lines.map(|line| line.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert!(told.len() > 1, "{told:?}");
+    assert_eq!(named, told);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
