@@ -200,7 +200,7 @@ fn keep_up(copy: &Led, stop: &AtomicBool) {
             tracing::info!(shard, windows, kind, took_ms, used, "built a segment");
         }
         Upkeep::TookTooLong { windows, kind, again } => {
-            tracing::warn!(shard, windows, kind, again, "a build took longer than hub.build_time_max_s");
+            tracing::warn!(shard, windows, kind, again, "a build took more of a processor than hub.build_time_max_s");
         }
         Upkeep::Aged(segments) => tracing::info!(shard, segments, "aged out"),
         Upkeep::Failed(error) => tracing::error!(shard, %error, "upkeep failed; trying again"),

@@ -12,7 +12,7 @@ pub fn run(store: &Store, stop: &AtomicBool) {
             tracing::info!(windows, kind, took_ms, used, "built a segment");
         }
         Upkeep::TookTooLong { windows, kind, again } => {
-            tracing::warn!(windows, kind, again, "a build took longer than index.build_time_max_s");
+            tracing::warn!(windows, kind, again, "a build took more of a processor than index.build_time_max_s");
         }
         Upkeep::Aged(segments) => tracing::info!(segments, "aged out"),
         Upkeep::Failed(error) => tracing::error!(%error, "upkeep failed; trying again"),

@@ -6,10 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::Duration,
 };
 
 use roaring::RoaringBitmap;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     batch::next_segment,
@@ -143,6 +144,13 @@ impl Store {
     }
 }
 
+/// What this thread has had of processors: one that only gets what others leave is not slow for that.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // A thread's clock never shows a time before it began.
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Which build it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuildId {
@@ -189,8 +197,8 @@ impl Build {
     }
 
     fn build(mut self, cancel: &AtomicBool) -> Result<Built, IndexError> {
-        let started = Instant::now();
-        let late = || cancel.load(Ordering::Relaxed) || started.elapsed() > self.limits.build_time;
+        let started = processor_time();
+        let late = || cancel.load(Ordering::Relaxed) || processor_time() - started > self.limits.build_time;
         let mut segment = Segment::create(&self.shared.catalog.path, self.target.clone(), self.model.dimensions)?;
         let mut columns = Columns::new(self.target.kind, self.model.dimensions);
         for source in &self.sources {
@@ -261,5 +269,19 @@ impl Build {
     fn missing(&self, window: u64) -> IndexError {
         let path = self.shared.catalog.path.clone();
         IndexError::Damaged { path, problem: format!("window {window} is missing") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_waits_has_nothing_of_processors() {
+        const WAIT: Duration = Duration::from_millis(50);
+        let began = processor_time();
+        std::thread::sleep(WAIT);
+        let waited = processor_time() - began;
+        assert!(!waited.is_zero() && waited < WAIT, "{waited:?}");
     }
 }

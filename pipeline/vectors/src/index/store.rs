@@ -42,7 +42,7 @@ pub struct Limits {
     pub trees: usize,
     /// Memory that a build may take, in bytes: no graph is merged that would take more.
     pub build_memory: usize,
-    /// How long a build may take.
+    /// How much of a processor a build may take.
     pub build_time: std::time::Duration,
 }
 

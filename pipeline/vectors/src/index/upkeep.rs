@@ -27,7 +27,7 @@ pub enum Upkeep {
         /// Whether the store took it: what it was built from may have aged out meanwhile.
         used: bool,
     },
-    /// A build took longer than [`Limits::build_time`](super::Limits::build_time).
+    /// A build took more of a processor than [`Limits::build_time`](super::Limits::build_time).
     TookTooLong {
         /// Its windows.
         windows: u32,
