@@ -4,7 +4,7 @@
 //! time is when its message was due, so a sender that is held up makes the figures worse; so does everything up to the
 //! subscriber, a JetStream consumer, which sees a message only once it is on disk.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use eddy_runtime::{
@@ -25,7 +25,6 @@ use super::{
     gateway::{Gateway, HOPS},
     journey,
     plan::Plan,
-    process,
     sensors::{Faults, Sensors},
     usage::{Meter, Used},
 };
@@ -34,8 +33,6 @@ use super::{
 const LEAD_S: f64 = 2.0;
 /// How long the stages' last commit of state may take after a round.
 const COMMIT: Duration = Duration::from_millis(5_500);
-/// Index is done once it has used less than a twentieth of a processor for so many seconds.
-const QUIET_S: u32 = 5;
 
 /// `latency`'s part of the command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -61,9 +58,6 @@ pub(crate) struct LatencyArgs {
     /// Part of the devices that have a fault in each round
     #[arg(long, default_value_t = 0.05)]
     faults: f64,
-    /// Seconds at most to wait, before the first round, for index to build what commissioning kept
-    #[arg(long, default_value_t = 0)]
-    settle: u64,
     /// Where readings enter
     #[arg(long, value_enum, default_value_t = Source::Ingest)]
     source: Source,
@@ -129,7 +123,6 @@ struct Measured {
     ratios: [f64; floor::HOPS],
     bytes: [u64; HOPS.len() + 1],
     messages: [u64; HOPS.len() + 1],
-    settled_s: Option<f64>,
 }
 
 async fn measure(args: &LatencyArgs, binaries: &Binaries, devices: usize) -> Result<Value> {
@@ -150,7 +143,6 @@ async fn measure(args: &LatencyArgs, binaries: &Binaries, devices: usize) -> Res
     feed::bulk(&mut gateway, &sensors, 0..warm, began, step).await?;
     tokio::time::sleep(COMMIT).await;
     let (mut measured, mut row) = (Measured::default(), warm);
-    measured.settled_s = settled(&gateway, Duration::from_secs(args.settle)).await;
     let rows = ((args.seconds * args.hz / f64::from(args.rounds)).round() as u64).max(1);
     let lead = (LEAD_S * args.hz).ceil() as u64;
     for round in 1..=args.rounds {
@@ -169,23 +161,6 @@ async fn measure(args: &LatencyArgs, binaries: &Binaries, devices: usize) -> Res
         row += lead + rows;
     }
     Ok(told(args, binaries, &sensors, &measured))
-}
-
-/// How many seconds index went on building, if it came to an end within `at_most`.
-async fn settled(gateway: &Gateway, at_most: Duration) -> Option<f64> {
-    let began = Instant::now();
-    let pid = *gateway.pids().get("index")?;
-    let (mut before, mut quiet) = (process::cpu_seconds(pid)?, 0);
-    while began.elapsed() < at_most {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = process::cpu_seconds(pid)?;
-        quiet = if now - before < 0.05 { quiet + 1 } else { 0 };
-        if quiet == QUIET_S {
-            return Some(began.elapsed().as_secs_f64() - f64::from(QUIET_S));
-        }
-        before = now;
-    }
-    None
 }
 
 /// One round of the real pipeline.
@@ -287,7 +262,6 @@ fn told(args: &LatencyArgs, binaries: &Binaries, sensors: &Sensors, measured: &M
         "hz": args.hz,
         "seconds": args.seconds,
         "commissioning_rows": args.common.commissioning_rows,
-        "index_settled_s": measured.settled_s.map(rounded),
         "p50_ms": at(&alerts, 0.5),
         "p99_ms": at(&alerts, 0.99),
         "max_ms": at(&alerts, 1.0),

@@ -24,8 +24,8 @@ pub trait Program: Sized + Send {
     const NAME: &'static str;
     /// Its commented defaults.
     const DEFAULTS: &'static str;
-    /// Whether it runs only where no other thread wants the processor ([`step_back`]): it is not on the way to an alert.
-    const STEPS_BACK: bool = false;
+    /// How far it steps back where processors are short, as nice(2) counts: what is not on the way to an alert lets that go first.
+    const NICE: i32 = 0;
     /// Its config table.
     type Config: DeserializeOwned;
 
@@ -82,16 +82,10 @@ pub fn run<P: Program>() -> ExitCode {
     })
 }
 
-/// Lets this thread, and those that it starts from now on, run only where no other one wants the processor (SCHED_IDLE of sched(7)). A niceness
-/// is not enough: the kernel wakes others on a processor that only such threads use as if it had nothing to do, but not on one where a
-/// thread of niceness 19 runs.
-fn step_back() {
-    let priority: libc::c_int = 0;
-    // SAFETY: the kernel reads the one number, which lives (its `struct sched_param` has nothing else), and changes how this thread is scheduled.
-    let answer = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, &raw const priority) };
-    if answer != 0 {
-        let error = std::io::Error::last_os_error();
-        tracing::warn!(%error, "it takes processors from others as any program does");
+/// Makes this thread, and those that it starts from now on, step back by `nice` more.
+pub fn step_back(nice: i32) {
+    if let Err(error) = rustix::process::nice(nice) {
+        tracing::warn!(%error, nice, "the priority stays as it is");
     }
 }
 
@@ -107,9 +101,7 @@ fn serve<P: Program>(common: CommonConfig, program: P) -> Result<(), Failure> {
     telemetry::start_logs(&common.telemetry, P::NAME, 0).map_err(|problem| ConfigError { problems: vec![problem] })?;
     let failed = |error: &dyn std::fmt::Display| Failure::Other(EXIT_FAILED, error.to_string());
     // Before there are other threads: each begins with what the one has that starts it.
-    if P::STEPS_BACK {
-        step_back();
-    }
+    step_back(P::NICE);
     let runtime = app::runtime()?;
     let ended = runtime.block_on(async {
         let stall_after = Duration::from_secs(common.telemetry.stall_after_s);
@@ -158,13 +150,13 @@ mod tests {
 
     #[test]
     fn what_a_thread_starts_steps_back_with_it() {
-        // SAFETY: it asks how this thread is scheduled.
-        let own = || unsafe { libc::sched_getscheduler(0) };
+        let own = || rustix::process::nice(0).unwrap();
+        let before = own();
         let stepped_back = std::thread::spawn(move || {
-            step_back();
+            step_back(3);
             (own(), std::thread::spawn(own).join().unwrap())
         });
-        assert_eq!(stepped_back.join().unwrap(), (libc::SCHED_IDLE, libc::SCHED_IDLE));
-        assert_eq!(own(), libc::SCHED_OTHER);
+        let after = (before + 3).min(19);
+        assert_eq!((stepped_back.join().unwrap(), own()), ((after, after), before));
     }
 }

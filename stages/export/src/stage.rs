@@ -57,7 +57,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Program for Export {
     const NAME: &'static str = "export";
     const DEFAULTS: &'static str = config::DEFAULTS;
-    const STEPS_BACK: bool = true;
+    const NICE: i32 = 15;
     type Config = Config;
 
     fn new(config: Config, _: &CommonConfig) -> Result<Self, Vec<String>> {

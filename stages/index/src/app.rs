@@ -12,7 +12,7 @@ use std::{
 use eddy_runtime::{
     bus::{Source, nats::NatsBus},
     config::CommonConfig,
-    program::{EXIT_STATE, Program},
+    program::{EXIT_STATE, Program, step_back},
     service::{self, Refusal, Request, Service},
     store_loop::{self, StoreLoopError},
     telemetry::Telemetry,
@@ -35,6 +35,9 @@ use crate::{
 /// Failed while running; starting again may help.
 const EXIT_FAILED: u8 = 1;
 
+/// Segments are built when nothing else is to be done, answers to searches and contexts included.
+const BUILDER_NICE: i32 = 5;
+
 /// The stage.
 #[derive(Debug)]
 pub struct Index {
@@ -48,7 +51,7 @@ fn folder(common: &CommonConfig) -> PathBuf {
 impl Program for Index {
     const NAME: &'static str = "index";
     const DEFAULTS: &'static str = include_str!("../default.toml");
-    const STEPS_BACK: bool = true;
+    const NICE: i32 = 10;
     type Config = Config;
 
     fn new(config: Config, _: &CommonConfig) -> Result<Self, Vec<String>> {
@@ -75,7 +78,10 @@ impl Program for Index {
         telemetry.expect_labels();
         let cancel = Arc::new(AtomicBool::new(false));
         let (builds, cancelled) = (store.clone(), cancel.clone());
-        let building = std::thread::spawn(move || builder::run(&builds, &cancelled));
+        let building = std::thread::spawn(move || {
+            step_back(BUILDER_NICE);
+            builder::run(&builds, &cancelled);
+        });
         let site = common.site.name.clone();
         let sketches = Sketches::default();
         let following = tokio::spawn(sketches.clone().follow(bus.clone(), site.clone(), stop.clone()));

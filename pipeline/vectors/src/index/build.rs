@@ -198,7 +198,8 @@ impl Build {
 
     fn build(mut self, cancel: &AtomicBool) -> Result<Built, IndexError> {
         let started = processor_time();
-        let late = || cancel.load(Ordering::Relaxed) || processor_time() - started > self.limits.build_time;
+        let late =
+            || cancel.load(Ordering::Relaxed) || processor_time().saturating_sub(started) > self.limits.build_time;
         let mut segment = Segment::create(&self.shared.catalog.path, self.target.clone(), self.model.dimensions)?;
         let mut columns = Columns::new(self.target.kind, self.model.dimensions);
         for source in &self.sources {
