@@ -233,9 +233,12 @@ async fn what_is_logged_of_an_output_names_its_trace_although_the_loop_has_gone_
     let subscriber = crate::telemetry::log::subscriber(&config, "sums", 0, false, file).unwrap();
     let _guard = tracing::subscriber::set_default(subscriber);
     let stage = rig.start(Sums::default(), |_| {});
-    // The seventh would be late.
+    // The seventh would be late. The first is out before the others come, so that they cannot all be of one output.
     for n in 1..=6 {
         store(&rig, 1.0, &Provenance { arrived: None, contexts: [context(n)].into_iter().collect() });
+        if n == 1 {
+            rig.rows(1).await;
+        }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     rig.rows(6).await;
