@@ -60,7 +60,12 @@ impl OnItsWay {
 
     /// A try that panicked is no answer: it is made again.
     fn keep(&mut self, joined: Result<Answer, JoinError>) {
-        self.answer = joined.inspect_err(|error| tracing::error!(%error, "publishing was given up")).ok();
+        if let Err(error) = &joined {
+            let in_hand = current::replace(self.leaving.trace());
+            tracing::error!(%error, "publishing was given up");
+            current::set(in_hand);
+        }
+        self.answer = joined.ok();
     }
 }
 
