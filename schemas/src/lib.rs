@@ -36,7 +36,7 @@ pub use embeddings::{Embeddings, EmbeddingsBuilder, HeadColumn, HeadLayout, Shad
 pub use layout::LayoutError;
 pub use names::SeriesName;
 pub use readings::{Readings, ReadingsBuilder};
-pub use rows::{Rows, RowsBuilder};
+pub use rows::{Rows, RowsBuilder, SeriesNames};
 pub use samples::{Samples, SamplesBuilder};
 pub use scores::{JOINT_CHANNEL, KeptWindow, Scores, ScoresBuilder, ShadowReport, Told, flags};
 

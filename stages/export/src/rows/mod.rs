@@ -84,7 +84,7 @@ struct Series(Vec<Option<(u32, u32)>>);
 
 impl Series {
     fn of(rows: &Rows, filter: &Filter, table: &mut Table) -> Self {
-        let number = |name: &String| {
+        let number = |name: &str| {
             // READINGS takes a row of a series without a name, and so does its export.
             let Some(series) = SeriesName::parse(name) else {
                 return filter.takes_device("").then(|| (table.names.number(""), NONE));
