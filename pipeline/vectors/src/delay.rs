@@ -107,15 +107,23 @@ impl Delay {
         self.len -= 1;
     }
 
-    /// The oldest vector that has waited long enough at row `row`, into `vector`; whether there was one.
-    pub fn pop(&mut self, row: u32, vector: &mut [f32]) -> bool {
+    /// Whether a vector has waited long enough at row `row`.
+    pub fn is_due(&self, row: u32) -> bool {
+        self.due(row).is_some()
+    }
+
+    /// The oldest vector, packed, if it has waited long enough at row `row`.
+    fn due(&self, row: u32) -> Option<&[u8]> {
         if self.len == 0 {
-            return false;
+            return None;
         }
         let (pushed, packed) = self.waits(0);
-        if row.wrapping_sub(pushed) < self.exclusion {
-            return false;
-        }
+        (row.wrapping_sub(pushed) >= self.exclusion).then_some(packed)
+    }
+
+    /// The oldest vector that has waited long enough at row `row`, into `vector`; whether there was one.
+    pub fn pop(&mut self, row: u32, vector: &mut [f32]) -> bool {
+        let Some(packed) = self.due(row) else { return false };
         unpack(packed, vector);
         self.forget_first();
         true

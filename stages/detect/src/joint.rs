@@ -334,13 +334,15 @@ impl Joined {
 
     /// Lets what has waited long enough into the history; returns whether there was something.
     fn age(&mut self, epoch: u16) -> bool {
+        // Hardly ever is there something: a round costs no allocation.
+        if !self.state.delay.is_due(self.rounds) {
+            return false;
+        }
         let mut vector = vec![0.0; self.vector.len()];
-        let mut aged = false;
         while self.state.delay.pop(self.rounds, &mut vector) {
             self.state.history.admit(&vector, epoch);
-            aged = true;
         }
-        aged
+        true
     }
 
     fn hold(&mut self) {
