@@ -274,7 +274,8 @@ mod tests {
     fn a_name_is_sent_once_a_batch_and_batches_know_nothing_of_each_other() {
         let mut builder = RowsBuilder::default();
         for batch in 0..2 {
-            let names: Vec<String> = (0..1000).map(|n| format!("device-{batch}/{n}")).collect();
+            // Half of the second batch's names were in the first, elsewhere.
+            let names: Vec<String> = (0..1000).rev().map(|n| format!("device/{}", n + 500 * batch)).collect();
             for name in names.iter().chain(names.iter().rev()) {
                 builder.push(name, 0);
             }

@@ -225,7 +225,12 @@ mod tests {
         let mut out = Vec::new();
         for row in 0..100 {
             let mut vector = vec![0.0; dimensions];
-            while delay.pop(row, &mut vector) {
+            loop {
+                let is_due = delay.is_due(row);
+                assert_eq!(delay.pop(row, &mut vector), is_due);
+                if !is_due {
+                    break;
+                }
                 out.push((row, vector[0]));
             }
             delay.push(row, &vec![row as f32; dimensions]);

@@ -334,7 +334,7 @@ impl Joined {
 
     /// Lets what has waited long enough into the history; returns whether there was something.
     fn age(&mut self, epoch: u16) -> bool {
-        // Hardly ever is there something: a round costs no allocation.
+        // Of a slow memory one round in 256 waits: all others cost no allocation.
         if !self.state.delay.is_due(self.rounds) {
             return false;
         }
