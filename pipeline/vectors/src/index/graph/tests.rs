@@ -224,6 +224,28 @@ fn check_damaged(graph: &Graph, vectors: &[Vec<f32>]) -> bool {
     is_told
 }
 
+#[test]
+fn a_blob_that_is_cut_off_is_told_by_every_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let vectors = clustered(2_000, 13, 8);
+    let (graph, _) = built(folder.path(), &vectors, &[1_999], 1);
+    let whole = bytes(&graph);
+    assert!(whole.iter().any(|(key, _)| *key == ABOVE), "it has a layer above the ground");
+    for (key, bytes) in &whole {
+        for left in [0, bytes.len() / 2, bytes.len() - 1] {
+            graph.write(|blobs, txn| blobs.put(txn, key, &bytes[..left])).unwrap();
+            let txn = graph.env.read_txn().unwrap();
+            assert!(graph.nearest(&txn, &vectors[0], 5, 24, None).is_err(), "{left} bytes of blob {key:x}");
+            let scanned = graph.scanned(&txn, &vectors[0], 5, None);
+            let is_row = [ROWS, SUMS].contains(key);
+            assert!(scanned.is_err() || !is_row, "{left} bytes of blob {key:x}");
+        }
+        graph.write(|blobs, txn| blobs.put(txn, key, bytes)).unwrap();
+    }
+    let txn = graph.env.read_txn().unwrap();
+    assert_eq!(graph.nearest(&txn, &vectors[0], 1, 24, None).unwrap(), [0]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
