@@ -139,6 +139,7 @@ impl Rows {
 }
 
 /// A series of a batch that is being made: its hash, its dictionary key, and where in the names' text its name lies.
+/// (The builder's offsets say where, too: two look-ups there cost 20 instructions a row.)
 #[derive(Debug)]
 struct Known {
     hash: u64,
