@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 
 use super::{
     error::IndexError,
+    filter::Windows as _,
     search::Searcher,
     segment::Segment,
     segment_record::{Model, SegmentRecord},
@@ -124,10 +125,9 @@ impl Searcher {
             }
             Run::Built(segment) => {
                 let txn = segment.read()?;
-                let first = local(windows.start);
-                let mut series = segment.series(&txn)?.skip(first as usize).zip(windows);
+                let known = segment.windows(&txn)?;
                 for window in found {
-                    let Some((series, _)) = series.find(|(_, of)| *of == window) else { break };
+                    let Some(series) = known.series(local(window)) else { break };
                     // One that was left out by a rebuild has none.
                     if let Some(vector) = segment.vector(&txn, local(window))? {
                         push(window, series, &vector);

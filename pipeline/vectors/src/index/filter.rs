@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use roaring::RoaringBitmap;
 
 use super::{
+    channels::Channels,
     names::{Names, TokenId},
     segment_record::{SegmentId, SegmentRecord},
     view::View,
@@ -88,6 +89,12 @@ impl Wanted {
         }
     }
 
+    /// Whether nothing but the channel is asked for.
+    fn is_of_channel_alone(&self) -> bool {
+        let others = [self.site, self.other_than_site, self.device, self.other_than_device];
+        others.into_iter().all(|part| matches!(part, Part::Any))
+    }
+
     fn allows(&self, names: &Names, series: SeriesId) -> bool {
         if !self.restricts {
             return true;
@@ -99,6 +106,16 @@ impl Wanted {
             && self.other_than_device.is_not(Some(parts.device))
             && self.channel.is(Some(parts.channel))
     }
+}
+
+/// What a filter asks of the windows of one segment, by their numbers in it; `None` past the last one.
+pub(super) trait Windows {
+    /// A window's series.
+    fn series(&self, at: u32) -> Option<SeriesId>;
+    /// A window's end, in event time.
+    fn end(&self, at: u32) -> Option<i64>;
+    /// Windows by channel.
+    fn channels(&self) -> &Channels;
 }
 
 /// A filter, with its names looked up.
@@ -127,35 +144,48 @@ impl<'a> Allowed<'a> {
             || self.deleted.contains_key(&record.id)
     }
 
-    /// Which windows of a segment are asked, of all whose series and ends are given in order; `None`: all of them.
-    pub(super) fn among(
-        &self,
-        record: &SegmentRecord,
-        windows: impl Iterator<Item = (SeriesId, i64)>,
-    ) -> Option<RoaringBitmap> {
+    /// Which windows of a segment are asked; `None`: all of them.
+    pub(super) fn among(&self, record: &SegmentRecord, windows: &impl Windows) -> Option<RoaringBitmap> {
         if !self.restricts(record) {
             return None;
         }
         let Filter { since, until, without, before, .. } = self.filter;
-        let is_asked = |series: SeriesId, end: i64| {
-            self.wanted.allows(self.names, series)
-                && since.is_none_or(|since| end >= since)
-                && until.is_none_or(|until| end < until)
+        let is_of_a_time = since.is_some() || until.is_some();
+        let is_asked = |at: &u32| {
+            let in_time = |end: i64| since.is_none_or(|since| end >= since) && until.is_none_or(|until| end < until);
+            (!self.wanted.restricts || windows.series(*at).is_some_and(|series| self.wanted.allows(self.names, series)))
+                && (!is_of_a_time || windows.end(*at).is_some_and(in_time))
         };
-        let mut among = RoaringBitmap::new();
-        // A segment has fewer than 2^32 windows.
-        let asked = windows.enumerate().filter(|(_, (series, end))| is_asked(*series, *end)).map(|(at, _)| at as u32);
-        if self.wanted.restricts || since.is_some() || until.is_some() {
-            // They come in order, which is all that could be wrong with them.
-            let _ = among.append(asked);
-        } else {
-            // A deletion or two: not a look at each window.
-            among.insert_range(0..record.count);
-        }
         let local = |window: &WindowId| (window - record.first) as u32;
-        if let Some(labelled) = &self.labelled {
-            among &= labelled.range(record.first..record.end()).map(local).collect::<RoaringBitmap>();
-        }
+        let some = |items: &mut dyn Iterator<Item = u32>| {
+            let mut some = RoaringBitmap::new();
+            // They come in order, which is all that could be wrong with them.
+            let _ = some.append(items);
+            some
+        };
+        // The fewest that are known without a look at each window.
+        let mut among = match (&self.labelled, self.wanted.channel) {
+            (Some(labelled), _) => {
+                some(&mut labelled.range(record.first..record.end()).map(local).filter(|at| is_asked(at)))
+            }
+            (None, Part::This(channel)) => {
+                let is_of = |series| self.names.parts(series).is_some_and(|parts| parts.channel == channel);
+                let those = windows.channels().of(channel, record.count, |at| windows.series(at).is_some_and(is_of));
+                if self.wanted.is_of_channel_alone() && !is_of_a_time {
+                    those
+                } else {
+                    some(&mut those.iter().filter(|at| is_asked(at)))
+                }
+            }
+            (None, _) if self.wanted.restricts || is_of_a_time => {
+                some(&mut (0..record.count).filter(|at| is_asked(at)))
+            }
+            (None, _) => {
+                let mut all = RoaringBitmap::new();
+                all.insert_range(0..record.count);
+                all
+            }
+        };
         if let Some(before) = before.filter(|before| record.end() > *before) {
             among.remove_range((before.max(record.first) - record.first) as u32..);
         }

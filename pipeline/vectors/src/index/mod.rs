@@ -16,6 +16,7 @@
 mod batch;
 mod build;
 mod catalog;
+mod channels;
 mod chunk;
 mod error;
 mod filter;

@@ -231,18 +231,14 @@ impl Searcher {
         let mut near: Vec<(f32, WindowId)> = Vec::new();
         for part in view.parts.iter().filter(|part| part.record.model as usize == model) {
             go_on()?;
-            let ends = part.facts.iter().map(|facts| facts.end);
-            let among = allowed.among(&part.record, part.series.iter().copied().zip(ends));
+            let among = allowed.among(&part.record, part);
             let found = part.nearest(query.vector, query.count, among.as_ref());
             near.extend(found.into_iter().map(|(row, squared)| (squared, part.record.first + u64::from(row))));
         }
         for segment in view.segments.iter().filter(|segment| segment.record.model as usize == model) {
             go_on()?;
             let txn = segment.read()?;
-            let among = match allowed.restricts(&segment.record) {
-                true => allowed.among(&segment.record, segment.series(&txn)?.zip(segment.ends(&txn)?)),
-                false => None,
-            };
+            let among = allowed.among(&segment.record, &segment.windows(&txn)?);
             let effort = effort(segment, query.recall, among.as_ref());
             let found = segment.nearest(&txn, query.vector, query.count, effort, among.as_ref())?;
             near.extend(found.into_iter().map(|(item, squared)| (squared, segment.record.first + u64::from(item))));
@@ -306,11 +302,10 @@ impl Searcher {
         };
         for segment in &view.segments {
             let txn = segment.read()?;
-            take(&segment.record, allowed.among(&segment.record, segment.series(&txn)?.zip(segment.ends(&txn)?)));
+            take(&segment.record, allowed.among(&segment.record, &segment.windows(&txn)?));
         }
         for part in &view.parts {
-            let ends = part.facts.iter().map(|facts| facts.end);
-            take(&part.record, allowed.among(&part.record, part.series.iter().copied().zip(ends)));
+            take(&part.record, allowed.among(&part.record, part));
         }
         all.sort_unstable();
         Ok(all)

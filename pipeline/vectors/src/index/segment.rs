@@ -11,7 +11,9 @@ use heed::{
 use roaring::RoaringBitmap;
 
 use super::{
+    channels::Channels,
     error::IndexError,
+    filter::Windows,
     forest::Forest,
     graph::Graph,
     hannoy::Hannoy,
@@ -35,6 +37,7 @@ pub(super) struct Segment {
     path: PathBuf,
     columns: Database<'static, Str, Bytes>,
     vectors: Box<dyn SegmentKind>,
+    channels: Channels,
 }
 
 /// What is known of a segment's windows, column by column.
@@ -64,6 +67,27 @@ impl Columns {
         self.series.extend(series.to_le_bytes());
         self.ends.extend(facts.end.to_le_bytes());
         facts.put(&mut self.facts);
+    }
+}
+
+/// Columns of a segment as they lie in its map.
+pub(super) struct SegmentWindows<'t> {
+    series: &'t [[u8; 4]],
+    ends: &'t [[u8; 8]],
+    channels: &'t Channels,
+}
+
+impl Windows for SegmentWindows<'_> {
+    fn series(&self, at: u32) -> Option<SeriesId> {
+        self.series.get(at as usize).map(|number| SeriesId::from_le_bytes(*number))
+    }
+
+    fn end(&self, at: u32) -> Option<i64> {
+        self.ends.get(at as usize).map(|time| i64::from_le_bytes(*time))
+    }
+
+    fn channels(&self) -> &Channels {
+        self.channels
     }
 }
 
@@ -114,7 +138,7 @@ impl Segment {
             Kind::Exact => return Err(IndexError::Query(format!("segment {} is not built", record.id))),
         };
         let columns = columns_of(&env, create).map_err(wrap)?;
-        Ok(Self { record, env, path, columns, vectors })
+        Ok(Self { record, env, path, columns, vectors, channels: Channels::default() })
     }
 
     pub(super) fn wrap(&self) -> impl Fn(KindError) -> IndexError + '_ {
@@ -172,16 +196,10 @@ impl Segment {
         Ok(bytes)
     }
 
-    /// The series of every window.
-    pub(super) fn series<'t>(&self, txn: &'t RoTxn<'_>) -> Result<impl Iterator<Item = SeriesId> + 't, IndexError> {
-        let bytes = self.column(txn, "series", 4)?;
-        Ok(bytes.chunks_exact(4).filter_map(|number| number.try_into().ok()).map(SeriesId::from_le_bytes))
-    }
-
-    /// The end of every window, in event time.
-    pub(super) fn ends<'t>(&self, txn: &'t RoTxn<'_>) -> Result<impl Iterator<Item = i64> + 't, IndexError> {
-        let bytes = self.column(txn, "ends", 8)?;
-        Ok(bytes.chunks_exact(8).filter_map(|time| time.try_into().ok()).map(i64::from_le_bytes))
+    /// What a filter asks of its windows.
+    pub(super) fn windows<'t>(&'t self, txn: &'t RoTxn<'_>) -> Result<SegmentWindows<'t>, IndexError> {
+        let (series, ends) = (self.column(txn, "series", 4)?.as_chunks().0, self.column(txn, "ends", 8)?.as_chunks().0);
+        Ok(SegmentWindows { series, ends, channels: &self.channels })
     }
 
     /// What is known of one window.

@@ -8,6 +8,8 @@ use roaring::RoaringBitmap;
 use half::f16;
 
 use super::{
+    channels::Channels,
+    filter::Windows,
     segment_record::SegmentRecord,
     window::{Facts, Row, SeriesId},
 };
@@ -22,12 +24,27 @@ pub(super) struct Part {
     dimensions: usize,
     vectors: Vec<f16>,
     rows: ScaledTiles,
+    channels: Channels,
+}
+
+impl Windows for Part {
+    fn series(&self, at: u32) -> Option<SeriesId> {
+        self.series.get(at as usize).copied()
+    }
+
+    fn end(&self, at: u32) -> Option<i64> {
+        self.facts.get(at as usize).map(|facts| facts.end)
+    }
+
+    fn channels(&self) -> &Channels {
+        &self.channels
+    }
 }
 
 impl Part {
     pub(super) fn new(record: SegmentRecord, dimensions: usize) -> Self {
-        let rows = ScaledTiles::new(dimensions);
-        Self { record, series: Vec::new(), facts: Vec::new(), dimensions, vectors: Vec::new(), rows }
+        let (rows, channels) = (ScaledTiles::new(dimensions), Channels::default());
+        Self { record, series: Vec::new(), facts: Vec::new(), dimensions, vectors: Vec::new(), rows, channels }
     }
 
     pub(super) fn len(&self) -> usize {

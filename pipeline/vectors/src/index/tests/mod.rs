@@ -181,6 +181,19 @@ fn filters_ask_only_what_they_allow() {
     check(Filter { without: [3, 100].into(), ..none() }, &|n| n != 3 && n != 100);
     check(Filter { before: Some(90), ..none() }, &|n| n < 90);
     check(Filter { label: Some("*".into()), ..none() }, &|n| n == 7 || n == 190);
+    // What is labelled, and what is of a channel, is known without a look at each window; the rest is asked of those.
+    check(Filter { label: Some("*".into()), other_than_device: Some("d2".into()), ..none() }, &|n| n == 190);
+    check(Filter { label: Some("*".into()), since: Some(100), ..none() }, &|n| n == 190);
+    check(Filter { label: Some("*".into()), channel: Some("c1".into()), until: Some(50), ..none() }, &|n| n == 7);
+    for _ in 0..2 {
+        check(Filter { channel: Some("c1".into()), ..none() }, &|n| n % 2 == 1);
+        check(Filter { channel: Some("c0".into()), before: Some(150), ..none() }, &|n| n % 2 == 0 && n < 150);
+        check(Filter { channel: Some("c1".into()), since: Some(60), ..none() }, &|n| n % 2 == 1 && n >= 50);
+        check(Filter { channel: Some("c1".into()), other_than_device: Some("d3".into()), ..none() }, &|n| {
+            n % 2 == 1 && n % 5 != 3
+        });
+        check(Filter { channel: Some("none".into()), ..none() }, &|_| false);
+    }
     let found = check(Filter { label: Some("normal".into()), ..none() }, &|n| n == 7);
     assert_eq!(found[0].label.as_ref().unwrap().name, "normal");
     assert_eq!(searcher.tagged("alert").unwrap(), [190, 7]);
