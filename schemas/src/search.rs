@@ -134,13 +134,16 @@ pub struct FoundLabel {
 pub struct IndexStats {
     /// Windows that can be found.
     pub windows: u64,
-    /// Of these, those that are not in a built segment.
+    /// Of these, those in memory: their segments are not brought to disk yet.
     pub tail: u64,
+    /// And those that are scanned from disk, since too few searches came for a graph of them.
+    #[serde(default)]
+    pub flat: u64,
     /// Deleted windows that still take room.
     pub deleted: u64,
-    /// Built segments.
+    /// Segments on disk.
     pub segments: u64,
-    /// Sealed segments that wait to be built.
+    /// Sealed segments that wait to be brought to disk.
     pub waiting: u64,
     /// Series that were ever seen.
     pub series: u64,

@@ -329,7 +329,13 @@ mod tests {
 
     fn limits() -> crate::index::Limits {
         let segment_windows = 100;
-        crate::index::Limits { map_bytes: 64 << 20, segment_windows, graph_windows: 0, ..Default::default() }
+        crate::index::Limits {
+            map_bytes: 64 << 20,
+            segment_windows,
+            graph_after: 0,
+            graph_windows: 0,
+            ..Default::default()
+        }
     }
 
     /// The `n`-th window: of one of three sites, near one of some places.

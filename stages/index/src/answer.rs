@@ -80,6 +80,7 @@ impl Answers {
         Ok(IndexStats {
             windows: stats.windows,
             tail: stats.tail,
+            flat: stats.flat,
             deleted: stats.deleted,
             segments: stats.segments,
             waiting: stats.waiting,

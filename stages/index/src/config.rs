@@ -13,6 +13,8 @@ pub struct Config {
     pub segment_windows: u32,
     /// Hours between the ends of its windows.
     pub segment_span_h: f64,
+    /// Searches that scan a segment until a graph is built of it.
+    pub graph_after_searches: u32,
     /// Windows of a merged segment at most.
     pub graph_windows: u32,
     /// Megabytes of all files.
@@ -63,6 +65,7 @@ impl Config {
         };
         check("segment_windows", f64::from(self.segment_windows), 100.0, 1e7);
         check("segment_span_h", self.segment_span_h, 1.0, 1e6);
+        check("graph_after_searches", f64::from(self.graph_after_searches), 0.0, 1e9);
         check("graph_windows", f64::from(self.graph_windows), 0.0, 1e9);
         check("bytes_max_mb", self.bytes_max_mb as f64, 16.0, 1e7);
         check("age_max_d", self.age_max_d, 1.0, 1e5);
@@ -95,6 +98,7 @@ impl Config {
             map_bytes: (self.map_mb as usize) << 20,
             segment_windows: self.segment_windows,
             segment_span: (self.segment_span_h * 3.6e12) as i64,
+            graph_after: self.graph_after_searches.into(),
             graph_windows: self.graph_windows,
             bytes_max: self.bytes_max_mb << 20,
             age_max: (self.age_max_d * 8.64e13) as i64,

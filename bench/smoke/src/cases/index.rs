@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::atomic::AtomicBool};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use eddy_vectors::index::{Facts, Filter, Limits, Model, Query, Recall, Store, Window};
 
 use crate::{
@@ -22,7 +22,7 @@ fn model() -> Model {
 }
 
 fn store(folder: &Path) -> Result<Store> {
-    Ok(Store::open(&folder.join("index"), Limits { map_bytes: 64 << 20, ..Limits::default() })?)
+    Ok(Store::open(&folder.join("index"), Limits { map_bytes: 64 << 20, graph_after: 0, ..Limits::default() })?)
 }
 
 fn windows(count: usize) -> Vec<Window> {
@@ -61,8 +61,9 @@ pub fn build(folder: &Path) -> Result<()> {
     }
     batch.seal()?;
     batch.commit(None, "1")?;
-    let build = store.next_build()?.context("nothing is to be built")?;
-    ensure!(store.publish(build.run(&AtomicBool::new(false))?)?, "what was built is not wanted");
+    while let Some(build) = store.next_build()? {
+        ensure!(store.publish(build.run(&AtomicBool::new(false))?)?, "what was built is not wanted");
+    }
     Ok(())
 }
 

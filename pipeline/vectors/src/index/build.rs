@@ -1,4 +1,4 @@
-//! Building sealed segments, in the background.
+//! Bringing sealed segments to disk and building what is searched, in the background.
 
 use std::{
     collections::BTreeMap,
@@ -59,7 +59,8 @@ impl Store {
             deleted.insert(segment.id, catalog.deleted(&txn, segment.id)?);
         }
         let slow = lock(&self.slow).clone();
-        let Some((sources, kind)) = plan(&segments, &deleted, &slow, &self.limits) else { return Ok(None) };
+        let scans = |segment: &SegmentRecord| self.shared.scans(segment);
+        let Some((sources, kind)) = plan(&segments, &deleted, &slow, &scans, &self.limits) else { return Ok(None) };
         let models = catalog.all_models(&txn)?;
         drop(txn);
         let mut txn = catalog.write()?;
@@ -198,8 +199,9 @@ impl Build {
 
     fn build(mut self, cancel: &AtomicBool) -> Result<Built, IndexError> {
         let started = processor_time();
-        let late =
-            || cancel.load(Ordering::Relaxed) || processor_time().saturating_sub(started) > self.limits.build_time;
+        let is_cheap = self.target.kind == Kind::Flat;
+        let is_over = || !is_cheap && processor_time().saturating_sub(started) > self.limits.build_time;
+        let late = || cancel.load(Ordering::Relaxed) || is_over();
         let mut segment = Segment::create(&self.shared.catalog.path, self.target.clone(), self.model.dimensions)?;
         let mut columns = Columns::new(self.target.kind, self.model.dimensions);
         for source in &self.sources {

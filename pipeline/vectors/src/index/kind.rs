@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Forest`](super::forest::Forest) | random planes (arroy, after Annoy) | looks up each tree's nodes and each vector in LMDB |
 //! | [`Graph`](super::graph::Graph) | links between near vectors (HNSW) | reads flat arrays from the map |
+//! | [`Flat`](super::flat::Flat) | its rows alone | row by row, until enough searches did |
 //! | [`Hannoy`](super::hannoy::Hannoy) | by earlier releases | row by row, until it is built anew |
 //!
 //! The figures are in ARCHITECTURE.md.

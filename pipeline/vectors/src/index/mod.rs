@@ -1,8 +1,8 @@
 //! A store of windows' vectors on disk, searchable while it grows.
 //!
 //! One process writes ([`Store`]), any number search ([`Searcher`]). A window is searchable as soon as its batch is
-//! committed: exactly, from a tail in memory, until its segment is full, sealed and built in the background into a graph (or
-//! a forest: arroy). Segments are runs of windows of one model, cut at the stream's own positions and built from
+//! committed: exactly, from a tail in memory, until its segment is full, sealed and brought to disk in the background; and in a graph (or
+//! a forest: arroy) once it has been scanned often enough for that to pay. Segments are runs of windows of one model, cut at the stream's own positions and built from
 //! a seed, so that a store made again from the same stream answers alike. Whole segments age out; single windows are
 //! deleted by a bitmap until a rebuild leaves them out.
 //!
@@ -20,6 +20,7 @@ mod channels;
 mod chunk;
 mod error;
 mod filter;
+mod flat;
 mod forest;
 mod graph;
 mod hannoy;

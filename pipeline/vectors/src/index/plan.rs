@@ -1,5 +1,5 @@
-//! What is built next: what waits, then what lost many windows, then what is merged, then what is searched row by row because
-//! an earlier release built it.
+//! What is built next: what waits in memory, which goes to disk; then what was scanned so often that a graph pays; then what lost
+//! many windows, then what is merged, then what is searched row by row because an earlier release built it.
 //!
 //! Four segments of a size are merged, four of those, and so on, from the oldest on: like the digits of a counter, so that which
 //! windows end up together is settled by the order in which segments were sealed, however many of them waited when a build began. Those
@@ -49,11 +49,25 @@ pub(super) fn plan(
     segments: &[SegmentRecord],
     deleted: &BTreeMap<SegmentId, RoaringBitmap>,
     slow: &Slow,
+    scans: &impl Fn(&SegmentRecord) -> u64,
     limits: &Limits,
 ) -> Option<(Vec<SegmentRecord>, Kind)> {
+    if let Some(segment) = segments.iter().find(|segment| segment.sealed && segment.kind == Kind::Exact) {
+        return Some((vec![segment.clone()], Kind::Flat));
+    }
     let kind_of = |run: &Range<usize>| if run.len() > 1 { Kind::Graph } else { limits.kind };
     let groups = groups(segments, slow, limits);
-    let is_tried = |run: &Range<usize>| run.len() > 1 || !slow.is_given_up(&segments[run.start], kind_of(run));
+    let pays = |run: &[SegmentRecord]| {
+        let flat = run.iter().filter(|segment| segment.kind == Kind::Flat);
+        let (scanned, asked) = flat.fold((0, 0), |(scanned, asked), segment| {
+            let windows = u128::from(segment.count);
+            (scanned + windows * u128::from(scans(segment)), asked + windows * u128::from(limits.graph_after))
+        });
+        scanned >= asked
+    };
+    let is_tried = |run: &Range<usize>| {
+        pays(&segments[run.clone()]) && (run.len() > 1 || !slow.is_given_up(&segments[run.start], kind_of(run)))
+    };
     if let Some(run) = groups.iter().find_map(|group| group.waiting(&is_tried)) {
         return Some((segments[run.clone()].to_vec(), kind_of(&run)));
     }
@@ -63,17 +77,19 @@ pub(super) fn plan(
     };
     let anew = |is_due: &dyn Fn(&SegmentRecord) -> bool| {
         let mut built = segments.iter().filter(|segment| segment.kind != Kind::Exact);
-        let segment = built.find(|segment| is_due(segment) && !slow.is_given_up(segment, limits.kind))?;
-        Some((vec![segment.clone()], limits.kind))
+        let kind = |segment: &SegmentRecord| if segment.kind == Kind::Flat { Kind::Flat } else { limits.kind };
+        let is_tried = |segment: &SegmentRecord| kind(segment) == Kind::Flat || !slow.is_given_up(segment, limits.kind);
+        let segment = built.find(|segment| is_due(segment) && is_tried(segment))?;
+        Some((vec![segment.clone()], kind(segment)))
     };
     let merged = || {
-        let merged = groups.iter().find(|group| group.run.len() > 1)?;
-        Some((segments[merged.run.clone()].to_vec(), Kind::Graph))
+        let merged = groups.iter().find_map(Group::merged)?;
+        Some((segments[merged].to_vec(), Kind::Graph))
     };
     let is_outdated = |segment: &SegmentRecord| match segment.kind {
         Kind::Hannoy => true,
         Kind::Forest => limits.kind == Kind::Graph,
-        Kind::Exact | Kind::Graph => false,
+        Kind::Exact | Kind::Flat | Kind::Graph => false,
     };
     anew(&lost).or_else(merged).or_else(|| anew(&is_outdated))
 }
@@ -82,13 +98,21 @@ pub(super) fn plan(
 struct Group {
     run: Range<usize>,
     windows: u64,
-    /// Of these, those that are searched row by row until they are built.
+    /// Of these, those that are scanned until enough searches did.
     waiting: u64,
     /// The groups that it is merged from.
     parts: Vec<Group>,
 }
 
 impl Group {
+    /// What to merge: all of it where none of it waits, else what is complete of its parts.
+    fn merged(&self) -> Option<Range<usize>> {
+        match self.waiting {
+            0 => (self.run.len() > 1).then(|| self.run.clone()),
+            _ => self.parts.iter().find_map(Self::merged),
+        }
+    }
+
     /// What to build so that nothing waits: all of it where at least half does, else those of its parts that do.
     fn waiting(&self, is_tried: &impl Fn(&Range<usize>) -> bool) -> Option<Range<usize>> {
         if self.waiting * 2 >= self.windows {
@@ -107,7 +131,7 @@ fn groups(segments: &[SegmentRecord], slow: &Slow, limits: &Limits) -> Vec<Group
     let mut groups: Vec<Group> = Vec::new();
     for (at, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.sealed) {
         let windows = u64::from(segment.count);
-        let waiting = if segment.kind == Kind::Exact { windows } else { 0 };
+        let waiting = if segment.kind == Kind::Flat { windows } else { 0 };
         groups.push(Group { run: at..at + 1, windows, waiting, parts: Vec::new() });
         while let Some(last) = groups.len().checked_sub(MERGED) {
             let four = &groups[last..];

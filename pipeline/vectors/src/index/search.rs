@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::Ordering},
     time::Duration,
 };
 
@@ -240,6 +240,9 @@ impl Searcher {
             let txn = segment.read()?;
             let among = allowed.among(&segment.record, &segment.windows(&txn)?);
             let effort = effort(segment, query.recall, among.as_ref());
+            if effort.is_none() && query.recall != Recall::Exact && windows(segment, among.as_ref()) > EXACT_BELOW {
+                segment.scans.fetch_add(1, Ordering::Relaxed);
+            }
             let found = segment.nearest(&txn, query.vector, query.count, effort, among.as_ref())?;
             near.extend(found.into_iter().map(|(item, squared)| (squared, segment.record.first + u64::from(item))));
         }
@@ -398,10 +401,14 @@ impl Searcher {
     }
 }
 
+fn windows(segment: &Segment, among: Option<&RoaringBitmap>) -> u64 {
+    among.map_or(u64::from(segment.record.count), RoaringBitmap::len)
+}
+
 /// How hard to look; `None`: at everything, where that is exact and as cheap.
 fn effort(segment: &Segment, recall: Recall, among: Option<&RoaringBitmap>) -> Option<u32> {
     let Recall::AtLeast(recall) = recall else { return None };
     let effort = segment.record.effort(recall)?;
-    let windows = among.map_or(u64::from(segment.record.count), RoaringBitmap::len);
+    let windows = windows(segment, among);
     (windows > EXACT_BELOW && u64::from(effort).saturating_mul(segment.scanned_for_one()) < windows).then_some(effort)
 }

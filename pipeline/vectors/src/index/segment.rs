@@ -2,7 +2,10 @@
 //!
 //! Beside the vectors it holds what is known of each window, as columns, so that a filter reads only what it asks.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
+};
 
 use heed::{
     CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls,
@@ -14,6 +17,7 @@ use super::{
     channels::Channels,
     error::IndexError,
     filter::Windows,
+    flat::Flat,
     forest::Forest,
     graph::Graph,
     hannoy::Hannoy,
@@ -38,6 +42,8 @@ pub(super) struct Segment {
     columns: Database<'static, Str, Bytes>,
     vectors: Box<dyn SegmentKind>,
     channels: Channels,
+    /// Searches that looked at each of its rows since this process began, where a graph would have spared that.
+    pub(super) scans: AtomicU64,
 }
 
 /// What is known of a segment's windows, column by column.
@@ -134,11 +140,12 @@ impl Segment {
         let vectors: Box<dyn SegmentKind> = match record.kind {
             Kind::Forest => Box::new(Forest::open(&env, &path, dimensions, create).map_err(wrap)?),
             Kind::Hannoy => Box::new(Hannoy::open(&env, dimensions).map_err(wrap)?),
+            Kind::Flat => Box::new(Flat::open(&env, dimensions, record.count as usize, create).map_err(wrap)?),
             Kind::Graph => Box::new(Graph::open(&env, dimensions, record.count as usize, create).map_err(wrap)?),
             Kind::Exact => return Err(IndexError::Query(format!("segment {} is not built", record.id))),
         };
         let columns = columns_of(&env, create).map_err(wrap)?;
-        Ok(Self { record, env, path, columns, vectors, channels: Channels::default() })
+        Ok(Self { record, env, path, columns, vectors, channels: Channels::default(), scans: AtomicU64::default() })
     }
 
     pub(super) fn wrap(&self) -> impl Fn(KindError) -> IndexError + '_ {
@@ -257,7 +264,7 @@ impl Segment {
     pub(super) fn scanned_for_one(&self) -> u64 {
         match self.record.kind {
             Kind::Graph => 100,
-            Kind::Forest | Kind::Exact => 20,
+            Kind::Forest | Kind::Exact | Kind::Flat => 20,
             Kind::Hannoy => u64::MAX,
         }
     }

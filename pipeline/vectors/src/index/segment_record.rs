@@ -9,7 +9,7 @@ pub type SegmentId = u32;
 /// How a segment is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Row by row: it is open, or waits to be built.
+    /// Row by row, from memory: it is open, or waits to be brought to disk.
     Exact = 0,
     /// By a forest of random planes (arroy).
     Forest = 1,
@@ -17,6 +17,8 @@ pub enum Kind {
     Hannoy = 2,
     /// By a graph of near vectors.
     Graph = 3,
+    /// Row by row, from the disk: too few searches came for a graph.
+    Flat = 4,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
             Self::Forest => "forest",
             Self::Hannoy => "hannoy",
             Self::Graph => "graph",
+            Self::Flat => "flat",
         }
     }
 }
@@ -117,6 +120,7 @@ impl SegmentRecord {
             1 => Kind::Forest,
             2 => Kind::Hannoy,
             3 => Kind::Graph,
+            4 => Kind::Flat,
             _ => return Err(get.error("a segment of an unknown kind")),
         };
         let ends = (get.i64()?, get.i64()?);

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
 };
 
 use heed::RwTxn;
@@ -30,8 +30,11 @@ pub struct Limits {
     pub segment_windows: u32,
     /// And when the ends of its windows lie so far apart, in nanoseconds.
     pub segment_span: i64,
-    /// What a sealed segment is built into: [`Kind::Graph`] or [`Kind::Forest`].
+    /// What a segment is built into that is searched: [`Kind::Graph`] or [`Kind::Forest`].
     pub kind: Kind,
+    /// And after how many searches that scanned it; 0: at once. To rent before buying (Karlin et al. 1988, "ski rental") would be the price: a build
+    /// takes as much of a processor as 60,000 (64 dimensions) to 90,000 (16) scans of the same windows. But who has searched much waits.
+    pub graph_after: u64,
     /// Four segments of a size are merged into a graph, as long as that has at most so many windows; 0: never.
     pub graph_windows: u32,
     /// All files together; past it the oldest segment goes.
@@ -53,6 +56,7 @@ impl Default for Limits {
             segment_windows: 65_536,
             segment_span: i64::MAX,
             kind: Kind::Graph,
+            graph_after: 5_000,
             graph_windows: 1 << 20,
             bytes_max: u64::MAX,
             age_max: i64::MAX,
@@ -68,13 +72,15 @@ impl Default for Limits {
 pub struct Stats {
     /// Windows that can be found.
     pub windows: u64,
-    /// Of these, those in segments that are not built.
+    /// Of these, those in memory: of segments that are not brought to disk yet.
     pub tail: u64,
+    /// And those that are scanned from disk.
+    pub flat: u64,
     /// Deleted windows that are still stored.
     pub deleted: u64,
-    /// Built segments.
+    /// Segments on disk.
     pub segments: u64,
-    /// Sealed segments that wait to be built.
+    /// Sealed segments that wait to be brought to disk.
     pub waiting: u64,
     /// Series that were ever seen.
     pub series: u64,
@@ -108,7 +114,13 @@ impl Shared {
         Arc::new(Self { catalog, opened: Mutex::default() })
     }
 
-    /// A built segment, opened once.
+    /// How many searches scanned a segment that is open.
+    pub(super) fn scans(&self, record: &SegmentRecord) -> u64 {
+        let opened = lock(&self.opened).get(&(record.id, record.kind)).and_then(Weak::upgrade);
+        opened.map_or(0, |segment| segment.scans.load(Ordering::Relaxed))
+    }
+
+    /// A segment on disk, opened once.
     pub(super) fn segment(&self, record: &SegmentRecord, model: &Model) -> Result<Arc<Segment>, IndexError> {
         let mut opened = lock(&self.opened);
         let key = (record.id, record.kind);
@@ -302,6 +314,7 @@ impl Store {
                 stats.waiting += u64::from(segment.sealed);
             } else {
                 stats.segments += 1;
+                stats.flat += if segment.kind == Kind::Flat { u64::from(segment.count) - deleted } else { 0 };
             }
         }
         Ok(stats)

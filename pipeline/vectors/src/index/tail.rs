@@ -1,4 +1,4 @@
-//! The tail: windows of segments that are not built yet, in memory, searched row by row and exactly.
+//! The tail: windows of segments that are not on disk yet, in memory, searched row by row and exactly.
 //!
 //! Rows are scanned as int8 with a bound on what that loses; the few that the bounds leave in question are measured by their
 //! true vectors.

@@ -60,11 +60,11 @@ fn index(status: &Status) -> String {
     let Some(index) = &status.index else { return "index: does not answer".to_owned() };
     let missed = if index.missed > 0 { format!(", {} messages missed", index.missed) } else { String::new() };
     format!(
-        "index: {} windows of {} series ({} not built yet, {} segments wait), {} segments, {} labels, {}{missed}",
+        "index: {} windows of {} series ({} in memory, {} scanned from disk), {} segments, {} labels, {}{missed}",
         index.windows,
         index.series,
         index.tail,
-        index.waiting,
+        index.flat,
         index.segments,
         index.labels,
         bytes(index.bytes),

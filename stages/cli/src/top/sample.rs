@@ -198,6 +198,7 @@ fn index() -> IndexStats {
     IndexStats {
         windows: 0,
         tail: 0,
+        flat: 0,
         deleted: 0,
         segments: 12,
         waiting: 0,

@@ -139,6 +139,14 @@ impl Graph {
         Ok(())
     }
 
+    /// Writes what rows are left; those of windows that were left out are empty.
+    pub(super) fn lay_rows(&mut self) -> Result<(), KindError> {
+        while (self.put.next as usize) < self.len {
+            self.push(None)?;
+        }
+        self.write_part()
+    }
+
     /// In a transaction of its own: what is written is in memory until it is committed.
     fn write(&self, write: impl FnOnce(&Blobs, &mut RwTxn<'_>) -> heed::Result<()>) -> Result<(), KindError> {
         let mut txn = self.env.write_txn()?;
@@ -177,10 +185,7 @@ impl SegmentKind for Graph {
     }
 
     fn build(&mut self, bounds: &Bounds<'_>) -> Result<Reached, KindError> {
-        while (self.put.next as usize) < self.len {
-            self.push(None)?;
-        }
-        self.write_part()?;
+        self.lay_rows()?;
         let txn = self.env.read_txn()?;
         let rows = Rows::read(&self.blobs, &txn, self.dimensions, self.len)?;
         let (links, reached) = linked::linked(&rows, bounds)?;

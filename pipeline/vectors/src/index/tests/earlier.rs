@@ -59,7 +59,7 @@ fn what_waited_is_built_before_what_the_release_before_built() {
     batch.add(&model(), &window(32)).unwrap();
     batch.seal().unwrap();
     batch.commit(before.as_deref(), "34").unwrap();
-    let build = store.next_build().unwrap().unwrap();
+    let build = next_build(&store).unwrap();
     assert_eq!(build.windows(), 1);
     assert!(store.publish(build.run(&AtomicBool::new(false)).unwrap()).unwrap());
     assert_eq!(store.next_build().unwrap().unwrap().windows(), 32);

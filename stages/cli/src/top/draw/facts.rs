@@ -146,7 +146,7 @@ fn disk(disk: &Disk) -> Fact {
 fn index(view: &View) -> Fact {
     let Some(index) = &view.index else { return fact("index", Level::Warning, "does not answer") };
     let mut text = format!("{} of {} series", count(index.windows as usize, "window"), number(index.series));
-    text += &format!(", {} not built yet, {}", number(index.tail), bytes(index.bytes));
+    text += &format!(", {} in memory, {}", number(index.tail), bytes(index.bytes));
     if index.missed > 0 {
         text += &format!(", {} missed", count(index.missed as usize, "message"));
     }

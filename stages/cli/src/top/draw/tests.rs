@@ -62,7 +62,7 @@ fn the_overview_says_how_everything_is_at_80x24() {
             "‼ streams fullest READINGS 96%, SAMPLES 12%, SIDE 5%",
             "! region  no link; 810 lost; waiting 2 alerts (1500 B), 150 deltas (1500 B)",
             "disk    38.2 GB of 80.0 GB free, full in 12d",
-            "index   3,591 windows of 36 series, 120 not built yet, 2400.0 kB",
+            "index   3,591 windows of 36 series, 120 in memory, 2400.0 kB",
             "bundle  5f0c3a9e1b2d judges",
             "rollout 77aa3a9e1b2d shadow: 12 of 36 series are warm",
             "! aside   3 refused at capture, 9 late at capture",
