@@ -276,7 +276,8 @@ fn nearest_of_width(query: &[f32], components: &[i8], count: usize, width: usize
         squared[LANES.min(count - from)..].fill(f32::INFINITY);
         let least = squared.iter().fold(f32::INFINITY, |least, x| least.min(*x));
         if best.is_none_or(|(_, least_before)| least < least_before) {
-            let lane = squared.iter().position(|x| *x == least).unwrap_or(0);
+            // Of rows that are near to nothing (NaN) it is one that there is.
+            let lane = squared.iter().position(|x| *x == least).unwrap_or(0).min(count - from - 1);
             best = Some((from + lane, least));
         }
     }
@@ -341,6 +342,7 @@ mod tests {
         let mut tiles = Tiles::new(4);
         (0..9).for_each(|row| tiles.push(std::iter::repeat_n(row, 4)));
         assert_eq!(tiles.nearest(&[f32::NAN; 4]).map(|(row, _)| row), Some(0), "no number is near to none");
+        assert!(tiles.nearest_of(&[f32::NAN; 4], 3).is_some_and(|(row, _)| row < 3), "nor to what fills a tile up");
     }
 
     #[test]
