@@ -166,8 +166,7 @@ fn build(store: &Store, searcher: &Searcher, state: &State) -> Result<Builds> {
         // Asked before, so that nothing is sealed between the two questions.
         let is_last = state.has(&state.inserted);
         let Some(build) = store.next_build()? else {
-            // What is scanned is built once enough searches did.
-            if is_last && store.stats()?.flat == 0 {
+            if is_last {
                 break;
             }
             sleep(BUILD_EVERY);

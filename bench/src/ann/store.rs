@@ -74,7 +74,7 @@ pub(super) struct Restarted {
 
 fn limits(n: usize, graph: bool) -> Limits {
     let kind = if graph { Kind::Graph } else { Kind::Forest };
-    let mut limits = Limits { map_bytes: 16 << 30, kind, graph_windows: 0, ..Limits::default() };
+    let mut limits = Limits { map_bytes: 16 << 30, kind, graph_after: 0, graph_windows: 0, ..Limits::default() };
     if graph {
         // So that segments of a size are always four, until one is left.
         let mut size = n.div_ceil(4);

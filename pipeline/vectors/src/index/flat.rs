@@ -7,6 +7,7 @@ use roaring::RoaringBitmap;
 use super::{
     graph::Graph,
     kind::{Bounds, KindError, Reached, SegmentKind},
+    search::EXACT_BELOW,
 };
 
 /// See the module: the vectors lie as a [`Graph`]'s do, what is scanned are rows of the segment's columns.
@@ -38,6 +39,20 @@ impl SegmentKind for Flat {
         _: Option<&RoaringBitmap>,
     ) -> Result<Vec<u32>, KindError> {
         Err(KindError::Other(format!("an effort of {effort} is noted of a segment without a graph")))
+    }
+
+    /// A few are measured one by one; of many it is less to look at all rows of the columns.
+    fn scanned(
+        &self,
+        txn: &RoTxn<'_>,
+        query: &[f32],
+        count: usize,
+        among: Option<&RoaringBitmap>,
+    ) -> Result<Option<Vec<u32>>, KindError> {
+        match among {
+            Some(few) if few.len() <= EXACT_BELOW => self.0.scanned(txn, query, count, among),
+            _ => Ok(None),
+        }
     }
 
     fn vector(&self, txn: &RoTxn<'_>, item: u32) -> Result<Option<Vec<f32>>, KindError> {

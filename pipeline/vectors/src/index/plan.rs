@@ -1,5 +1,5 @@
-//! What is built next: what waits in memory, which goes to disk; then what was scanned so often that a graph pays; then what lost
-//! many windows, then what is merged, then what is searched row by row because an earlier release built it.
+//! What is built next: what waits in memory, which goes to disk; then what was scanned so often that a graph pays, on the average of those
+//! that become one; then what lies flat in small pieces, then what lost many windows, then what is merged, then what is searched row by row because an earlier release built it.
 //!
 //! Four segments of a size are merged, four of those, and so on, from the oldest on: like the digits of a counter, so that which
 //! windows end up together is settled by the order in which segments were sealed, however many of them waited when a build began. Those
@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::{
     graph::Graph,
+    search::EXACT_BELOW,
     segment_record::{Kind, SegmentId, SegmentRecord},
     store::Limits,
 };
@@ -82,6 +83,11 @@ pub(super) fn plan(
         let segment = built.find(|segment| is_due(segment) && is_tried(segment))?;
         Some((vec![segment.clone()], kind(segment)))
     };
+    // Of so few a search never makes enough of an effort for a graph, but they may be many.
+    let small = u64::from(limits.segment_windows).max(4 * EXACT_BELOW);
+    if let Some(run) = groups.iter().find_map(|group| group.flat(small)) {
+        return Some((segments[run].to_vec(), Kind::Flat));
+    }
     let merged = || {
         let merged = groups.iter().find_map(Group::merged)?;
         Some((segments[merged].to_vec(), Kind::Graph))
@@ -105,6 +111,14 @@ struct Group {
 }
 
 impl Group {
+    /// What is flat and so small that it is to be one flat segment.
+    fn flat(&self, windows_max: u64) -> Option<Range<usize>> {
+        if self.run.len() > 1 && self.waiting == self.windows && self.windows <= windows_max {
+            return Some(self.run.clone());
+        }
+        self.parts.iter().find_map(|part| part.flat(windows_max))
+    }
+
     /// What to merge: all of it where none of it waits, else what is complete of its parts.
     fn merged(&self) -> Option<Range<usize>> {
         match self.waiting {

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Where so few windows are allowed, all of them are measured.
-const EXACT_BELOW: u64 = 4_096;
+pub(super) const EXACT_BELOW: u64 = 4_096;
 /// How often a view is read again when a segment was replaced while it was opened.
 const TRIES: u32 = 5;
 
@@ -232,6 +232,9 @@ impl Searcher {
         for part in view.parts.iter().filter(|part| part.record.model as usize == model) {
             go_on()?;
             let among = allowed.among(&part.record, part);
+            if among.as_ref().is_some_and(RoaringBitmap::is_empty) {
+                continue;
+            }
             let found = part.nearest(query.vector, query.count, among.as_ref());
             near.extend(found.into_iter().map(|(row, squared)| (squared, part.record.first + u64::from(row))));
         }
@@ -239,6 +242,9 @@ impl Searcher {
             go_on()?;
             let txn = segment.read()?;
             let among = allowed.among(&segment.record, &segment.windows(&txn)?);
+            if among.as_ref().is_some_and(RoaringBitmap::is_empty) {
+                continue;
+            }
             let effort = effort(segment, query.recall, among.as_ref());
             if effort.is_none() && query.recall != Recall::Exact && windows(segment, among.as_ref()) > EXACT_BELOW {
                 segment.scans.fetch_add(1, Ordering::Relaxed);

@@ -42,7 +42,7 @@ pub(super) struct Segment {
     columns: Database<'static, Str, Bytes>,
     vectors: Box<dyn SegmentKind>,
     channels: Channels,
-    /// Searches that looked at each of its rows since this process began, where a graph would have spared that.
+    /// Searches that looked at each of its rows since it was opened, though they asked for no more than a recall and among many.
     pub(super) scans: AtomicU64,
 }
 

@@ -12,8 +12,8 @@ enum Step {
     Label(u16, bool),
     Seal,
     Build,
-    /// Prepared, and published after the next step.
-    BuildLate,
+    /// Prepared, and published after the next step: what is next, or what is next but for bringing to disk.
+    BuildLate(bool),
     Age,
     Reopen,
     /// A batch that is never committed.
@@ -27,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u16>(), any::<bool>()).prop_map(|(n, normal)| Step::Label(n, normal)),
         1 => Just(Step::Seal),
         2 => Just(Step::Build),
-        1 => Just(Step::BuildLate),
+        1 => any::<bool>().prop_map(Step::BuildLate),
         1 => Just(Step::Age),
         1 => Just(Step::Reopen),
         1 => (1u8..9).prop_map(Step::Abort),
@@ -44,9 +44,9 @@ struct List {
 
 const AGE: i64 = 150;
 
-fn run(steps: Vec<Step>, kind: Kind) {
+fn run(steps: Vec<Step>, kind: Kind, graph_after: u64) {
     let folder = tempfile::tempdir().unwrap();
-    let limits = || Limits { segment_windows: 25, graph_windows: 110, age_max: AGE, kind, ..limits() };
+    let limits = || Limits { segment_windows: 25, graph_after, graph_windows: 110, age_max: AGE, kind, ..limits() };
     let mut store = Store::open(folder.path(), limits()).unwrap();
     let mut searcher = store.searcher().unwrap();
     let (mut list, mut late, mut commits) = (List::default(), None, 0u32);
@@ -86,14 +86,15 @@ fn run(steps: Vec<Step>, kind: Kind) {
                 }
             }
             Step::Seal => batch.seal().unwrap(),
-            Step::Build | Step::BuildLate | Step::Age | Step::Reopen => {}
+            Step::Build | Step::BuildLate(_) | Step::Age | Step::Reopen => {}
         }
         commits += 1;
         batch.commit(before.as_deref(), &commits.to_string()).unwrap();
         match step {
             Step::Build => drop(build_all(&store)),
-            Step::BuildLate => {
-                late = store.next_build().unwrap().map(|build| build.run(&AtomicBool::new(false)).unwrap());
+            Step::BuildLate(after_all_is_on_disk) => {
+                let build = if after_all_is_on_disk { next_build(&store) } else { store.next_build().unwrap() };
+                late = build.map(|build| build.run(&AtomicBool::new(false)).unwrap());
             }
             Step::Age => {
                 store.age().unwrap();
@@ -151,7 +152,8 @@ proptest! {
     fn a_store_is_the_list_that_was_put_into_it(
         steps in prop::collection::vec(step(), 1..40),
         kind in prop::sample::select(vec![Kind::Graph, Kind::Forest]),
+        graph_after in prop::sample::select(vec![0, u64::MAX]),
     ) {
-        run(steps, kind);
+        run(steps, kind, graph_after);
     }
 }
