@@ -150,7 +150,7 @@ function store({ disk, index }) {
     : [["Disk", "The partition of the gateway's folder", "on another machine"]]);
   terms(byId("index"), index
     ? [["Index", "Windows that can be found, of how many series", `${number(index.windows)} windows of ${number(index.series)} series`],
-      ["Segments", "Built ones; windows that are in none yet; sealed ones that wait to be built", `${number(index.segments)}, ${number(index.tail)} windows in none, ${number(index.waiting)} wait`],
+      ["Segments", "On disk; windows that are in memory yet; those that are scanned from disk, since too few searches came for a graph of them", `${number(index.segments)}, ${number(index.tail)} windows in memory, ${number(index.flat)} scanned from disk`],
       ["Labelled", "Windows that carry a label", number(index.labels)],
       ["On disk", "What the index takes", bytes(index.bytes)]]
     : [["Index", "Windows that can be found", "it does not answer"]]);
